@@ -1,0 +1,155 @@
+/* data.h - manifests, audits and splits of cohorts, the decoded cache, and the loader that makes batches. Depends on image.h. */
+#ifndef CXNET_DATA_H
+#define CXNET_DATA_H
+#include "cxnet/image.h"
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- manifest ------------------------------------------------------------------------------------------------------ */
+
+typedef enum { CX_TRAIN, CX_VAL, CX_TEST, CX_NO_SPLIT } cx_split;
+const char *cx_split_name(cx_split s);      /* "train" "val" "test" "none" */
+
+/* Strings point into the manifest; empty when unknown. */
+typedef struct {
+    const char *path;         /* as written in the file */
+    const char *labels;       /* "COVID-19|Pneumonia": labels joined by '|', order without meaning */
+    const char *patient_id, *sex, *view, *source;
+    double age;               /* years, NaN when unknown. "058Y" and "6M" are understood as DICOM writes them */
+    cx_split split;           /* from a `split` column, else CX_NO_SPLIT */
+    const char *group;        /* from a `group` column, else "" */
+    int line;                 /* of the file */
+} cx_sample;
+
+typedef struct {
+    cx_sample *samples; int n;
+    char *path, *dir;         /* films lie relative to dir, the folder of the manifest */
+    cx_csv csv;               /* all columns, row i + 1 is sample i */
+    char sha256[65];          /* of the file */
+} cx_manifest;
+
+/* Needs a `path` column; labels, patient_id, sex, age, view, source, split, group are known, others are kept in csv. CX_E_DATA with file:line for a
+ * malformed row, an empty path, a path listed twice, an age that is no number, an unknown split name. */
+cx_status cx_manifest_load(const char *path, cx_manifest *out, cx_error *err);
+void cx_manifest_free(cx_manifest *m);
+char *cx_sample_path(const cx_manifest *m, int i);        /* full path, owned by the caller */
+bool cx_has_label(const char *labels, const char *label); /* exact token of a '|' list */
+
+/* ---- audit: decode everything once ----------------------------------------------------------------------------------- */
+
+/* Two independent perceptual signatures of a film, both after trimming borders that are flat (so that padding does not hide a copy):
+ * dhash: 64 signs of horizontal differences of an 9x8 reduction (Krawetz 2013); phash: 64 signs of low DCT coefficients of a 32x32 reduction
+ * (Zauner 2010). A pair is a near-duplicate when both Hamming distances are small (constants and their measured basis in src/data/signature.c). */
+typedef struct { uint64_t dhash, phash; char sha256[65]; bool flat; } cx_signature;   /* flat: too little contrast to compare */
+
+typedef struct {
+    bool ok;                  /* decoded */
+    char problem[256];        /* why not, when !ok */
+    int width, height, bits, channels; cx_file_type type; bool wrong_extension, coloured, tiny, odd_shape;
+    cx_signature sig;
+} cx_film_report;
+typedef struct { int a, b; bool exact; int dhash_bits, phash_bits; } cx_pair;         /* sample indices a < b */
+typedef struct {
+    cx_film_report *films; int n;
+    cx_pair *pairs; int n_pairs; size_t pairs_cap;
+    int *cluster;             /* [n] smallest sample index of the duplicate cluster (itself when alone) */
+} cx_audit;
+/* Decodes all films on all cores; a progress line on a terminal. Bad films are reported, never fatal. Results do not depend on threads. */
+cx_status cx_audit_run(const cx_manifest *m, cx_audit *out, cx_error *err);
+void cx_audit_free(cx_audit *a);
+void cx_audit_print(const cx_manifest *m, const cx_audit *a, FILE *f);                 /* the page of `cxnet data check` */
+cx_status cx_audit_json(const cx_manifest *m, const cx_audit *a, cx_buf *out, cx_error *err);
+/* Writes pairs side by side (at most max_pairs, the nearest first) as one PNG contact sheet. */
+cx_status cx_audit_sheet(const cx_manifest *m, const cx_audit *a, int max_pairs, const char *png_path, cx_error *err);
+
+/* ---- split ------------------------------------------------------------------------------------------------------------ */
+
+typedef struct { uint64_t seed; double val, test; } cx_split_opts;                     /* shares of groups, val + test < 1 */
+/* Assigns every sample a split and a group = patient (where known) joined with its duplicate cluster (audit may be NULL: patients only; a sample without
+ * patient is its own group). Group-disjoint; stratified by (labels, source); stable: adding films moves no film whose group did not change.
+ * split [n], group [n] (index of a representative sample) are the caller's. */
+cx_status cx_split_make(const cx_manifest *m, const cx_audit *audit, const cx_split_opts *opts, cx_split *split, int *group, cx_error *err);
+/* A split leaks when a patient or duplicate cluster lies on two sides. Returns the number of leaking groups and describes up to a few in `text`. */
+int cx_split_leaks(const cx_manifest *m, const cx_audit *audit, const cx_split *split, cx_buf *text);
+
+/* ---- cache: every film decoded once, at the working size ------------------------------------------------------------------ */
+
+typedef struct cx_cache cx_cache;
+/* Films of the manifest listed in index [n], resized to side x side px (aspect not kept, CX_RESIZE_AREA), 8-bit (16-bit films are scaled), in one file in `dir` that is
+ * named by the SHA-256 of what it depends on (paths, sizes, times, side, version of the decoder) and mapped. A film that fails is listed in *bad
+ * (owned text lines, may be empty), has no picture and cx_cache_ok() == false; more than max_bad of them is CX_E_DATA. dir NULL: in memory only. */
+cx_status cx_cache_open(const cx_manifest *m, const int *index, int n, int side, const char *dir, int max_bad, cx_buf *bad, cx_cache **out, cx_error *err);
+/* The same from pictures that are already here: px [n, side, side]. Copies. */
+cx_status cx_cache_from_memory(const uint8_t *px, int n, int side, cx_cache **out, cx_error *err);
+void cx_cache_close(cx_cache *c);
+int cx_cache_count(const cx_cache *c);
+int cx_cache_side(const cx_cache *c);
+const uint8_t *cx_cache_film(const cx_cache *c, int i);   /* [side, side] */
+bool cx_cache_ok(const cx_cache *c, int i);
+
+/* ---- augmentation and normalisation: a pure function of (film, seed, epoch, sample id) --------------------------------------- */
+
+typedef struct {              /* each drawn uniformly from +- its range; 0 = off */
+    double rotate_deg, shift, zoom;      /* shift: share of the side; zoom: factor 1 +- zoom */
+    double brightness, contrast;         /* added share of white; factor about the film's mean */
+    bool flip;                           /* horizontal, probability 1/2. Off by default: the heart is on the left */
+} cx_augment;
+typedef struct {              /* value = (grey / 255 - mean[c]) / std[c] */
+    int channels;             /* 1 or 3, the grey repeated */
+    float mean[3], std[3];
+} cx_normalise;
+extern const cx_normalise CX_NORM_IMAGENET;               /* mean .485 .456 .406, std .229 .224 .225 (torchvision) */
+extern const cx_normalise CX_NORM_UNIT;                   /* grey / 255 in 3 channels (Keras rescale) */
+/* film [side, side] -> out [side, side, channels]. a NULL: no augmentation. One affine warp, bilinear, black outside. */
+void cx_augment_film(const uint8_t *film, int side, const cx_augment *a, uint64_t seed, int epoch, uint64_t sample_id, const cx_normalise *norm, float *out);
+/* One film file to a network's input, as training saw it: decode, resize, normalise. out [side, side, channels]. The only path for explain and predict. */
+cx_status cx_film_to_input(const cx_film *f, int side, const cx_normalise *norm, float *out, cx_error *err);
+
+/* ---- loader ------------------------------------------------------------------------------------------------------------- */
+
+typedef struct {
+    const cx_cache *cache;
+    const int *index; int n;             /* films of the cache that take part; copied */
+    const float *targets; int n_targets; /* [cache count, n_targets]; borrowed */
+    int batch;
+    bool shuffle;                        /* order of epoch e: Philox(seed, stream "order", e) */
+    const cx_augment *augment;           /* NULL: none; copied */
+    cx_normalise norm;
+    uint64_t seed;
+    int workers;                         /* threads that prepare batches ahead; 0: the caller does it. Batches are the same for any number */
+} cx_loader_opts;
+typedef struct { int n; float *x, *t; int *film; } cx_batch;   /* x [n, side, side, channels], t [n, n_targets], film [n] cache indices; owned by the loader until the next call */
+typedef struct cx_loader cx_loader;
+cx_status cx_loader_new(const cx_loader_opts *o, cx_loader **out, cx_error *err);
+void cx_loader_free(cx_loader *l);
+int cx_loader_batches(const cx_loader *l);                /* per epoch; the last one may be smaller than batch */
+/* Begins epoch `epoch` at batch `first` (0 = start): what a resumed run needs. */
+cx_status cx_loader_start(cx_loader *l, int epoch, int first, cx_error *err);
+/* The next batch of the epoch; b->n == 0 at its end. Allocates nothing. */
+cx_status cx_loader_next(cx_loader *l, cx_batch *b, cx_error *err);
+
+/* ---- a synthetic cohort: procedural chest films whose truth is known ------------------------------------------------------------ */
+
+typedef struct {
+    int patients, side;                  /* one to three films each */
+    uint64_t seed;
+    double marker_bias, exposure_bias;   /* 0: independent of the class; 1: every diseased film has the marker / the darker exposure, no healthy one has */
+} cx_synth_opts;
+typedef struct {
+    int n, side;
+    uint8_t *film, *lung, *marker;       /* [n, side, side]; masks 0 or 255 */
+    int *label;                          /* [n] 1 = opacities present */
+    int *patient, *source;               /* [n] */
+} cx_synth;
+/* Films with lungs, ribs, spine, heart, diaphragm, noise, varying pose and exposure; label 1 has ground-glass opacities inside the lungs (subtle enough that a network prefers an
+ * easier cue if there is one). A pure function of the options. */
+cx_status cx_synth_make(const cx_synth_opts *o, cx_synth *out, cx_error *err);
+void cx_synth_free(cx_synth *s);
+/* Writes films/NNNN.png, masks, and manifest.csv (columns of cx_manifest) into dir. */
+cx_status cx_synth_write(const cx_synth *s, const char *dir, cx_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

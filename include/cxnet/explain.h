@@ -1,0 +1,34 @@
+/* explain.h - where a network looked. Depends on model.h, image.h. */
+#ifndef CXNET_EXPLAIN_H
+#define CXNET_EXPLAIN_H
+#include "cxnet/image.h"
+#include "cxnet/model.h"
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct cx_explainer cx_explainer;
+/* Prepares Grad-CAM on value `layer` (-1: model->features) in eval mode, for `batch` films at a time. The store must be of model->graph and outlive the explainer. */
+cx_status cx_explainer_new(const cx_model *model, cx_store *store, int layer, int batch, cx_explainer **out, cx_error *err);
+void cx_explainer_free(cx_explainer *e);
+int cx_explainer_width(const cx_explainer *e);            /* of the raw map */
+int cx_explainer_height(const cx_explainer *e);
+/* Grad-CAM (Selvaraju et al. 2017, eq. 1-2): weights = spatial mean of d logit / d map, map = ReLU(sum weights * activation). The gradient is that of the LOGIT, never of the sigmoid.
+ *   x       [n, side, side, channels] network inputs, n <= batch
+ *   cls     [n] logit index; sign [n] +1, or -1 to explain the negative class of a single logit (may be NULL: all +1)
+ *   map     [n, height, width] raw maps, not scaled: magnitudes are comparable between films
+ *   logits  [n, outputs], may be NULL */
+cx_status cx_gradcam(cx_explainer *e, const float *x, int n, const int *cls, const float *sign, float *map, float *logits, cx_error *err);
+
+/* One overlay picture: film left, film with heat right, caption below. scale: map value that becomes full heat; 0 = the map's own maximum. */
+cx_status cx_overlay_png(const cx_film *film, const float *map, int mw, int mh, double scale, const char *caption, cx_buf *png, cx_error *err);
+/* NumPy .npy v1.0, little-endian float32, C order. */
+cx_status cx_npy_write(const char *path, const float *data, const int *dims, int nd, cx_error *err);
+
+/* Share of a map's heat (resized bilinearly to side x side, negative values none) inside a mask of 0/non-0; NaN when the map has no heat. */
+double cx_heat_share(const float *map, int mw, int mh, const uint8_t *mask, int side);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

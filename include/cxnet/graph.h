@@ -1,0 +1,198 @@
+/* graph.h - networks as values and nodes, the arenas that hold their numbers, and the plan that runs them on a backend.
+ *
+ * Reading order: cx_graph (what is computed), cx_store (parameters, shared by all plans), cx_plan (how: every step chosen, every
+ * byte placed), cx_backend (who: a table of functions). Depends on op.h. */
+#ifndef CXNET_GRAPH_H
+#define CXNET_GRAPH_H
+#include <stdio.h>
+#include "cxnet/op.h"
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- graph ------------------------------------------------------------------------------------------------------ */
+
+enum { CX_NAME_MAX = 96 };
+
+typedef enum {
+    CX_INPUT,     /* given before each run: films, targets. shape.n is the batch */
+    CX_PARAM,     /* learned, unless frozen */
+    CX_STATE,     /* kept but not learned: running statistics, loss weights */
+    CX_ACT        /* made by a node */
+} cx_value_kind;
+
+typedef enum {    /* how a parameter starts. fan_in = H*W*C of its shape, fan_out = N*H*W */
+    CX_INIT_ZERO, CX_INIT_ONE,
+    CX_INIT_HE_NORMAL,        /* N(0, sqrt(2/fan_in)): He et al. 2015; torchvision's DenseNet */
+    CX_INIT_GLOROT_UNIFORM,   /* U(+-sqrt(6/(fan_in+fan_out))): Glorot & Bengio 2010; Keras' default */
+    CX_INIT_TORCH_LINEAR      /* U(+-1/sqrt(fan_in)): PyTorch's linear */
+} cx_init;
+
+typedef struct {
+    char name[CX_NAME_MAX];   /* unique. Parameters carry torchvision's names: "features.conv0.weight" */
+    cx_value_kind kind;
+    cx_shape shape;           /* at batch 1; a plan infers its own */
+    cx_init init;
+    bool frozen;              /* CX_PARAM only */
+    int node, out;            /* CX_ACT: producer, and which of its outputs; else -1 */
+} cx_value;
+
+typedef struct {
+    char name[CX_NAME_MAX];
+    cx_op_id op;
+    int n_in, n_out;
+    int in[CX_MAX_IN], out[CX_MAX_OUT];     /* value indices; an absent optional input is -1 */
+    union { unsigned char bytes[CX_ATTR_BYTES]; long long align; } attr;
+} cx_node;
+
+typedef struct cx_graph {
+    cx_value *values; int n_values; size_t values_cap;
+    cx_node *nodes; int n_nodes; size_t nodes_cap;      /* in topological order: a node comes after what it reads */
+    cx_error err;                                       /* the first failure while building; later calls do nothing */
+} cx_graph;
+
+cx_graph *cx_graph_new(void);                           /* NULL when out of memory */
+void cx_graph_free(cx_graph *g);
+/* CX_OK, or the first failure of any building call, with the node's name in front. */
+cx_status cx_graph_check(const cx_graph *g, cx_error *err);
+int cx_graph_find(const cx_graph *g, const char *name); /* value index by name, -1 when absent */
+
+/* Building. Each returns a value index, or -1 after a failure (which cx_graph_check reports); -1 may be passed on. `name` is the node's name:
+ * its output value has the same name, its parameters name.weight, name.bias, name.running_mean, name.running_var. */
+int cx_input(cx_graph *g, const char *name, cx_shape shape_at_batch_1);
+int cx_param(cx_graph *g, const char *name, cx_value_kind kind, cx_shape shape, cx_init init);
+/* Any operator: attr is the struct of its ops.def row (NULL for cx_no_attr). Returns output 0. */
+int cx_apply(cx_graph *g, const char *name, cx_op_id op, const void *attr, const int *in, int n_in);
+
+typedef struct { int out, kernel, stride, pad; bool bias; cx_init init; } cx_conv_spec;
+int cx_conv2d(cx_graph *g, const char *name, int x, cx_conv_spec spec);
+int cx_conv_transpose2d(cx_graph *g, const char *name, int x, cx_conv_spec spec);
+int cx_linear(cx_graph *g, const char *name, int x, int out, cx_init init);      /* always with a bias, zero at start */
+int cx_batch_norm(cx_graph *g, const char *name, int x, cx_norm_attr attr);
+int cx_relu(cx_graph *g, const char *name, int x);
+int cx_leaky_relu(cx_graph *g, const char *name, int x, float slope);
+int cx_sigmoid(cx_graph *g, const char *name, int x);
+int cx_softmax(cx_graph *g, const char *name, int x);
+int cx_max_pool(cx_graph *g, const char *name, int x, int kernel, int stride, int pad);
+int cx_avg_pool(cx_graph *g, const char *name, int x, int kernel, int stride, int pad);
+int cx_global_avg_pool(cx_graph *g, const char *name, int x);
+int cx_concat(cx_graph *g, const char *name, int a, int b);
+int cx_add(cx_graph *g, const char *name, int a, int b);
+int cx_flatten(cx_graph *g, const char *name, int x);                            /* (N,1,1,H*W*C), in NHWC order as Keras does */
+int cx_dropout(cx_graph *g, const char *name, int x, float rate);
+int cx_upsample(cx_graph *g, const char *name, int x, int out_h, int out_w, bool align_corners);
+int cx_bce_loss(cx_graph *g, const char *name, int logits, int target, int weights, float smoothing);   /* weights may be -1 */
+int cx_ce_loss(cx_graph *g, const char *name, int logits, int target, int weights, float smoothing);
+int cx_dice_loss(cx_graph *g, const char *name, int probability, int target, float smooth);
+
+/* Freezes every parameter whose name matches the glob pattern ("features.*"; * and ? only); a batch_norm whose gamma and beta are both frozen
+ * becomes frozen itself (running statistics are used and stay). Call before cx_store_new. Returns how many parameters matched. */
+int cx_graph_freeze(cx_graph *g, const char *pattern);
+
+/* ---- backend ----------------------------------------------------------------------------------------------------- */
+
+typedef struct {
+    const char *name;                                     /* "gemm 1x1 avx512": what `cxnet plan` prints */
+    bool (*accepts)(const cx_call *c);                    /* shapes, ld, attr, flags are final, data pointers may be NULL; NULL = accepts all */
+    size_t (*workspace)(const cx_call *c, bool backward); /* bytes of scratch; NULL = none */
+    cx_run_fn fwd, bwd;
+} cx_impl;
+
+/* One optimiser step over a flat range. g is scaled by grad_scale first (clipping). */
+typedef enum { CX_SGD, CX_ADAM, CX_ADAMW } cx_optim_kind;
+typedef struct {
+    cx_optim_kind kind;
+    double lr, momentum, beta1, beta2, eps, weight_decay; /* SGD, Adam: decay is added to the gradient; AdamW: decoupled (Loshchilov & Hutter 2019) */
+    double grad_scale;
+    int64_t t;                                            /* update number, from 1 (bias correction) */
+} cx_update;
+
+typedef struct cx_backend cx_backend;
+struct cx_backend {
+    const char *name;                                     /* "cpu" */
+    char description[160];                                /* "AMD EPYC, avx512, 2 threads" */
+    int threads;
+    void *self;
+    cx_status (*alloc)(cx_backend *b, size_t bytes, void **p, cx_error *err);     /* 64-byte aligned, zeroed */
+    void (*release)(cx_backend *b, void *p);
+    cx_status (*upload)(cx_backend *b, void *dst, const void *src, size_t bytes, cx_error *err);
+    cx_status (*download)(cx_backend *b, void *dst, const void *src, size_t bytes, cx_error *err);
+    cx_status (*zero)(cx_backend *b, void *p, size_t bytes, cx_error *err);
+    const cx_impl *(*impls)(cx_backend *b, cx_op_id op, int *n);                  /* ordered, best first; the reference is last and accepts all */
+    /* n floats each. m, v: optimiser memory (SGD uses m; Adam both), zero at start. Bits do not depend on the number of threads. */
+    cx_status (*update)(cx_backend *b, const cx_update *u, int64_t n, float *param, const float *grad, float *m, float *v, cx_error *err);
+    cx_status (*sum_squares)(cx_backend *b, int64_t n, const float *x, double *out, cx_error *err);   /* not finite when any x is not finite */
+    void (*close)(cx_backend *b);
+};
+/* "cpu", "cpu:avx2", "cpu:portable" (an instruction set at most as good as named). threads 0 = all cores this process may use.
+ * The one place where a name becomes a table of functions. CX_E_UNSUPPORTED for any other name, with the list of names. */
+cx_status cx_backend_open(const char *name, int threads, cx_backend **out, cx_error *err);
+void cx_backend_close(cx_backend *b);
+
+/* ---- store: arenas PARAM, GRAD, OPT, shared by every plan of a graph; ACT and WORK, as large as the largest plan wants ----------- */
+
+typedef struct cx_store cx_store;
+/* Lays out PARAM: [trainable parameters | frozen parameters | state], in graph order inside each part, each value at a multiple of 16 floats
+ * (gaps are zero and stay zero). GRAD and OPT cover the trainable part only, with the same offsets. Everything starts as its init says, from
+ * Philox(seed, cx_hash(value name)). The graph and the backend must outlive the store. */
+cx_status cx_store_new(const cx_graph *g, cx_backend *b, uint64_t seed, cx_store **out, cx_error *err);
+void cx_store_free(cx_store *s);
+cx_backend *cx_store_backend(const cx_store *s);
+const cx_graph *cx_store_graph(const cx_store *s);
+int64_t cx_store_trainable(const cx_store *s);            /* floats in the trainable part, gaps included */
+float *cx_store_params(cx_store *s);                      /* device pointers of the flat ranges; m and v are NULL until first asked for */
+float *cx_store_grads(cx_store *s);
+cx_status cx_store_moments(cx_store *s, float **m, float **v, cx_error *err);
+cx_tensor cx_store_value(cx_store *s, int value);         /* a CX_PARAM or CX_STATE, on the device */
+cx_tensor cx_store_grad(cx_store *s, int value);          /* p == NULL when the value is frozen */
+/* Host copies of one value, cx_elems(shape) floats without gaps. */
+cx_status cx_store_get(cx_store *s, int value, float *host, cx_error *err);
+cx_status cx_store_set(cx_store *s, int value, const float *host, cx_error *err);
+
+/* ---- plan -------------------------------------------------------------------------------------------------------- */
+
+typedef struct {
+    int batch;                 /* >= 1 */
+    bool training;             /* batch statistics and dropout */
+    bool backward;             /* place gradients and build the backward schedule */
+    int output;                /* value the backward pass starts from: a loss, or any value whose gradient the caller seeds. -1: the last node's.
+                                  Without `backward`: the value wanted; nodes it does not need are left out */
+    bool param_grads;          /* false: gradients of activations only (Grad-CAM) */
+    const int *keep; int n_keep;      /* values (and, with backward, their gradients) that stay readable after the run */
+    bool no_views, no_fold, no_redo;  /* switches of the passes, for tests: concat by copy; ReLU as its own step; cheap values stored */
+} cx_plan_opts;
+
+typedef struct cx_plan cx_plan;
+/* Compiles g for `batch` on the store's backend: shapes, views, folding, steps, liveness, offsets. No allocation happens after this in a run.
+ * ACT and WORK belong to the store and are shared by its plans, so what one plan computed is gone once another plan runs. */
+cx_status cx_plan_new(cx_store *s, const cx_plan_opts *opts, cx_plan **out, cx_error *err);
+void cx_plan_free(cx_plan *p);
+/* Inputs may be written before cx_plan_forward; `output` and kept values may be read after it, kept gradients after cx_plan_backward. Device pointers,
+ * stable until another plan of the same store is created. p == NULL for a value that is not placed. */
+cx_tensor cx_plan_value(cx_plan *p, int value);
+cx_tensor cx_plan_grad(cx_plan *p, int value);
+/* Host copies of a value or gradient, gathered from its slice: cx_elems floats. */
+cx_status cx_plan_get(cx_plan *p, int value, float *host, cx_error *err);
+cx_status cx_plan_get_grad(cx_plan *p, int value, float *host, cx_error *err);
+cx_status cx_plan_set(cx_plan *p, int value, const float *host, cx_error *err);       /* an input */
+cx_status cx_plan_set_grad(cx_plan *p, int value, const float *host, cx_error *err);  /* the seed, when output is not a loss */
+/* seed and step feed dropout. Forward writes running statistics when training. Backward writes (not adds) all parameter gradients. */
+cx_status cx_plan_forward(cx_plan *p, uint64_t seed, uint64_t step, cx_error *err);
+cx_status cx_plan_backward(cx_plan *p, cx_error *err);
+
+typedef struct {
+    int n_steps;
+    size_t param_bytes, grad_bytes, opt_bytes, act_bytes, work_bytes;
+    int64_t flops_forward, flops_backward;
+} cx_plan_stats;
+cx_plan_stats cx_plan_get_stats(const cx_plan *p);
+/* One row a step. `i` runs over n_steps: forward, then backward. seconds: measured, summed by cx_plan_run with profiling on; 0 otherwise. */
+typedef struct { const char *phase, *node, *op, *impl; cx_shape out; size_t bytes_read, bytes_written; int64_t flops; double seconds; bool folded_relu; } cx_step_info;
+cx_step_info cx_plan_step(const cx_plan *p, int i);
+void cx_plan_profile(cx_plan *p, bool on);
+void cx_plan_print(const cx_plan *p, FILE *f);            /* the table that `cxnet plan` shows */
+
+#ifdef __cplusplus
+}
+#endif
+#endif

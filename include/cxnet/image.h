@@ -1,0 +1,69 @@
+/* image.h - pictures in and out: decoding films by content, resizing, colour maps, drawing on and writing PNG. Depends on base.h. */
+#ifndef CXNET_IMAGE_H
+#define CXNET_IMAGE_H
+#include "cxnet/base.h"
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum { CX_PNG, CX_JPEG, CX_WEBP, CX_UNKNOWN_TYPE } cx_file_type;
+const char *cx_file_type_name(cx_file_type t);            /* "PNG" */
+cx_file_type cx_file_type_of(const void *data, size_t n); /* by the first bytes only */
+/* Does the path's extension promise this type (.png; .jpg .jpeg .jpe .jfif; .webp, any case)? */
+bool cx_extension_fits(const char *path, cx_file_type t);
+
+/* A decoded radiograph: one grey channel, rows top to bottom without padding. Owned; free with cx_film_free. */
+typedef struct {
+    int width, height;      /* px, 1..16384, at most 2^28 px */
+    int max;                /* value of white: 255, or 65535 for 16-bit files */
+    uint16_t *px;           /* [height, width], 0 = black */
+    /* facts about the file, for audits */
+    cx_file_type type;
+    int channels, bits;     /* as stored: 1..4 channels, bits per channel */
+    bool alpha, interlaced, palette, cmyk, progressive;
+    double colour;          /* share of pixels whose R, G, B differ by more than 8/255: > 0 means something is drawn in colour */
+} cx_film;
+
+/* Decodes PNG (grey, RGB, palette, alpha over black, 1 to 16 bit, interlaced), JPEG (baseline, progressive, grey, RGB, CMYK/YCCK), WebP; the type comes from
+ * the content. Colour becomes grey as PIL's convert("L") does: (19595 R + 38470 G + 7471 B + 32768) >> 16. Dimensions are checked before anything is allocated.
+ * `name` stands in messages. CX_E_DATA: unknown type, too large, truncated, corrupt (also where the library would only warn); out is then zero.
+ * Thread-safe. Never prints. */
+cx_status cx_film_decode(const char *name, const void *data, size_t n, cx_film *out, cx_error *err);
+cx_status cx_film_load(const char *path, cx_film *out, cx_error *err);        /* files up to 1 GiB */
+void cx_film_free(cx_film *f);
+
+/* ---- resizing one float channel ------------------------------------------------------------------------------------ */
+
+typedef enum {
+    CX_RESIZE_AREA,       /* PIL's BILINEAR with antialiasing: triangle filter widened by the scale when shrinking. For films */
+    CX_RESIZE_BILINEAR    /* half-pixel centres, no antialiasing (PyTorch align_corners=False). For heat maps */
+} cx_resize_kind;
+/* src [sh, sw] -> dst [dh, dw]. Separable, double weights. CX_E_MEMORY, CX_E_SHAPE. */
+cx_status cx_resize(const float *src, int sw, int sh, float *dst, int dw, int dh, cx_resize_kind kind, cx_error *err);
+
+/* ---- an 8-bit RGB canvas ------------------------------------------------------------------------------------------- */
+
+typedef struct { int width, height; uint8_t *px; } cx_canvas;                   /* [height, width, 3]; owned */
+typedef struct { uint8_t r, g, b; } cx_rgb;
+cx_status cx_canvas_new(int width, int height, cx_rgb fill, cx_canvas *out, cx_error *err);
+void cx_canvas_free(cx_canvas *c);
+/* Draws a film scaled (CX_RESIZE_AREA when shrinking, bilinear otherwise) into the rectangle x,y,w,h. Clipped. */
+cx_status cx_canvas_film(cx_canvas *c, const cx_film *f, int x, int y, int w, int h, cx_error *err);
+/* Lays heat (values 0..1, [hh, hw]) over the rectangle: pixel = (1 - a) pixel + a * map(value), a = opacity * value^0.5, so that cold regions stay the film. */
+cx_status cx_canvas_heat(cx_canvas *c, const float *heat, int hw, int hh, int x, int y, int w, int h, double opacity, cx_error *err);
+void cx_canvas_rect(cx_canvas *c, int x, int y, int w, int h, cx_rgb colour);   /* filled, clipped */
+/* Text in a built-in bitmap font (ASCII 32..126), top left at x,y; scale >= 1. Returns the width in px. Other bytes draw as '?'. */
+int cx_canvas_text(cx_canvas *c, int x, int y, int scale, cx_rgb colour, const char *text);
+int cx_text_width_px(const char *text, int scale);
+enum { CX_FONT_HEIGHT_PX = 8 };
+/* Appends a PNG (8-bit RGB) to out; cx_png_grey16 writes 8- or 16-bit grey by `max` (255 or 65535). */
+cx_status cx_png_rgb(const cx_canvas *c, cx_buf *out, cx_error *err);
+cx_status cx_png_grey(const uint16_t *px, int width, int height, int max, cx_buf *out, cx_error *err);
+
+/* Perceptually uniform colour map "inferno" (van der Walt & Smith 2015, CC0), v clamped to 0..1. */
+cx_rgb cx_inferno(double v);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

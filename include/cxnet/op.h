@@ -1,0 +1,100 @@
+/* op.h - what an operator is, and the one contract that a reference, a CPU kernel and a CUDA kernel all fill.
+ *
+ * The list of operators is include/cxnet/ops.def, and only there: one row gives the id, the table entry and the test obligation.
+ * Everything is a 4-d tensor, NHWC: a vector of C channels is (1,1,1,C), a batch of F features is (N,1,1,F). */
+#ifndef CXNET_OP_H
+#define CXNET_OP_H
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "cxnet/status.h"
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum { CX_MAX_IN = 8, CX_MAX_OUT = 3, CX_ATTR_BYTES = 64 };
+
+typedef struct { int64_t n, h, w, c; } cx_shape;
+static inline int64_t cx_pixels(cx_shape s) { return s.n * s.h * s.w; }
+static inline int64_t cx_elems(cx_shape s) { return s.n * s.h * s.w * s.c; }
+static inline bool cx_shape_eq(cx_shape a, cx_shape b) { return a.n == b.n && a.h == b.h && a.w == b.w && a.c == b.c; }
+
+/* float32 on the device of the plan. Element (n,y,x,c) is p[((n*s.h + y)*s.w + x)*ld + c]. ld >= s.c is the distance of two pixels:
+ * a channel slice of a wider buffer (what a concat gives) is a tensor whose ld is the width of that buffer. Weights and vectors have ld = s.c. */
+typedef struct { cx_shape s; int64_t ld; float *p; } cx_tensor;
+
+/* One call of one operator. Plain values, valid during the call; the plan prepares them once and runs them every step. */
+typedef struct {
+    const void *attr;            /* the struct named in ops.def */
+    int n_in, n_out;
+    bool training;               /* batch statistics, dropout active */
+    bool relu;                   /* a ReLU that followed is folded in: y[0] = max(0, op(x)). Only for operators with CX_CAN_RELU */
+    bool redo;                   /* forward again during the backward pass: rebuild y[0] from x and the saved y[1..]; change no state */
+    uint64_t seed, stream, step; /* randomness: Philox(seed, stream, step * 2^32 + element / 4), word element % 4; stream is the node's own */
+    cx_tensor x[CX_MAX_IN];      /* inputs, parameters among them; an optional input that is absent has p == NULL and s.c == 0 */
+    cx_tensor y[CX_MAX_OUT];     /* outputs; y[1..] are what forward saves for backward */
+    cx_tensor dy[CX_MAX_OUT];    /* backward: gradient of y[0] (others have none) */
+    cx_tensor dx[CX_MAX_IN];     /* backward: p == NULL = not wanted */
+    bool dx_add[CX_MAX_IN];      /* add to dx; otherwise overwrite it */
+    void *work;                  /* scratch, 64-byte aligned, as large as the implementation's workspace() asked; contents undefined */
+    size_t work_bytes;
+} cx_call;
+
+typedef cx_status (*cx_run_fn)(const cx_call *c);
+
+enum {                           /* flags of a row */
+    CX_CAN_RELU    = 1,           /* a following ReLU may be folded in (cx_call.relu) */
+    CX_BWD_X   = 2,           /* backward reads x[0] (for other inputs: parameters are always there; activations x[i>0] count as x[0]) */
+    CX_BWD_Y   = 4,           /* backward reads y[0] (y[1..] are always kept) */
+    CX_CHEAP   = 8,           /* y[0] may be dropped after the forward pass and rebuilt by a redo call */
+    CX_VIEW    = 16,          /* moves no numbers when the plan can alias its operands (concat, flatten) */
+    CX_RANDOM  = 32,          /* draws from Philox */
+    CX_LOSS    = 64           /* y[0] is a scalar (1,1,1,1) that a backward pass can start from with gradient 1 */
+};
+
+typedef struct {
+    const char *name;
+    int in_min, in_max, n_out;
+    size_t attr_size;
+    unsigned flags;
+    /* Checks attr and the shapes x[i].s, writes y[j].s. On failure err says what was wanted and what was found ("conv2d: weight has 64
+     * input channels, x has 32"). Reads no data. */
+    cx_status (*infer)(cx_call *c, cx_error *err);
+    cx_run_fn ref_fwd, ref_bwd;  /* the definition: plain loops, double sums, any ld, no workspace. Obey relu, redo, training, dx, dx_add */
+    int64_t (*flops)(const cx_call *c);   /* of the forward pass, a multiply-add counted as 2; NULL = one per element of y[0] */
+    double rtol, atol;           /* what an implementation may differ by from the reference: |a-b| <= atol*max|ref| + rtol*|b| */
+} cx_op;
+
+/* ---- attributes: plain data, no pointers, at most CX_ATTR_BYTES ----------------------------------------------------- */
+
+typedef struct { char none; } cx_no_attr;
+/* conv2d: x (N,H,W,I), weight (O,KH,KW,I), bias (1,1,1,O) optional. Padding in pixels of zeros, explicit on each side. Out = floor((H + top + bottom - KH) / stride) + 1. */
+typedef struct { int stride, pad_top, pad_bottom, pad_left, pad_right; } cx_conv_attr;
+/* conv_transpose2d: x (N,H,W,I), weight (I,KH,KW,O) [the layout of the convolution it transposes], bias optional. Out = (H-1)*stride + KH - 2*pad. */
+typedef struct { int stride, pad; } cx_convt_attr;
+/* max_pool pads with -inf, avg_pool with zeros; count_pad: the divisor counts the padded zeros (PyTorch's default) or only real pixels. */
+typedef struct { int kernel, stride, pad; bool count_pad; } cx_pool_attr;
+/* batch_norm: x, gamma, beta, mean, var (running, both updated in a training forward). outputs y, batch mean, batch 1/sqrt(var+eps).
+ * running = (1 - momentum) * running + momentum * batch (PyTorch's meaning), variance unbiased there when `unbiased`.
+ * frozen: running statistics are used, and stay, also in training. */
+typedef struct { float eps, momentum; bool frozen, unbiased; } cx_norm_attr;
+typedef struct { float slope; } cx_leaky_attr;
+typedef struct { float rate; } cx_dropout_attr;              /* kept values are scaled by 1/(1-rate); identity in eval */
+typedef struct { int out_h, out_w; bool align_corners; } cx_upsample_attr;
+typedef struct { float smoothing; } cx_bce_attr;             /* target t becomes t (1 - smoothing) + smoothing / 2 (Keras) */
+typedef struct { float smoothing; } cx_ce_attr;              /* target becomes onehot (1 - smoothing) + smoothing / classes (PyTorch) */
+typedef struct { float smooth; } cx_dice_attr;               /* added above and below; 1 in the Kaggle U-Net */
+
+typedef enum {
+#define OP(ID, name, lo, hi, out, attr, flags, rtol, atol) CX_OP_##ID,
+#include "cxnet/ops.def"
+#undef OP
+    CX_OP_COUNT
+} cx_op_id;
+
+extern const cx_op cx_ops[CX_OP_COUNT];
+
+#ifdef __cplusplus
+}
+#endif
+#endif

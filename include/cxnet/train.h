@@ -1,0 +1,111 @@
+/* train.h - experiments: configuration, metrics, training runs and the networks they leave. Depends on data.h, model.h, weights.h. */
+#ifndef CXNET_TRAIN_H
+#define CXNET_TRAIN_H
+#include <signal.h>
+#include "cxnet/data.h"
+#include "cxnet/model.h"
+#include "cxnet/weights.h"
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- configuration ------------------------------------------------------------------------------------------------------- */
+
+typedef struct { char **item; unsigned n; } cx_list;
+typedef struct {
+#define SECTION(name, doc) struct {
+#define TEXT(key, def, doc) char *key;
+#define INT(key, def, lo, hi, doc) int key;
+#define REAL(key, def, lo, hi, doc) double key;
+#define BOOL(key, def, doc) bool key;
+#define CHOICE(key, def, choices, doc) char *key;
+#define LIST(key, def, doc) cx_list key;
+#define END(name) } name;
+#include "cxnet/config.def"
+#undef SECTION
+#undef TEXT
+#undef INT
+#undef REAL
+#undef BOOL
+#undef CHOICE
+#undef LIST
+#undef END
+} cx_config;
+
+/* Reads a YAML experiment (path NULL: all defaults), then applies n `section.key=value` settings (value is YAML: numbers, [a, b], text). Unknown key, wrong type, out of
+ * range, doubled key: CX_E_CONFIG "file:line: section.key: what was wanted, got what" ("--set: section.key: ..." for settings). Free with cx_config_free. */
+cx_status cx_config_load(const char *path, char *const *set, int n_set, cx_config *out, cx_error *err);
+void cx_config_free(cx_config *c);
+/* The resolved configuration as YAML that cx_config_load reads back to the same bits. */
+void cx_config_yaml(const cx_config *c, cx_buf *out);
+/* The documentation of every key: text table, or JSON Schema. */
+void cx_config_schema(cx_buf *out, bool json);
+
+/* ---- metrics ---------------------------------------------------------------------------------------------------------------- */
+
+/* One value with its 95 % interval (2.5 and 97.5 percentile of a bootstrap over groups); NaN where undefined (one class only). */
+typedef struct { double value, lo, hi; } cx_estimate;
+
+/* All on n films: y 0/1 (negative = unlabelled, left out), p score. As scikit-learn defines them: roc_auc_score (ties count half), average_precision_score, brier_score_loss. */
+double cx_auroc(const float *y, const double *p, int n);
+double cx_auprc(const float *y, const double *p, int n);
+double cx_brier(const float *y, const double *p, int n);
+double cx_ece(const float *y, const double *p, int n, int bins);       /* |mean p - mean y| over equal-width bins, weighted */
+/* The threshold that maximises Youden's J = sensitivity + specificity - 1 (midpoint between neighbouring scores). For validation data only. */
+double cx_threshold_youden(const float *y, const double *p, int n);
+
+typedef struct {
+    cx_estimate accuracy, f1, sensitivity, specificity, auroc, auprc, brier, ece;
+    double threshold;
+    int64_t tn, fp, fn, tp;
+} cx_binary_metrics;
+/* group [n]: patient or duplicate cluster; the bootstrap draws groups with replacement, Philox(seed). draws 0: no interval (lo = hi = NaN). */
+cx_status cx_metrics_binary(const float *y, const double *p, const int *group, int n, double threshold, int draws, uint64_t seed, cx_binary_metrics *out, cx_error *err);
+
+typedef struct {
+    int classes;
+    int64_t *confusion;            /* [classes, classes], row = truth */
+    cx_estimate accuracy, macro_f1, macro_auroc;     /* one-vs-rest */
+    cx_binary_metrics *per_class;  /* one against the rest at argmax (threshold NaN) */
+} cx_multi_metrics;
+/* y [n] class index, p [n, classes]. */
+cx_status cx_metrics_multi(const int *y, const double *p, const int *group, int n, int classes, int draws, uint64_t seed, cx_multi_metrics *out, cx_error *err);
+void cx_multi_metrics_free(cx_multi_metrics *m);
+
+/* ---- runs -------------------------------------------------------------------------------------------------------------------- */
+
+typedef enum { CX_RESUME_AUTO, CX_RESUME_MUST, CX_RESUME_NEVER } cx_resume;
+typedef struct {
+    cx_resume resume;                     /* auto: continue when the run's folder holds a checkpoint of the same configuration */
+    const volatile sig_atomic_t *stop;    /* set by a signal handler: checkpoint at the next step, CX_E_INTERRUPTED. NULL: never */
+    bool quiet;                           /* no progress */
+    /* What to do with a finished epoch (a line on the terminal); may be NULL. */
+    void (*on_epoch)(void *self, int epoch, double train_loss, double val_loss, double val_auroc, double lr, double seconds);
+    void *self;
+} cx_run_opts;
+
+/* Trains as configured in <run.dir>/<run.name>/: see ARCHITECTURE "A run". When it ends: best weights evaluated once on the test split, metrics.json, predictions.csv (path, split, group,
+ * labels, target and probability per class, predicted), metrics.csv, manifest.json, checkpoints/{last,best}.safetensors. The folder's path is copied to dir (may be NULL).
+ * CX_E_NAN: a loss is not finite; the error names the sample paths of the batch. CX_E_INTERRUPTED: stopped, resumable. */
+cx_status cx_run_train(const cx_config *c, const cx_run_opts *o, char *dir, size_t dir_len, cx_error *err);
+
+/* A trained network, ready to look at films: what predict, explain and audits start from. */
+typedef struct {
+    cx_config config;
+    cx_model model;
+    cx_backend *backend;
+    cx_store *store;
+    cx_normalise norm;
+    double threshold;                     /* binary: chosen on validation */
+    char **classes; int n_classes;        /* names, in the order of config.data.classes; binary: the logit is classes[1] */
+} cx_net;
+/* Opens <run>/checkpoints/best.safetensors with <run>/config.resolved.yaml. device NULL: the run's own. */
+cx_status cx_net_open(const char *run, const char *device, int threads, cx_net *out, cx_error *err);
+void cx_net_close(cx_net *n);
+/* logits [outputs] to probabilities [n_classes] by the task: binary gives {1-p, p}. */
+void cx_net_probabilities(const cx_net *n, const float *logits, double *p);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
