@@ -54,6 +54,8 @@ const char *cx_path_base(const char *path);           /* points into path */
 
 /* ---- CSV, RFC 4180: quoted fields, doubled quotes, CRLF or LF, an optional UTF-8 BOM, embedded newlines ------------- */
 
+/* The length of the longest prefix of n bytes that is valid UTF-8 (n when all are): no overlong forms, no surrogates. */
+size_t cx_utf8_valid(const void *bytes, size_t n);
 typedef struct {
     char **cell;         /* [rows * columns], row 0 is the header; every string is NUL-terminated and valid UTF-8 */
     int rows, columns;   /* rows counts the header */
@@ -61,7 +63,8 @@ typedef struct {
     char *text;          /* storage behind cell */
 } cx_csv;
 /* Parses text of n bytes; `name` stands in messages ("name:12: ..."). CX_E_DATA: a row with another number of fields than the
- * header, an open quote, text after a closing quote, a NUL byte, invalid UTF-8, an empty file, a doubled or empty column name. */
+ * header, an open quote, text after a closing quote, a quote inside an unquoted field, a lone CR, a NUL byte, invalid UTF-8, an
+ * empty file, a doubled or empty column name. Empty lines at the end of the file are no rows. out is zero after a failure. */
 cx_status cx_csv_parse(const char *name, const char *text, size_t n, cx_csv *out, cx_error *err);
 cx_status cx_csv_load(const char *path, cx_csv *out, cx_error *err);
 int cx_csv_column(const cx_csv *csv, const char *name);                 /* -1 when absent */
