@@ -6,9 +6,10 @@
 
 void *cx_alloc(size_t n, size_t size)
 {
-    if (n == 0 || size == 0)
-        n = size = 1;
-    return calloc(n, size);
+    size_t bytes;
+    if (__builtin_mul_overflow(n, size, &bytes) || bytes > SIZE_MAX / 2)
+        return NULL;
+    return calloc(bytes ? bytes : 1, 1);
 }
 
 void *cx_alloc_aligned(size_t n, size_t size)
