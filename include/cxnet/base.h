@@ -11,6 +11,8 @@ extern "C" {
 #endif
 
 #define CX_VERSION "0.1.0"
+/* The git commit this library was built from, "-dirty" behind it when the tree had changes; "unknown" outside a checkout. */
+const char *cx_build_commit(void);
 #define CX_COUNT(array) ((int)(sizeof(array) / sizeof((array)[0])))
 
 /* ---- memory ------------------------------------------------------------------------------------------------ */

@@ -41,6 +41,9 @@ void cx_config_yaml(const cx_config *c, cx_buf *out);
 /* The documentation of every key: text table, or JSON Schema. */
 void cx_config_schema(cx_buf *out, bool json);
 
+/* The network that c describes, with this many logits. */
+void cx_config_model(const cx_config *c, int outputs, cx_model_spec *spec);
+
 /* ---- metrics ---------------------------------------------------------------------------------------------------------------- */
 
 /* One value with its 95 % interval (2.5 and 97.5 percentile of a bootstrap over groups); NaN where undefined (one class only). */

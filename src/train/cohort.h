@@ -1,0 +1,36 @@
+/* cohort.h - the films of an experiment: which take part, what is asked of each, on which side of the split it lies. Depends on train.h. */
+#ifndef CX_TRAIN_COHORT_H
+#define CX_TRAIN_COHORT_H
+#include "cxnet/train.h"
+
+typedef enum { TASK_BINARY, TASK_MULTICLASS, TASK_MULTILABEL } cx_task;
+cx_task cx_task_of(const cx_config *c);
+
+/* "name=LabelA+LabelB" or "Label" taken apart. */
+typedef struct { char *name; char **label; int n_labels; } cx_class;
+
+typedef struct {
+    cx_manifest manifest;
+    cx_task task;
+    cx_class *classes; int n_classes;
+    int outputs;             /* logits: 1 for binary, else n_classes */
+    int n_targets;           /* columns of target: n_classes for multilabel, else 1 */
+    int n;                   /* films that take part */
+    int *sample;             /* [n] row of the manifest */
+    float *target;           /* [n, n_targets]: 0/1, class index, or -1 = unlabelled */
+    cx_split *split;         /* [n] */
+    int *group;              /* [n] patient or duplicate cluster */
+    int left_out_label, left_out_filter, left_out_split;      /* films that do not take part, by reason */
+    float *loss_weight;      /* multiclass [n_classes]; else [2, n_targets]: negatives, positives */
+} cx_cohort;
+
+/* Loads the manifest of c, keeps the films that pass its filters and belong to its classes, splits them (or checks the manifest's own split) and weighs
+ * the classes. CX_E_CONFIG where a class has no film, a side of the split is empty or the split leaks. */
+cx_status cx_cohort_load(const cx_config *c, cx_cohort *out, cx_error *err);
+void cx_cohort_free(cx_cohort *h);
+/* Parses config.data.classes. */
+cx_status cx_classes_parse(const cx_list *list, cx_class **out, int *n, cx_error *err);
+void cx_classes_free(cx_class *classes, int n);
+/* Indices (into the cohort) of one side of the split; the array is the caller's. */
+cx_status cx_cohort_side(const cx_cohort *h, cx_split side, int **index, int *n, cx_error *err);
+#endif

@@ -1,0 +1,149 @@
+/* evaluate.c - one pass of the present weights over a side of the split. Depends on run.h. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include "run.h"
+
+void cx_probabilities(cx_task task, int outputs, const float *logits, double *p)
+{
+    if (task == TASK_BINARY) {
+        p[1] = 1 / (1 + exp(-(double)logits[0]));
+        p[0] = 1 - p[1];
+        return;
+    }
+    double most = -INFINITY, sum = 0;
+    for (int k = 0; k < outputs; k++)
+        most = fmax(most, (double)logits[k]);
+    for (int k = 0; k < outputs; k++) {
+        p[k] = task == TASK_MULTILABEL ? 1 / (1 + exp(-(double)logits[k])) : exp((double)logits[k] - most);
+        sum += p[k];
+    }
+    for (int k = 0; k < outputs && task == TASK_MULTICLASS; k++)
+        p[k] /= sum;
+}
+
+static double softplus(double z) { return z > 0 ? z + log1p(exp(-z)) : log1p(exp(z)); }
+
+/* The training loss without smoothing, in double. */
+static double mean_loss(const cx_cohort *h, const cx_eval *e)
+{
+    double sum = 0, weight = 0;
+    for (int i = 0; i < e->n; i++) {
+        const float *z = e->logits + (size_t)i * (size_t)h->outputs, *t = h->target + (size_t)e->film[i] * (size_t)h->n_targets;
+        if (h->task == TASK_MULTICLASS) {
+            double w = (double)h->loss_weight[(int)t[0]];
+            sum -= w * log(fmax(e->p[(size_t)i * (size_t)h->n_classes + (size_t)t[0]], 1e-300));
+            weight += w;
+            continue;
+        }
+        for (int j = 0; j < h->n_targets; j++)
+            if (t[j] >= 0) {
+                double w = (double)h->loss_weight[(t[j] > 0 ? h->n_targets : 0) + j];
+                sum += w * softplus(t[j] > 0 ? -(double)z[j] : (double)z[j]);
+                weight++;
+            }
+    }
+    return weight > 0 ? sum / weight : NAN;
+}
+
+/* Mean over classes of the one-against-rest AUROC, over the classes where it is defined; of classes[1] alone for binary. */
+static double mean_auroc(const cx_cohort *h, const cx_eval *e, float *y, double *p)
+{
+    double sum = 0;
+    int defined = 0;
+    for (int k = h->task == TASK_BINARY ? 1 : 0; k < h->n_classes; k++) {
+        for (int i = 0; i < e->n; i++) {
+            const float *t = h->target + (size_t)e->film[i] * (size_t)h->n_targets;
+            y[i] = h->task == TASK_MULTILABEL ? t[k] : (float)((int)t[0] == k);
+            p[i] = e->p[(size_t)i * (size_t)h->n_classes + (size_t)k];
+        }
+        double a = cx_auroc(y, p, e->n);
+        sum += isnan(a) ? 0 : a;
+        defined += !isnan(a);
+    }
+    return defined ? sum / defined : NAN;
+}
+
+cx_status cx_run_side(const cx_run *r, cx_split side, int **index, int *n, cx_error *err)
+{
+    int all, kept = 0;
+    TRY(cx_cohort_side(&r->cohort, side, index, &all, err));
+    for (int i = 0; i < all; i++)
+        if (cx_cache_ok(r->cache, (*index)[i]))
+            (*index)[kept++] = (*index)[i];
+    *n = kept;
+    if (kept)
+        return CX_OK;
+    free(*index);
+    *index = NULL;
+    return cx_fail(err, CX_E_DATA, "%s: no film of the %s side could be decoded; see log.txt", r->cohort.manifest.path, cx_split_name(side));
+}
+
+static cx_status predict(cx_run *r, cx_loader *loader, cx_eval *e, cx_error *err)
+{
+    const cx_cohort *h = &r->cohort;
+    size_t outputs = (size_t)h->outputs, classes = (size_t)h->n_classes;
+    int side = cx_cache_side(r->cache), done = 0;
+    size_t film = (size_t)(side * side * r->norm.channels);
+    float *x = cx_alloc((size_t)r->batch * film, sizeof *x), *z = cx_alloc((size_t)r->batch * outputs, sizeof *z);
+    cx_status s = x && z ? cx_loader_start(loader, 0, 0, err) : cx_fail(err, CX_E_MEMORY, "out of memory for a batch of %d films", r->batch);
+    while (s == CX_OK) {
+        cx_batch b;
+        if (r->opts->stop && *r->opts->stop)
+            s = cx_fail(err, CX_E_INTERRUPTED, "interrupted during evaluation");
+        if (s != CX_OK || (s = cx_loader_next(loader, &b, err)) != CX_OK || b.n == 0)
+            break;
+        memcpy(x, b.x, (size_t)b.n * film * sizeof *x);      /* the rest of a last batch is what stood there: films do not see each other in eval */
+        if ((s = cx_plan_set(r->eval_plan, r->model.input, x, err)) != CX_OK || (s = cx_plan_forward(r->eval_plan, 0, 0, err)) != CX_OK ||
+            (s = cx_plan_get(r->eval_plan, r->model.logits, z, err)) != CX_OK)
+            break;
+        for (int i = 0; i < b.n; i++, done++) {
+            e->film[done] = b.film[i];
+            memcpy(e->logits + (size_t)done * outputs, z + (size_t)i * outputs, outputs * sizeof *z);
+            cx_probabilities(h->task, h->outputs, z + (size_t)i * outputs, e->p + (size_t)done * classes);
+        }
+    }
+    free(x);
+    free(z);
+    return s;
+}
+
+cx_status cx_evaluate(cx_run *r, cx_split side, cx_eval *out, cx_error *err)
+{
+    const cx_cohort *h = &r->cohort;
+    int *index;
+    cx_loader *loader = NULL;
+    memset(out, 0, sizeof *out);
+    TRY(cx_run_side(r, side, &index, &out->n, err));
+    size_t n = (size_t)out->n;
+    out->film = cx_alloc(n, sizeof *out->film);
+    out->logits = cx_alloc(n * (size_t)h->outputs, sizeof *out->logits);
+    out->p = cx_alloc(n * (size_t)h->n_classes, sizeof *out->p);
+    float *y = cx_alloc(n, sizeof *y);
+    double *p = cx_alloc(n, sizeof *p);
+    cx_status s = out->film && out->logits && out->p && y && p ? CX_OK : cx_fail(err, CX_E_MEMORY, "out of memory for %d predictions", out->n);
+    if (s == CX_OK)
+        s = cx_loader_new(&(cx_loader_opts){ .cache = r->cache, .index = index, .n = out->n, .targets = h->target, .n_targets = h->n_targets,
+                          .batch = r->batch, .norm = r->norm, .workers = r->config->run.workers }, &loader, err);
+    if (s == CX_OK)
+        s = predict(r, loader, out, err);
+    if (s == CX_OK) {
+        out->loss = mean_loss(h, out);
+        out->auroc = mean_auroc(h, out, y, p);
+    }
+    cx_loader_free(loader);
+    free(index);
+    free(y);
+    free(p);
+    if (s != CX_OK)
+        cx_eval_free(out);
+    return s;
+}
+
+void cx_eval_free(cx_eval *e)
+{
+    free(e->film);
+    free(e->logits);
+    free(e->p);
+    memset(e, 0, sizeof *e);
+}

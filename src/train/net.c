@@ -1,0 +1,83 @@
+/* net.c - a trained network, opened from its run's folder. Depends on cohort.h. */
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+#include "run.h"
+
+/* The threshold that validation chose; 0.5 while the run has not been evaluated. */
+static double threshold_of(const char *run)
+{
+    char *path = cx_path_join(run, "metrics.json");
+    json_t *j = path ? json_load_file(path, 0, NULL) : NULL;
+    const json_t *t = json_array_get(json_object_get(j, "thresholds"), 0);
+    double threshold = json_is_number(t) ? json_number_value(t) : 0.5;
+    json_decref(j);
+    free(path);
+    return threshold;
+}
+
+static cx_status names(cx_net *n, cx_error *err)
+{
+    cx_class *classes;
+    cx_status s = cx_classes_parse(&n->config.data.classes, &classes, &n->n_classes, err);
+    n->classes = s == CX_OK ? cx_alloc((size_t)n->n_classes, sizeof *n->classes) : NULL;
+    for (int k = 0; n->classes && k < n->n_classes; k++) {
+        n->classes[k] = classes[k].name;
+        classes[k].name = NULL;
+    }
+    cx_classes_free(classes, n->n_classes);
+    return s == CX_OK && !n->classes ? cx_fail(err, CX_E_MEMORY, "out of memory") : s;
+}
+
+static cx_status open_net(const char *run, const char *config, const char *weights, const char *device, int threads, cx_net *n, cx_error *err)
+{
+    cx_st_file f;
+    cx_model_spec spec;
+    if (!cx_is_dir(run))
+        return cx_fail(err, CX_E_NOINPUT, "%s: no such run; name the folder that `cxnet train` made, such as runs/NAME", run);
+    TRY(cx_config_load(config, NULL, 0, &n->config, err));
+    TRY(names(n, err));
+    int outputs = cx_task_of(&n->config) == TASK_BINARY ? 1 : n->n_classes;
+    cx_config_model(&n->config, outputs, &spec);
+    TRY(cx_model_new(&spec, &n->model, err));
+    TRY(cx_backend_open(device ? device : n->config.run.device, threads, &n->backend, err));
+    TRY(cx_store_new(n->model.graph, n->backend, 0, &n->store, err));
+    n->norm = !strcmp(n->config.data.normalise, "imagenet") ? CX_NORM_IMAGENET : CX_NORM_UNIT;
+    n->norm.channels = n->config.data.channels;
+    n->threshold = threshold_of(run);
+    TRY(cx_st_read(weights, &f, err));
+    cx_status s = cx_weights_load(n->store, &f, err);
+    cx_st_free(&f);
+    return s;
+}
+
+cx_status cx_net_open(const char *run, const char *device, int threads, cx_net *out, cx_error *err)
+{
+    memset(out, 0, sizeof *out);
+    char *config = cx_path_join(run, "config.resolved.yaml"), *weights = cx_path_join(run, "checkpoints/best.safetensors");
+    cx_status s = config && weights ? open_net(run, config, weights, device, threads, out, err) : cx_fail(err, CX_E_MEMORY, "out of memory");
+    free(config);
+    free(weights);
+    if (s != CX_OK)
+        cx_net_close(out);
+    return s;
+}
+
+void cx_net_close(cx_net *n)
+{
+    cx_store_free(n->store);
+    if (n->backend)
+        cx_backend_close(n->backend);
+    cx_model_free(&n->model);
+    for (int k = 0; n->classes && k < n->n_classes; k++)
+        free(n->classes[k]);
+    free(n->classes);
+    cx_config_free(&n->config);
+    memset(n, 0, sizeof *n);
+}
+
+void cx_net_probabilities(const cx_net *n, const float *logits, double *p)
+{
+    cx_task task = cx_task_of(&n->config);
+    cx_probabilities(task, task == TASK_BINARY ? 1 : n->n_classes, logits, p);
+}

@@ -1,0 +1,370 @@
+/* run.c - one training from configuration to tested network: opens its rooms, walks its epochs, leaves its folder. Depends on run.h. */
+#include <errno.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "run.h"
+
+char *cx_run_path(const cx_run *r, const char *name) { return cx_path_join(r->dir, name); }
+
+void cx_run_log(cx_run *r, const char *fmt, ...)
+{
+    va_list ap;
+    if (!r->log)
+        return;
+    va_start(ap, fmt);
+    vfprintf(r->log, fmt, ap);
+    va_end(ap);
+    fputc('\n', r->log);
+    fflush(r->log);
+}
+
+static bool stopped(const cx_run *r) { return r->opts->stop && *r->opts->stop; }
+
+/* ---- opening --------------------------------------------------------------------------------------------------- */
+
+/* An earlier run that is not to be continued keeps its files under another name: nothing is lost by starting over. */
+static cx_status move_aside(const char *dir, cx_error *err)
+{
+    for (int i = 1; i < 10000; i++) {
+        char *to = cx_sprintf("%s.old-%d", dir, i);
+        bool taken = !to || cx_file_exists(to) || cx_is_dir(to);
+        int rc = taken ? 0 : rename(dir, to), e = errno;
+        free(to);
+        if (!taken)
+            return rc ? cx_fail(err, CX_E_CREATE, "%s: cannot be moved aside (%s)", dir, strerror(e)) : CX_OK;
+    }
+    return cx_fail(err, CX_E_CREATE, "%s: too many earlier runs beside it; remove some", dir);
+}
+
+/* Makes the run's folder and says whether there is a checkpoint to continue from. */
+static cx_status open_dir(cx_run *r, bool *resume, cx_error *err)
+{
+    const cx_config *c = r->config;
+    r->dir = cx_path_join(c->run.dir, *c->run.name ? c->run.name : "run");
+    char *last = r->dir ? cx_run_path(r, "checkpoints/last.safetensors") : NULL, *sub = r->dir ? cx_run_path(r, "checkpoints") : NULL,
+        *log = r->dir ? cx_run_path(r, "log.txt") : NULL;
+    cx_status s = last && sub && log ? CX_OK : cx_fail(err, CX_E_MEMORY, "out of memory");
+    bool there = s == CX_OK && cx_file_exists(last);
+    *resume = there && r->opts->resume != CX_RESUME_NEVER;
+    if (s == CX_OK && !there && r->opts->resume == CX_RESUME_MUST)
+        s = cx_fail(err, CX_E_NOINPUT, "%s: no checkpoint to resume from; run without --resume must to start", last);
+    if (s == CX_OK && there && !*resume)
+        s = move_aside(r->dir, err);
+    if (s == CX_OK)
+        s = cx_mkdirs(sub, err);
+    if (s == CX_OK && !(r->log = fopen(log, *resume ? "a" : "w")))
+        s = cx_fail(err, CX_E_CREATE, "%s: %s", log, strerror(errno));
+    free(last);
+    free(sub);
+    free(log);
+    return s;
+}
+
+static char *cache_dir(const cx_config *c)
+{
+    const char *xdg = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+    if (*c->data.cache)
+        return cx_strdup(c->data.cache);
+    return xdg && *xdg ? cx_path_join(xdg, "cxnet") : cx_path_join(home ? home : ".", ".cache/cxnet");
+}
+
+static cx_status open_data(cx_run *r, cx_error *err)
+{
+    const cx_config *c = r->config;
+    cx_cohort *h = &r->cohort;
+    cx_buf bad = { 0 };
+    TRY(cx_cohort_load(c, h, err));
+    char *dir = cache_dir(c);
+    cx_status s = dir ? cx_cache_open(&h->manifest, h->sample, h->n, c->data.side, dir, c->data.max_bad, &bad, &r->cache, err) : cx_fail(err,
+        CX_E_MEMORY, "out of memory");
+    cx_run_log(r, "films: %d take part, %d carry other labels, %d filtered out, %d outside the split", h->n, h->left_out_label, h->left_out_filter,
+        h->left_out_split);
+    if (bad.len)
+        cx_run_log(r, "films that could not be decoded:\n%s", bad.data);
+    cx_buf_free(&bad);
+    free(dir);
+    r->norm = !strcmp(c->data.normalise, "imagenet") ? CX_NORM_IMAGENET : CX_NORM_UNIT;
+    r->norm.channels = c->data.channels;
+    return s;
+}
+
+void cx_config_model(const cx_config *c, int outputs, cx_model_spec *spec)
+{
+    *spec = (cx_model_spec){ .side = c->data.side, .channels = c->data.channels, .hidden = c->model.hidden, .dropout = c->model.dropout, .outputs = outputs,
+                             .norm_eps = c->model.norm_eps, .no_final_relu = !c->model.final_relu };
+    snprintf(spec->arch, sizeof spec->arch, "%s", c->model.arch);
+}
+
+static cx_status initial_weights(cx_run *r, cx_error *err)
+{
+    cx_st_file f;
+    if (!*r->config->model.weights)
+        return CX_OK;
+    TRY(cx_st_read(r->config->model.weights, &f, err));
+    cx_status s = cx_weights_load(r->store, &f, err);
+    cx_st_free(&f);
+    return s == CX_OK ? s : cx_prefix(err, s, "model.weights %s", r->config->model.weights);
+}
+
+static cx_status open_network(cx_run *r, cx_error *err)
+{
+    const cx_config *c = r->config;
+    cx_model_spec spec;
+    cx_config_model(c, r->cohort.outputs, &spec);
+    TRY(cx_model_new(&spec, &r->model, err));
+    for (unsigned i = 0; i < c->model.freeze.n; i++)
+        if (cx_graph_freeze(r->model.graph, c->model.freeze.item[i]) == 0)
+            return cx_fail(err, CX_E_CONFIG, "model.freeze: no parameter of %s matches \"%s\"; `cxnet plan` lists the names", c->model.arch,
+                c->model.freeze.item[i]);
+    r->loss = cx_model_loss(&r->model, r->cohort.task == TASK_MULTICLASS ? CX_LOSS_CE : CX_LOSS_BCE, c->loss.label_smoothing, &r->target, &r->weight);
+    TRY(cx_graph_check(r->model.graph, err));
+    TRY(cx_backend_open(c->run.device, c->run.threads, &r->backend, err));
+    TRY(cx_store_new(r->model.graph, r->backend, (uint64_t)c->run.seed, &r->store, err));
+    TRY(initial_weights(r, err));
+    TRY(cx_store_set(r->store, r->weight, r->cohort.loss_weight, err));
+    TRY(cx_plan_new(r->store, &(cx_plan_opts){ .batch = r->batch, .training = true, .backward = true, .output = r->loss, .param_grads = true },
+        &r->train_plan, err));
+    return cx_plan_new(r->store, &(cx_plan_opts){ .batch = r->batch, .output = r->model.logits }, &r->eval_plan, err);
+}
+
+static cx_status open_loader(cx_run *r, cx_error *err)
+{
+    const cx_config *c = r->config;
+    cx_augment a = { c->augment.rotate_deg, c->augment.shift, c->augment.zoom, c->augment.brightness, c->augment.contrast, c->augment.flip };
+    int *index, n;
+    TRY(cx_run_side(r, CX_TRAIN, &index, &n, err));
+    r->batch = c->optim.batch < n ? c->optim.batch : n;
+    r->steps = n / r->batch;
+    cx_status s = cx_loader_new(&(cx_loader_opts){ .cache = r->cache, .index = index, .n = n, .targets = r->cohort.target,
+        .n_targets = r->cohort.n_targets, .batch = r->batch,
+                                .shuffle = true, .augment = &a, .norm = r->norm, .seed = (uint64_t)c->run.seed, .workers = c->run.workers },
+                                    &r->train_loader, err);
+    free(index);
+    return s;
+}
+
+static cx_status write_config(cx_run *r, cx_error *err)
+{
+    cx_buf b = { 0 };
+    char *path = cx_run_path(r, "config.resolved.yaml");
+    cx_config_yaml(r->config, &b);
+    cx_status s = path && !b.failed ? cx_file_write(path, b.data, b.len, err) : cx_fail(err, CX_E_MEMORY, "out of memory");
+    cx_buf_free(&b);
+    free(path);
+    return s;
+}
+
+static cx_status open_run(cx_run *r, cx_error *err)
+{
+    bool resume;
+    r->state = (cx_state){ .best_epoch = -1, .plateau_best = INFINITY, .lr_scale = 1,
+                           .history = cx_strdup("epoch,lr,train_loss,val_loss,val_auroc,seconds\n") };
+    if (!r->state.history)
+        return cx_fail(err, CX_E_MEMORY, "out of memory");
+    TRY(open_dir(r, &resume, err));
+    TRY(open_data(r, err));
+    TRY(open_loader(r, err));
+    TRY(open_network(r, err));
+    if (resume)
+        TRY(cx_checkpoint_load(r, err));
+    TRY(write_config(r, err));
+    cx_run_log(r, "%s at epoch %d, step %d, on %s", resume ? "resumed" : "started", r->state.epoch + 1, r->state.step, r->backend->description);
+    return resume ? CX_OK : cx_run_manifest_write(r, "started", err);
+}
+
+static void close_run(cx_run *r)
+{
+    cx_loader_free(r->train_loader);
+    cx_plan_free(r->train_plan);
+    cx_plan_free(r->eval_plan);
+    cx_store_free(r->store);
+    if (r->backend)
+        cx_backend_close(r->backend);
+    cx_model_free(&r->model);
+    cx_cache_close(r->cache);
+    cx_cohort_free(&r->cohort);
+    free(r->state.history);
+    free(r->dir);
+    if (r->log)
+        fclose(r->log);
+}
+
+/* ---- training -------------------------------------------------------------------------------------------------- */
+
+/* The error of a loss or gradient that is not finite names the films it came from. */
+static cx_status not_finite(cx_run *r, const cx_batch *b, const char *what, double value, cx_error *err)
+{
+    cx_buf names = { 0 };
+    for (int i = 0; i < b->n; i++)
+        cx_buf_printf(&names, "%s%s", i ? ", " : "", r->cohort.manifest.samples[r->cohort.sample[b->film[i]]].path);
+    cx_run_log(r, "%s is %g at epoch %d, step %d; films: %s", what, value, r->state.epoch + 1, r->state.step + 1, names.data ? names.data : "");
+    cx_status s = cx_fail(err, CX_E_NAN, "%s is %g at epoch %d, step %d, learning rate %g; lower optim.lr or set optim.clip_norm; all films of the batch are in %s/log.txt: %.200s",
+                          what, value, r->state.epoch + 1, r->state.step + 1, cx_schedule_lr(r->config, &r->state, r->state.epoch, r->state.step,
+                              r->steps), r->dir, names.data ? names.data : "");
+    cx_buf_free(&names);
+    return s;
+}
+
+static cx_status update(cx_run *r, const cx_batch *b, cx_error *err)
+{
+    const cx_config *c = r->config;
+    int64_t n = cx_store_trainable(r->store);
+    float *m, *v, *grad = cx_store_grads(r->store);
+    double squares;
+    TRY(cx_store_moments(r->store, &m, &v, err));
+    TRY(r->backend->sum_squares(r->backend, n, grad, &squares, err));
+    double norm = sqrt(squares), clip = c->optim.clip_norm;
+    if (!isfinite(norm))
+        return not_finite(r, b, "the norm of the gradient", norm, err);
+    cx_update u = { .lr = cx_schedule_lr(c, &r->state, r->state.epoch, r->state.step, r->steps), .momentum = c->optim.momentum,
+        .beta1 = c->optim.beta1, .beta2 = c->optim.beta2,
+                    .eps = c->optim.eps, .weight_decay = c->optim.weight_decay, .grad_scale = clip > 0 && norm > clip ? clip / norm : 1,
+                        .t = r->state.updates + 1 };
+    u.kind = !strcmp(c->optim.kind, "sgd") ? CX_SGD : !strcmp(c->optim.kind, "adam") ? CX_ADAM : CX_ADAMW;
+    return r->backend->update(r->backend, &u, n, cx_store_params(r->store), grad, m, v, err);
+}
+
+static cx_status step(cx_run *r, const cx_batch *b, cx_error *err)
+{
+    float loss;
+    TRY(cx_plan_set(r->train_plan, r->model.input, b->x, err));
+    TRY(cx_plan_set(r->train_plan, r->target, b->t, err));
+    TRY(cx_plan_forward(r->train_plan, (uint64_t)r->config->run.seed, (uint64_t)r->state.updates, err));
+    TRY(cx_plan_get(r->train_plan, r->loss, &loss, err));
+    if (!isfinite(loss))
+        return not_finite(r, b, "the loss", (double)loss, err);
+    TRY(cx_plan_backward(r->train_plan, err));
+    TRY(update(r, b, err));
+    r->state.loss_sum += (double)loss;
+    r->state.updates++;
+    r->state.step++;
+    return CX_OK;
+}
+
+/* The steps of one epoch, from state.step on. */
+static cx_status train_epoch(cx_run *r, cx_progress *bar, cx_error *err)
+{
+    int every = r->config->run.checkpoint_steps;
+    double start = cx_now_s();
+    int first = r->state.step;
+    if (first >= r->steps)          /* interrupted during validation: only that is left of the epoch */
+        return CX_OK;
+    TRY(cx_loader_start(r->train_loader, r->state.epoch, first, err));
+    while (r->state.step < r->steps) {
+        cx_batch b;
+        TRY(cx_loader_next(r->train_loader, &b, err));
+        TRY(step(r, &b, err));
+        if (!r->opts->quiet)
+            cx_progress_show(bar, "epoch %d/%d  step %d/%d  loss %.4f  %.1f films/s", r->state.epoch + 1, r->config->optim.epochs, r->state.step, r->steps,
+                             r->state.loss_sum / r->state.step, (r->state.step - first) * r->batch / (cx_now_s() - start));
+        bool stop = stopped(r);
+        if (stop || (every > 0 && r->state.step % every == 0 && r->state.step < r->steps))
+            TRY(cx_checkpoint_save(r, "last", true, err));
+        if (stop)
+            return cx_fail(err, CX_E_INTERRUPTED, "interrupted at epoch %d, step %d of %d; a checkpoint is written", r->state.epoch + 1,
+                r->state.step, r->steps);
+    }
+    return CX_OK;
+}
+
+/* Appends a row to the history and rewrites metrics.csv from it: a resumed run has no doubled or missing rows. */
+static cx_status record(cx_run *r, double lr, double train_loss, const cx_eval *val, double seconds, cx_error *err)
+{
+    char *path = cx_run_path(r, "metrics.csv");
+    char *history = cx_sprintf("%s%d,%.9g,%.9g,%.9g,%.9g,%.2f\n", r->state.history, r->state.epoch + 1, lr, train_loss, val->loss, val->auroc, seconds);
+    cx_status s = path && history ? cx_file_write(path, history, strlen(history), err) : cx_fail(err, CX_E_MEMORY, "out of memory");
+    free(path);
+    if (s != CX_OK) {
+        free(history);
+        return s;
+    }
+    free(r->state.history);
+    r->state.history = history;
+    cx_run_log(r, "epoch %d: lr %.3g, train loss %.4f, val loss %.4f, val AUROC %.4f, %.1f s", r->state.epoch + 1, lr, train_loss, val->loss,
+        val->auroc, seconds);
+    return CX_OK;
+}
+
+/* Validation, then the decisions that hang on it, then both checkpoints. */
+static cx_status end_epoch(cx_run *r, double start, cx_error *err)
+{
+    const cx_config *c = r->config;
+    cx_state *st = &r->state;
+    cx_eval val;
+    cx_status s = cx_evaluate(r, CX_VAL, &val, err);
+    if (s == CX_E_INTERRUPTED)
+        return cx_checkpoint_save(r, "last", true, err) == CX_OK ? cx_fail(err, CX_E_INTERRUPTED,
+            "interrupted during validation of epoch %d; a checkpoint is written", st->epoch + 1) : err ? err->status : CX_E_IO;
+    if (s != CX_OK)
+        return s;
+    double lr = cx_schedule_lr(c, st, st->epoch, r->steps - 1, r->steps), train_loss = st->loss_sum / r->steps, seconds = cx_now_s() - start;
+    s = record(r, lr, train_loss, &val, seconds, err);
+    if (s == CX_OK && r->opts->on_epoch)
+        r->opts->on_epoch(r->opts->self, st->epoch + 1, train_loss, val.loss, val.auroc, lr, seconds);
+    bool best = cx_early_stop_epoch(c, st, val.loss, val.auroc);
+    cx_schedule_epoch(c, st, val.loss);
+    cx_eval_free(&val);
+    st->epoch++;
+    st->step = 0;
+    st->loss_sum = 0;
+    if (s == CX_OK && best)
+        s = cx_checkpoint_save(r, "best", false, err);
+    return s == CX_OK ? cx_checkpoint_save(r, "last", true, err) : s;
+}
+
+static cx_status train(cx_run *r, cx_error *err)
+{
+    cx_progress bar = { 0 };
+    cx_status s = CX_OK;
+    while (s == CX_OK && !r->state.trained) {
+        double start = cx_now_s();
+        s = train_epoch(r, &bar, err);
+        cx_progress_end(&bar);
+        if (s == CX_OK)
+            s = end_epoch(r, start, err);
+    }
+    return s;
+}
+
+/* Best weights, validation for the threshold, then the test side, once. */
+static cx_status finish(cx_run *r, cx_error *err)
+{
+    cx_st_file f;
+    cx_eval val, test;
+    char *best = cx_run_path(r, "checkpoints/best.safetensors");
+    cx_status s = best ? cx_st_read(best, &f, err) : cx_fail(err, CX_E_MEMORY, "out of memory");
+    free(best);
+    if (s != CX_OK)
+        return s;
+    s = cx_weights_load(r->store, &f, err);
+    cx_st_free(&f);
+    if (s != CX_OK || (s = cx_evaluate(r, CX_VAL, &val, err)) != CX_OK)
+        return s;
+    if ((s = cx_evaluate(r, CX_TEST, &test, err)) == CX_OK) {
+        s = cx_results_write(r, &val, &test, err);
+        cx_eval_free(&test);
+    }
+    cx_eval_free(&val);
+    return s == CX_OK ? cx_run_manifest_write(r, "finished", err) : s;
+}
+
+cx_status cx_run_train(const cx_config *c, const cx_run_opts *o, char *dir, size_t dir_len, cx_error *err)
+{
+    cx_error own = { 0 };
+    if (!err)
+        err = &own;
+    cx_run r = { .config = c, .opts = o };
+    cx_status s = open_run(&r, err);
+    if (dir && dir_len)
+        snprintf(dir, dir_len, "%s", r.dir ? r.dir : "");
+    if (s == CX_OK)
+        s = train(&r, err);
+    if (s == CX_OK)
+        s = finish(&r, err);
+    cx_run_log(&r, s == CX_OK ? "finished" : "stopped: %s", err->text);
+    close_run(&r);
+    return s;
+}

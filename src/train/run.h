@@ -1,0 +1,68 @@
+/* run.h - the inside of a training run: its state, and the files that hold it. Depends on cohort.h. */
+#ifndef CX_TRAIN_RUN_H
+#define CX_TRAIN_RUN_H
+#include "cohort.h"
+
+/* What a checkpoint must hold beside weights and moments to go on bit for bit. */
+typedef struct {
+    int epoch, step;             /* the next step to take: epoch from 0, step inside it */
+    int64_t updates;             /* optimiser steps done */
+    double loss_sum;             /* of the steps of this epoch so far */
+    double best; int best_epoch, since_best;         /* of early_stop.metric on validation; best_epoch -1: none yet */
+    double plateau_best; int plateau_since; double lr_scale;
+    bool trained;                /* no more epochs: only evaluation is left */
+    char *history;               /* metrics.csv so far; owned */
+} cx_state;
+
+typedef struct {
+    const cx_config *config;
+    const cx_run_opts *opts;
+    char *dir;
+    FILE *log;
+    cx_cohort cohort;
+    cx_cache *cache;             /* film i is cohort film i */
+    cx_model model;
+    int target, weight, loss;    /* value indices */
+    cx_backend *backend;
+    cx_store *store;
+    cx_plan *train_plan, *eval_plan;
+    cx_loader *train_loader;
+    cx_normalise norm;
+    int batch, steps;            /* films per step, steps per epoch; an incomplete last batch waits for the next epoch's order */
+    cx_state state;
+} cx_run;
+
+/* <dir>/<name>, owned by the caller, NULL when out of memory. */
+char *cx_run_path(const cx_run *r, const char *name);
+void cx_run_log(cx_run *r, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* ---- schedule.c */
+/* Learning rate of update `step` of epoch `epoch` (both from 0). */
+double cx_schedule_lr(const cx_config *c, const cx_state *s, int epoch, int step, int steps);
+/* After validation: lowers lr_scale where a plateau schedule says so. */
+void cx_schedule_epoch(const cx_config *c, cx_state *s, double val_loss);
+/* After validation: is this the best epoch so far? Sets best, best_epoch, since_best, and trained when patience has run out or no epoch is left. */
+bool cx_early_stop_epoch(const cx_config *c, cx_state *s, double val_loss, double val_auroc);
+
+/* ---- checkpoint.c */
+/* The configuration without what does not change results (names, folders, threads), for comparing runs. */
+void cx_run_identity(const cx_config *c, cx_buf *out);
+cx_status cx_checkpoint_save(cx_run *r, const char *name, bool moments, cx_error *err);       /* "last" with moments, "best" without */
+/* Loads checkpoints/last; CX_E_CONFIG names the first key that differs when it was made with another configuration. */
+cx_status cx_checkpoint_load(cx_run *r, cx_error *err);
+
+/* ---- evaluate.c */
+typedef struct { int n; int *film; float *logits; double *p; double loss, auroc; } cx_eval;      /* film [n] cohort index, logits [n, outputs],
+    p [n, n_classes] */
+/* One pass over a side of the split with the present weights; the loss carries the training weights of the classes,
+without smoothing. CX_E_INTERRUPTED when stopped. */
+cx_status cx_evaluate(cx_run *r, cx_split side, cx_eval *out, cx_error *err);
+void cx_eval_free(cx_eval *e);
+void cx_probabilities(cx_task task, int outputs, const float *logits, double *p);
+/* Films of a side that could be decoded; the array is the caller's. */
+cx_status cx_run_side(const cx_run *r, cx_split side, int **index, int *n, cx_error *err);
+
+/* ---- results.c */
+cx_status cx_results_write(cx_run *r, const cx_eval *val, const cx_eval *test, cx_error *err);    /* predictions.csv, metrics.json */
+cx_status cx_run_manifest_write(cx_run *r, const char *status, cx_error *err);                    /* manifest.json */
+#endif
