@@ -17,14 +17,16 @@ void cx_run_identity(const cx_config *c, cx_buf *out)
 /* The state as text. %a keeps every bit of a double. */
 static char *state_text(const cx_state *s)
 {
-    return cx_sprintf("epoch %d step %d updates %" PRId64 " loss_sum %a best %a best_epoch %d since_best %d plateau_best %a plateau_since %d lr_scale %a trained %d",
+    return cx_sprintf("epoch %d step %d updates %" PRId64 " loss_sum %a best %a best_epoch %d since_best %d "
+                      "plateau_best %a plateau_since %d lr_scale %a trained %d",
                       s->epoch, s->step, s->updates, s->loss_sum, s->best, s->best_epoch, s->since_best, s->plateau_best, s->plateau_since,
                           s->lr_scale, s->trained);
 }
 
 static bool state_parse(const char *text, cx_state *s)
 {
-    int trained, n = sscanf(text, "epoch %d step %d updates %" SCNd64 " loss_sum %la best %la best_epoch %d since_best %d plateau_best %la plateau_since %d lr_scale %la trained %d",
+    int trained, n = sscanf(text, "epoch %d step %d updates %" SCNd64 " loss_sum %la best %la best_epoch %d since_best %d "
+                            "plateau_best %la plateau_since %d lr_scale %la trained %d",
                             &s->epoch, &s->step, &s->updates, &s->loss_sum, &s->best, &s->best_epoch, &s->since_best, &s->plateau_best,
                                 &s->plateau_since, &s->lr_scale, &trained);
     s->trained = n == 11 && trained;
@@ -81,7 +83,8 @@ static cx_status compare(const cx_run *r, const char *file, const char *old, cx_
     for (const char *a = old, *b = now.data; s == CX_OK && (*a || *b);) {
         int na = (int)strcspn(a, "\n"), nb = (int)strcspn(b, "\n");
         if (na != nb || memcmp(a, b, (size_t)na))
-            s = cx_fail(err, CX_E_CONFIG, "%s was made with another configuration: %s \"%.*s\" there, \"%.*s\" now; restore the setting, choose another run.name, or start over with --resume never",
+            s = cx_fail(err, CX_E_CONFIG, "%s was made with another configuration: %s \"%.*s\" there, \"%.*s\" now; "
+                        "restore the setting, choose another run.name, or start over with --resume never",
                         file, section, na, a, nb, b);
         if (na > 0 && *a != ' ')
             snprintf(section, sizeof section, "%.*s", na < 60 ? na : 60, a);

@@ -164,7 +164,8 @@ static cx_status own_split(const cx_config *c, cx_cohort *h, const cx_manifest *
     int leaks = c->data.allow_leak ? 0 : cx_split_leaks(m, audit, h->split, &text);
     cx_status s = CX_OK;
     if (leaks)
-        s = cx_fail(err, CX_E_CONFIG, "%s: the split column leaks: %d group(s) lie on two sides (%.200s); make a new one with `cxnet data split`, or set data.allow_leak: true",
+        s = cx_fail(err, CX_E_CONFIG, "%s: the split column leaks: %d group(s) lie on two sides (%.200s); "
+                    "make a new one with `cxnet data split`, or set data.allow_leak: true",
                     h->manifest.path, leaks, text.data ? text.data : "");
     cx_buf_free(&text);
     return s;
@@ -280,7 +281,8 @@ static cx_status load(const cx_config *c, cx_cohort *h, cx_error *err)
     TRY(cx_manifest_load(c->data.manifest, &h->manifest, err));
     TRY(choose(c, h, err));
     if (h->n == 0)
-        return cx_fail(err, CX_E_CONFIG, "%s: no film takes part (%d have none of the classes, %d were filtered out); mend data.classes, sources, views or min_age",
+        return cx_fail(err, CX_E_CONFIG, "%s: no film takes part (%d have none of the classes, %d were filtered out); "
+                       "mend data.classes, sources, views or min_age",
                        h->manifest.path, h->left_out_label, h->left_out_filter);
     TRY(split(c, h, err));
     TRY(check(h, err));

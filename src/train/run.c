@@ -201,7 +201,8 @@ static cx_status not_finite(cx_run *r, const cx_batch *b, const char *what, doub
     for (int i = 0; i < b->n; i++)
         cx_buf_printf(&names, "%s%s", i ? ", " : "", r->cohort.manifest.samples[r->cohort.sample[b->film[i]]].path);
     cx_run_log(r, "%s is %g at epoch %d, step %d; films: %s", what, value, r->state.epoch + 1, r->state.step + 1, names.data ? names.data : "");
-    cx_status s = cx_fail(err, CX_E_NAN, "%s is %g at epoch %d, step %d, learning rate %g; lower optim.lr or set optim.clip_norm; all films of the batch are in %s/log.txt: %.200s",
+    cx_status s = cx_fail(err, CX_E_NAN, "%s is %g at epoch %d, step %d, learning rate %g; "
+                          "lower optim.lr or set optim.clip_norm; all films of the batch are in %s/log.txt: %.200s",
                           what, value, r->state.epoch + 1, r->state.step + 1, cx_schedule_lr(r->config, &r->state, r->state.epoch, r->state.step,
                               r->steps), r->dir, names.data ? names.data : "");
     cx_buf_free(&names);
