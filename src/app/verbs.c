@@ -1,0 +1,14 @@
+/* verbs.c - the table of verbs, in the order in which help lists them. */
+#include "verb.h"
+
+#define VERBS \
+    VERB(help) \
+    VERB(version) \
+    VERB(completion)
+
+#define VERB(name) extern const cx_verb cx_verb_##name;
+VERBS
+#undef VERB
+
+#define VERB(name) &cx_verb_##name,
+const cx_verb *const cx_verbs[] = { VERBS NULL };
