@@ -1,0 +1,226 @@
+/* conv.c - convolutions forward and towards their input, as products of packed weights with rows of pixels: the pixels themselves for 1x1,
+ * windows of a zero-padded strip (a strip's kw*C floats of one kernel row are contiguous in NHWC) otherwise. */
+#include "conv.h"
+#include <omp.h>
+
+enum { POINT_ROWS = 112, STRIP_BYTES = 384 << 10, MIN_TASKS = 8 };
+
+static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
+static int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
+static int64_t up_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+int CX_FN(threads_that_fit)(size_t bytes, size_t shared, size_t per_thread)
+{
+    int threads = omp_get_max_threads();
+    if (per_thread && bytes > shared && (bytes - shared) / per_thread < (size_t)threads)
+        threads = (int)((bytes - shared) / per_thread);
+    return threads > 1 ? threads : 1;
+}
+
+/* ---- padded strips ------------------------------------------------------------------------------------------------ */
+
+int64_t CX_FN(strip_rows)(const cx_window *w)
+{
+    int64_t line = max64(cx_strip_line(w) * (int64_t)sizeof(float), 1), fit = (STRIP_BYTES / line - w->kh) / w->step + 1;
+    int64_t strips = up_div(w->grid_h, max64(fit, 1));
+    if (w->src.s.n * strips < MIN_TASKS)
+        strips = min64(w->grid_h, up_div(MIN_TASKS, w->src.s.n));
+    return up_div(w->grid_h, strips);
+}
+
+void CX_FN(pad_strip)(const cx_window *w, int64_t n, int64_t y0, int64_t rows, float *strip)
+{
+    int64_t c = w->src.s.c, line = cx_strip_line(w), pixels = line / c, lines = w->step * (rows - 1) + w->kh;
+    int64_t left = min64(max64(-w->src_x, 0), pixels);                       /* pixels before the source's first column */
+    int64_t right = max64(left, min64(pixels, w->src.s.w - w->src_x));       /* first pixel after its last */
+    for (int64_t i = 0; i < lines; i++, strip += line) {
+        int64_t y = w->src_y + w->step * y0 + i;
+        if (y < 0 || y >= w->src.s.h) {
+            memset(strip, 0, (size_t)line * sizeof(float));
+            continue;
+        }
+        memset(strip, 0, (size_t)(left * c) * sizeof(float));
+        memset(strip + right * c, 0, (size_t)(line - right * c) * sizeof(float));
+        if (left >= right)
+            continue;
+        const float *s = w->src.p + ((n * w->src.s.h + y) * w->src.s.w + w->src_x + left) * w->src.ld;
+        if (w->src.ld == c) {
+            memcpy(strip + left * c, s, (size_t)((right - left) * c) * sizeof(float));
+            continue;
+        }
+        for (int64_t x = left; x < right; x++, s += w->src.ld)
+            memcpy(strip + x * c, s, (size_t)c * sizeof(float));
+    }
+}
+
+/* ---- products ----------------------------------------------------------------------------------------------------- */
+
+static void window_strip(const cx_window *w, int64_t n, int64_t y0, int64_t rows, float *strip)
+{
+    const float *a[CX_ROWS_MAX];
+    float *c[CX_ROWS_MAX];
+    int64_t line = cx_strip_line(w), pixels = rows * w->grid_w;
+    int64_t block = up_div(up_div(pixels, up_div(pixels, CX_ROWS_MAX - MR)), MR) * MR;
+    if (w->kh > 0)
+        CX_FN(pad_strip)(w, n, y0, rows, strip);
+    for (int64_t p0 = 0; p0 < pixels; p0 += block) {
+        int m = (int)min64(block, pixels - p0);
+        int64_t y = p0 / w->grid_w, x = p0 % w->grid_w;
+        for (int i = 0; i < m; i++) {
+            a[i] = strip + w->step * (y * line + x * w->src.s.c);
+            c[i] = w->dst.p + ((n * w->dst.s.h + w->dst_y + w->dst_step * (y0 + y)) * w->dst.s.w + w->dst_x + w->dst_step * x) * w->dst.ld;
+            if (++x == w->grid_w) {
+                x = 0;
+                y++;
+            }
+        }
+        cx_product p = { .m = m, .a = a, .n_run = w->kw ? w->kh : 0, .run_len = w->kw * w->src.s.c, .run_stride = line, .b = w->b, .n = w->dst.s.c,
+            .c = c, .bias = w->finish.bias, .relu = w->finish.relu, .add = w->finish.add };
+        CX_FN(product)(&p);
+    }
+}
+
+static void run_window(const cx_window *w, float *strips, size_t strip_floats, int threads)
+{
+    int64_t rows = CX_FN(strip_rows)(w), per_image = up_div(w->grid_h, rows), tasks = w->src.s.n * per_image;
+#pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
+    for (int64_t t = 0; t < tasks; t++) {
+        int64_t y0 = t % per_image * rows;
+        window_strip(w, t / per_image, y0, min64(rows, w->grid_h - y0), strips + (size_t)omp_get_thread_num() * strip_floats);
+    }
+}
+
+/* y (pixels x n) = x (pixels x k) b. */
+static void run_points(cx_tensor x, const float *b, cx_tensor y, cx_finish f)
+{
+    int64_t pixels = cx_pixels(x.s), tasks = up_div(pixels, POINT_ROWS);
+#pragma omp parallel for schedule(dynamic, 1)
+    for (int64_t t = 0; t < tasks; t++) {
+        const float *a[POINT_ROWS];
+        float *c[POINT_ROWS];
+        int m = (int)min64(POINT_ROWS, pixels - t * POINT_ROWS);
+        for (int i = 0; i < m; i++) {
+            a[i] = x.p + (t * POINT_ROWS + i) * x.ld;
+            c[i] = y.p + (t * POINT_ROWS + i) * y.ld;
+        }
+        cx_product p = { .m = m, .a = a, .n_run = 1, .run_len = x.s.c, .b = b, .n = y.s.c, .c = c, .bias = f.bias, .relu = f.relu, .add = f.add };
+        CX_FN(product)(&p);
+    }
+}
+
+/* ---- big -> small ------------------------------------------------------------------------------------------------- */
+
+cx_window CX_FN(window_down)(const cx_geometry *g)
+{
+    return (cx_window){ .src = g->big, .dst = g->small, .kh = g->kh, .kw = g->kw, .step = g->stride, .src_y = -g->pad_top, .src_x = -g->pad_left,
+        .grid_h = g->small.s.h, .grid_w = g->small.s.w, .dst_step = 1 };
+}
+
+static size_t strip_bytes(const cx_window *w) { return cx_align64((size_t)cx_strip_floats(w, CX_FN(strip_rows)(w)) * sizeof(float)); }
+
+static size_t down_packed(const cx_geometry *g)
+{
+    return cx_align64((size_t)cx_packed((int64_t)g->kh * g->kw * g->big.s.c, g->small.s.c) * sizeof(float));
+}
+
+size_t CX_FN(conv_down_bytes)(const cx_geometry *g)
+{
+    cx_window w = CX_FN(window_down)(g);
+    return down_packed(g) + (cx_is_pointwise(g) ? 0 : strip_bytes(&w) * (size_t)omp_get_max_threads());
+}
+
+void CX_FN(conv_down)(const cx_geometry *g, const float *big, const float *w, float *small, cx_finish f, void *work, size_t bytes)
+{
+    int64_t k = (int64_t)g->kh * g->kw * g->big.s.c;
+    cx_window win = CX_FN(window_down)(g);
+    win.src.p = (float *)big;
+    win.dst.p = small;
+    win.b = work;
+    win.finish = f;
+#pragma omp parallel for schedule(static)
+    for (int64_t o = 0; o < g->small.s.c; o += NR)
+        CX_FN(pack)(w + o * k, 1, k, k, min64(NR, g->small.s.c - o), (float *)work + o * k, 0, k);
+    if (cx_is_pointwise(g)) {
+        run_points(win.src, work, win.dst, f);
+        return;
+    }
+    size_t shared = down_packed(g), per_thread = strip_bytes(&win);
+    run_window(&win, (float *)((char *)work + shared), per_thread / sizeof(float), CX_FN(threads_that_fit)(bytes, shared, per_thread));
+}
+
+/* ---- small -> big ------------------------------------------------------------------------------------------------- */
+
+/* Pixels of big in steps of the stride, from (py,px), see the same taps: ky = ky0 + stride*j, j < n, at row q - j + (grid row) of small.
+ * Reversed, these are a window of a correlation of step 1. */
+static void phase_axis(int64_t phase, int64_t pad, int64_t k, int64_t stride, int64_t size, int64_t *k0, int64_t *n, int64_t *src, int64_t *grid)
+{
+    *k0 = (phase + pad) % stride;
+    *n = *k0 < k ? (k - *k0 - 1) / stride + 1 : 0;
+    *src = (phase + pad - *k0) / stride - (*n - 1);
+    *grid = size > phase ? (size - phase - 1) / stride + 1 : 0;
+}
+
+static cx_window window_up(const cx_geometry *g, int64_t py, int64_t px, int64_t *ky0, int64_t *kx0)
+{
+    cx_window w = { .src = g->small, .dst = g->big, .step = 1, .dst_step = g->stride, .dst_y = py, .dst_x = px };
+    phase_axis(py, g->pad_top, g->kh, g->stride, g->big.s.h, ky0, &w.kh, &w.src_y, &w.grid_h);
+    phase_axis(px, g->pad_left, g->kw, g->stride, g->big.s.w, kx0, &w.kw, &w.src_x, &w.grid_w);
+    if (!w.kh || !w.kw)
+        w.kh = w.kw = 0;
+    return w;
+}
+
+static size_t up_packed(const cx_geometry *g)
+{
+    return cx_align64((size_t)cx_packed((int64_t)g->kh * g->kw * g->small.s.c, g->big.s.c) * sizeof(float));
+}
+
+static size_t up_strip(const cx_geometry *g)
+{
+    size_t most = 0;
+    for (int64_t i = 0; i < (int64_t)g->stride * g->stride; i++) {
+        int64_t ky0, kx0;
+        cx_window w = window_up(g, i / g->stride, i % g->stride, &ky0, &kx0);
+        if (w.grid_h && w.grid_w && w.kh && strip_bytes(&w) > most)
+            most = strip_bytes(&w);
+    }
+    return most;
+}
+
+size_t CX_FN(conv_up_bytes)(const cx_geometry *g)
+{
+    return up_packed(g) + (cx_is_pointwise(g) ? 0 : up_strip(g) * (size_t)omp_get_max_threads());
+}
+
+/* Row (ty, tx, o) of B holds W[o][ky][kx][.] of the reversed taps. */
+static void pack_up(const cx_geometry *g, const cx_window *win, int64_t ky0, int64_t kx0, const float *w, float *b)
+{
+    int64_t in = g->big.s.c, out = g->small.s.c, k = win->kh * win->kw * out;
+#pragma omp parallel for schedule(static)
+    for (int64_t j = 0; j < in; j += NR)
+        for (int64_t t = 0; t < win->kh * win->kw; t++) {
+            int64_t ky = ky0 + g->stride * (win->kh - 1 - t / win->kw), kx = kx0 + g->stride * (win->kw - 1 - t % win->kw);
+            CX_FN(pack)(w + (ky * g->kw + kx) * in + j, g->kh * g->kw * in, 1, out, min64(NR, in - j), b + j * k, t * out, k);
+        }
+}
+
+void CX_FN(conv_up)(const cx_geometry *g, const float *small, const float *w, float *big, cx_finish f, void *work, size_t bytes)
+{
+    size_t shared = up_packed(g), per_thread = cx_is_pointwise(g) ? 0 : up_strip(g);
+    int threads = CX_FN(threads_that_fit)(bytes, shared, per_thread);
+    for (int64_t i = 0; i < (int64_t)g->stride * g->stride; i++) {
+        int64_t ky0, kx0;
+        cx_window win = window_up(g, i / g->stride, i % g->stride, &ky0, &kx0);
+        if (!win.grid_h || !win.grid_w)
+            continue;
+        win.src.p = (float *)small;
+        win.dst.p = big;
+        win.b = work;
+        win.finish = f;
+        pack_up(g, &win, ky0, kx0, w, work);
+        if (cx_is_pointwise(g))
+            run_points(win.src, work, win.dst, f);
+        else
+            run_window(&win, (float *)((char *)work + shared), per_thread / sizeof(float), threads);
+    }
+}

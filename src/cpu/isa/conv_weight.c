@@ -1,0 +1,141 @@
+/* conv_weight.c - gradients of convolution weights: sums of outer products over pixels. Pixels are cut into chunks whose number depends on the shapes
+ * only; each chunk adds up its own copy of the gradient, and the copies are added in order, so that the bits do not depend on the number of threads. */
+#include "conv.h"
+#include <omp.h>
+
+enum { PIXELS = 224, K_BLOCK = 128, K_PITCH = K_BLOCK + 16, TASKS = 32, CHUNKS = 8 };
+
+static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
+static int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
+static int64_t up_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+/* Copies of the gradient lie one after the other as [panel of NR outputs][K][NR]; then each thread's scratch. */
+typedef struct {
+    int64_t k, k_blocks, k_block, chunks, copy;     /* copy: floats of one copy */
+    int64_t units, unit_rows;                       /* what is cut into chunks: pixels, or strips of unit_rows grid rows */
+    size_t shared, per_thread;                      /* bytes */
+} layout;
+
+static layout lay_out(const cx_geometry *g)
+{
+    layout l = { .k = (int64_t)g->kh * g->kw * g->big.s.c };
+    int64_t panels = cx_panels(g->small.s.c), floats;
+    l.copy = panels * NR * l.k;
+    if (cx_is_pointwise(g)) {
+        l.units = cx_pixels(g->small.s);
+        l.k_blocks = up_div(l.k, K_BLOCK);
+        l.k_block = up_div(up_div(l.k, l.k_blocks), MR) * MR;
+        l.chunks = max64(1, min64(up_div(TASKS, l.k_blocks), l.units / (2 * PIXELS)));
+        floats = PIXELS * (K_PITCH + panels * NR);
+    } else {
+        cx_window w = CX_FN(window_down)(g);
+        l.unit_rows = CX_FN(strip_rows)(&w);
+        l.units = g->small.s.n * up_div(g->small.s.h, l.unit_rows);
+        l.k_blocks = 1;
+        l.chunks = min64(l.units, CHUNKS);
+        floats = up_div(cx_strip_floats(&w, l.unit_rows), 16) * 16 + l.unit_rows * g->small.s.w * panels * NR;
+    }
+    l.shared = cx_align64((size_t)(l.chunks * l.copy) * sizeof(float));
+    l.per_thread = cx_align64((size_t)floats * sizeof(float));
+    return l;
+}
+
+size_t CX_FN(conv_weight_bytes)(const cx_geometry *g)
+{
+    layout l = lay_out(g);
+    return l.shared + l.per_thread * (size_t)omp_get_max_threads();
+}
+
+/* Panels of NR columns, each `room` pixels long. */
+static void pack_pixels(const float *s, int64_t ld, int64_t c, int64_t pixels, int64_t room, float *d)
+{
+    for (int64_t j = 0; j < c; j += NR, d += room * NR) {
+        const float *from = s + j;
+        float *to = d;
+        if (c - j >= NR) {
+            for (int64_t p = 0; p < pixels; p++, from += ld, to += NR)
+                memcpy(to, from, NR * sizeof(float));
+            continue;
+        }
+        for (int64_t p = 0; p < pixels; p++, from += ld, to += NR)
+            for (int64_t i = 0; i < NR; i++)
+                to[i] = i < c - j ? from[i] : 0;
+    }
+}
+
+static void points_task(const layout *l, cx_tensor big, cx_tensor small, int64_t chunk, int64_t k0, float *copy, float *scratch)
+{
+    int64_t k = min64(l->k_block, l->k - k0), panels = cx_panels(small.s.c), end = l->units * (chunk + 1) / l->chunks;
+    float *xs = scratch, *dys = scratch + PIXELS * K_PITCH;
+    for (int64_t j = 0; j < panels; j++)
+        memset(copy + (j * l->k + k0) * NR, 0, (size_t)(k * NR) * sizeof(float));
+    for (int64_t p = l->units * chunk / l->chunks; p < end; p += PIXELS) {
+        int64_t n = min64(PIXELS, end - p);
+        for (int64_t i = 0; i < n; i++)
+            memcpy(xs + i * K_PITCH, big.p + (p + i) * big.ld + k0, (size_t)k * sizeof(float));
+        pack_pixels(small.p + p * small.ld, small.ld, small.s.c, n, n, dys);
+        cx_outer o = { .rows = 1, .cols = n, .a = xs, .a_pixel = K_PITCH, .b = dys, .b_panel = n * NR, .t = copy + k0 * NR, .t_panel = l->k * NR,
+            .m = k, .n = small.s.c };
+        CX_FN(outer)(&o);
+    }
+}
+
+static void strips_task(const layout *l, const cx_window *w, int64_t chunk, float *copy, float *scratch)
+{
+    int64_t line = cx_strip_line(w), per_image = up_div(w->grid_h, l->unit_rows), block = max64(1, PIXELS / w->grid_w);
+    float *strip = scratch, *dys = scratch + up_div(cx_strip_floats(w, l->unit_rows), 16) * 16;
+    memset(copy, 0, (size_t)l->copy * sizeof(float));
+    for (int64_t u = l->units * chunk / l->chunks; u < l->units * (chunk + 1) / l->chunks; u++) {
+        int64_t n = u / per_image, y0 = u % per_image * l->unit_rows, rows = min64(l->unit_rows, w->grid_h - y0), pixels = rows * w->grid_w;
+        CX_FN(pad_strip)(w, n, y0, rows, strip);
+        pack_pixels(w->dst.p + (n * w->dst.s.h + y0) * w->dst.s.w * w->dst.ld, w->dst.ld, w->dst.s.c, pixels, pixels, dys);
+        for (int64_t y = 0; y < rows; y += block)
+            for (int64_t ky = 0; ky < w->kh; ky++) {
+                cx_outer o = { .rows = min64(block, rows - y), .cols = w->grid_w, .a = strip + (w->step * y + ky) * line, .a_line = w->step * line,
+                    .a_pixel = w->step * w->src.s.c, .b = dys + y * w->grid_w * NR, .b_panel = pixels * NR, .t = copy + ky * w->kw * w->src.s.c * NR,
+                    .t_panel = l->k * NR, .m = w->kw * w->src.s.c, .n = w->dst.s.c };
+                CX_FN(outer)(&o);
+            }
+    }
+}
+
+/* dw[o][k] from the copies [panel][k][NR], added in order. */
+static void add_copies(const layout *l, const float *copies, int64_t out, float *dw, bool add)
+{
+    enum { BLOCK = 16 };
+#pragma omp parallel for schedule(static)
+    for (int64_t b = 0; b < up_div(l->k, BLOCK); b++) {
+        int64_t k0 = b * BLOCK, n = min64(BLOCK, l->k - k0);
+        for (int64_t j = 0; j < cx_panels(out); j++) {
+            float sum[BLOCK * NR] = { 0 };
+            for (int64_t c = 0; c < l->chunks; c++) {
+                const float *t = copies + c * l->copy + (j * l->k + k0) * NR;
+                for (int64_t i = 0; i < n * NR; i++)
+                    sum[i] += t[i];
+            }
+            for (int64_t o = j * NR; o < min64(out, (j + 1) * NR); o++)
+                for (int64_t i = 0; i < n; i++) {
+                    float *d = dw + o * l->k + k0 + i, v = sum[i * NR + o - j * NR];
+                    *d = add ? *d + v : v;
+                }
+        }
+    }
+}
+
+void CX_FN(conv_weight)(const cx_geometry *g, const float *big, const float *small, float *dw, bool add, void *work, size_t bytes)
+{
+    layout l = lay_out(g);
+    cx_window w = CX_FN(window_down)(g);
+    w.src.p = (float *)big;
+    w.dst.p = (float *)small;
+    float *copies = work, *scratch = (float *)((char *)work + l.shared);
+#pragma omp parallel for schedule(dynamic, 1) num_threads(CX_FN(threads_that_fit)(bytes, l.shared, l.per_thread))
+    for (int64_t t = 0; t < l.chunks * l.k_blocks; t++) {
+        float *copy = copies + t / l.k_blocks * l.copy, *mine = scratch + (size_t)omp_get_thread_num() * (l.per_thread / sizeof(float));
+        if (cx_is_pointwise(g))
+            points_task(&l, w.src, w.dst, t / l.k_blocks, t % l.k_blocks * l.k_block, copy, mine);
+        else
+            strips_task(&l, &w, t / l.k_blocks, copy, mine);
+    }
+    add_copies(&l, copies, g->small.s.c, dw, add);
+}

@@ -1,0 +1,46 @@
+/* gemm.h - the two register-tiled products that every convolution and linear layer here is made of, and the packing of their operands.
+ * Rows are given by pointers, so a channel slice, a shifted window or a strip of pixels is a matrix without being copied. Depends on simd.h. */
+#ifndef CX_CPU_GEMM_H
+#define CX_CPU_GEMM_H
+#include <stdbool.h>
+#include <stddef.h>
+#include "simd.h"
+
+enum { CX_ROWS_MAX = 256 };     /* rows of one product: a block of pixels whose operands stay in the second-level cache */
+
+static inline int64_t cx_panels(int64_t n) { return (n + NR - 1) / NR; }
+static inline int64_t cx_packed(int64_t k, int64_t n) { return cx_panels(n) * NR * k; }     /* floats of a packed K x N matrix */
+
+/* C (m x n) = A B, then += what C held (add), += bias, max(0, .) (relu).
+ * A row i is n_run runs of run_len floats, run_stride apart, starting at a[i]; K = n_run * run_len, and may be 0.
+ * B is packed: cx_panels(n) panels of K rows of NR floats, the columns beyond n zero. C row i starts at c[i]. */
+typedef struct {
+    int m;                      /* 1 .. CX_ROWS_MAX */
+    const float *const *a;
+    int64_t n_run, run_len, run_stride;
+    const float *b;
+    int64_t n;
+    float *const *c;
+    const float *bias;          /* NULL = none */
+    bool relu, add;
+} cx_product;
+void CX_FN(product)(const cx_product *p);
+
+/* Packs B from rows of k: row(k)[j] = src[k * stride_k + j * stride_n] into `dst`, which holds rows k0 .. k0 + k - 1 of a matrix of k_all rows. */
+void CX_FN(pack)(const float *src, int64_t stride_k, int64_t stride_n, int64_t k, int64_t n, float *dst, int64_t k0, int64_t k_all);
+
+/* T (m x n) += A^T B over pixels, in the order of the pixels: `rows` lines of `cols` pixels.
+ * A: m floats of pixel (y, x) at a + y * a_line + x * a_pixel. B: packed pixel after pixel, panel p at b + p * b_panel, NR floats a pixel.
+ * T: panel p at t + p * t_panel, then m rows of NR floats. */
+typedef struct {
+    int64_t rows, cols;
+    const float *a;
+    int64_t a_line, a_pixel;
+    const float *b;
+    int64_t b_panel;
+    float *t;
+    int64_t t_panel, m, n;
+} cx_outer;
+void CX_FN(outer)(const cx_outer *o);
+
+#endif
