@@ -32,8 +32,10 @@ typedef struct {
 #undef END
 } cx_config;
 
-/* Reads a YAML experiment (path NULL: all defaults), then applies n `section.key=value` settings (value is YAML: numbers, [a, b], text). Unknown key, wrong type, out of
- * range, doubled key: CX_E_CONFIG "file:line: section.key: what was wanted, got what" ("--set: section.key: ..." for settings). Free with cx_config_free. */
+/* Reads a YAML experiment (path NULL, or an empty file: all defaults; UTF-8, at most 1 MiB), then applies n `section.key=value` settings (value is YAML: numbers, [a, b], text; nothing
+ * after '=' is an empty text or list; the last setting of a key counts). An empty run.name becomes the file's name without ".yaml". Unknown key, wrong type, out of range, doubled key,
+ * keys that contradict each other: CX_E_CONFIG "file:line: section.key: what was wanted, got what" ("--set section.key=value: ..." for settings). CX_E_NOINPUT: no such file.
+ * The texts are malloc'ed: a caller may replace one (free the old). On failure *out is empty. Free with cx_config_free. Does not depend on the locale. */
 cx_status cx_config_load(const char *path, char *const *set, int n_set, cx_config *out, cx_error *err);
 void cx_config_free(cx_config *c);
 /* The resolved configuration as YAML that cx_config_load reads back to the same bits. */

@@ -1,0 +1,166 @@
+/* config_check.c - what several keys of an experiment must agree on, and the small languages of data.classes and data.label_sets. */
+#include "config.h"
+#include <stdlib.h>
+#include <string.h>
+
+void cx_spec_free(cx_spec *s)
+{
+    free(s->label);
+    free(s->text);
+    *s = (cx_spec){ 0 };
+}
+
+static const char *spec_labels(char *labels, cx_spec *out)
+{
+    size_t n = 1;
+    for (const char *p = labels; *p; p++)
+        n += *p == '+';
+    if (!(out->label = cx_alloc(n, sizeof *out->label)))
+        return "no memory";
+    for (char *p = labels; p;) {
+        char *plus = strchr(p, '+');
+        if (plus)
+            *plus++ = 0;
+        if (!*p)
+            return "an empty label";
+        if (*p == ' ' || p[strlen(p) - 1] == ' ')
+            return "spaces around a label";
+        for (int i = 0; i < out->n; i++)
+            if (!strcmp(out->label[i], p))
+                return "a label stands there twice";
+        out->label[out->n++] = p;
+        p = plus;
+    }
+    return NULL;
+}
+
+const char *cx_spec_parse(const char *text, char separator, cx_spec *out)
+{
+    *out = (cx_spec){ 0 };
+    const char *wrong = NULL;
+    if (strchr(text, '|'))
+        return "'|' separates the labels of a manifest and cannot be part of one; gather labels with '+'";
+    if (!(out->text = cx_strdup(text)))
+        return "no memory";
+    out->name = out->text;
+    char *labels = strchr(out->text, separator);
+    if (!labels) {                                 /* name and label at once; a '+' without a name would be ambiguous */
+        if (strchr(text, '+'))
+            wrong = "labels gathered with '+' want a name";
+        else if ((out->label = cx_alloc(1, sizeof *out->label)))
+            out->label[out->n++] = out->name;
+        else
+            wrong = "no memory";
+    } else {
+        *labels++ = 0;
+        wrong = *out->name ? spec_labels(labels, out) : "an empty name";
+    }
+    if (!wrong && (*out->name == ' ' || !*out->name || out->name[strlen(out->name) - 1] == ' '))
+        wrong = "spaces around the name";
+    if (wrong)
+        cx_spec_free(out);
+    return wrong;
+}
+
+typedef struct { int section, key; } place;
+
+static place at(const char *section, const char *key)
+{
+    int s = cx_config_find_section(section);
+    return (place){ s, cx_config_find_key(s, key) };
+}
+
+/* Whichever of two keys was set last: a --set before a line of the file, a later line before an earlier one. */
+static place later(const cx_sayings *a, place p, place q)
+{
+    const cx_said *v = &a->said[p.section][p.key], *w = &a->said[q.section][q.key];
+    if (!!v->set != !!w->set)
+        return v->set ? p : q;
+    return w->line > v->line ? q : p;
+}
+
+#define FAIL(place_, ...) do { place fail_at_ = (place_); return cx_said_fail(a, fail_at_.section, fail_at_.key, err, __VA_ARGS__); } while (0)
+
+/* Every item of a list taken apart; names differ, and labels too where each film has one class only. */
+static cx_status specs(const cx_sayings *a, const cx_list *list, place where, char separator, bool exclusive, const char *example, cx_error *err)
+{
+    cx_status status = CX_OK;
+    cx_spec *spec = cx_alloc(list->n, sizeof *spec);
+    if (!spec)
+        return cx_fail(err, CX_E_MEMORY, "no memory for the configuration");
+    for (unsigned i = 0; i < list->n && status == CX_OK; i++) {
+        char shown[80];
+        cx_shown(list->item[i], shown);
+        const char *wrong = cx_spec_parse(list->item[i], separator, &spec[i]);
+        if (!wrong && separator == ':' && !strchr(list->item[i], ':'))
+            wrong = "no ':' after the source";
+        if (wrong)
+            status = cx_said_fail(a, where.section, where.key, err, "item %u: want %s, got %s: %s", i + 1, example, shown, wrong);
+        for (unsigned j = 0; j < i && status == CX_OK; j++) {
+            if (!strcmp(spec[i].name, spec[j].name))
+                status = cx_said_fail(a, where.section, where.key, err, "item %u: the name of %s is that of item %u", i + 1, shown, j + 1);
+            for (int l = 0; exclusive && l < spec[i].n * spec[j].n && status == CX_OK; l++)
+                if (!strcmp(spec[i].label[l / spec[j].n], spec[j].label[l % spec[j].n]))
+                    status = cx_said_fail(a, where.section, where.key, err, "item %u: label %.60s belongs to item %u too; want each label in one class (or task multilabel)",
+                                          i + 1, spec[i].label[l / spec[j].n], j + 1);
+        }
+    }
+    for (unsigned i = 0; i < list->n; i++)
+        cx_spec_free(&spec[i]);
+    free(spec);
+    return status;
+}
+
+static cx_status classes(const cx_config *c, const cx_sayings *a, cx_error *err)
+{
+    place where = at("data", "classes"), task = at("data", "task"), blame = later(a, where, task);
+    bool multilabel = !strcmp(c->data.task, "multilabel");
+    unsigned n = c->data.classes.n;
+    if (!strcmp(c->data.task, "binary") && n != 2)
+        FAIL(blame, "task binary: want exactly 2 data.classes, [negative, positive], got %u", n);
+    if (!strcmp(c->data.task, "multiclass") && n < 3)
+        FAIL(blame, "task multiclass: want 3 or more data.classes, got %u; two classes are task binary", n);
+    if (n < 1)
+        FAIL(blame, "task multilabel: want 1 or more data.classes, got none");
+    if (n > 1024)
+        FAIL(where, "want at most 1024 classes, got %u", n);
+    TRY(specs(a, &c->data.classes, where, '=', !multilabel, "Label or name=LabelA+LabelB", err));
+    where = at("data", "label_sets");
+    if (c->data.label_sets.n && !multilabel)
+        FAIL(later(a, where, task), "data.label_sets mask unknown labels of task multilabel; task %s has none, remove them", c->data.task);
+    return specs(a, &c->data.label_sets, where, ':', false, "source:LabelA+LabelB", err);
+}
+
+static cx_status run_name(const cx_config *c, const cx_sayings *a, cx_error *err)
+{
+    const char *name = c->run.name;
+    if (strchr(name, '/') || !strcmp(name, ".") || !strcmp(name, "..") || strlen(name) > 200) {
+        char shown[80];
+        cx_shown(name, shown);
+        FAIL(at("run", "name"), "want the name of a folder, at most 200 bytes and without '/', got %s; run.dir says where it is made", shown);
+    }
+    if (!*c->run.dir)
+        FAIL(at("run", "dir"), "want a folder, got \"\"; write . for this one");
+    return CX_OK;
+}
+
+cx_status cx_config_check(const cx_config *c, const cx_sayings *a, cx_error *err)
+{
+    TRY(run_name(c, a, err));
+    TRY(classes(c, a, err));
+    if (!(c->data.val + c->data.test < 1))
+        FAIL(later(a, at("data", "val"), at("data", "test")), "want data.val + data.test < 1, so that films remain to train on, got %g + %g", c->data.val, c->data.test);
+    if (c->data.channels == 2)
+        FAIL(at("data", "channels"), "want 1 or 3, got 2");
+    if (c->data.channels == 1 && !strcmp(c->data.normalise, "imagenet"))
+        FAIL(later(a, at("data", "normalise"), at("data", "channels")), "normalise imagenet has a mean for each of 3 channels, data.channels is 1; want normalise unit, or channels 3");
+    if (c->schedule.min_lr > c->optim.lr)
+        FAIL(later(a, at("schedule", "min_lr"), at("optim", "lr")), "want schedule.min_lr <= optim.lr, got %g > %g", c->schedule.min_lr, c->optim.lr);
+    if (c->schedule.warmup_epochs > 0 && c->schedule.warmup_epochs >= c->optim.epochs)
+        FAIL(later(a, at("schedule", "warmup_epochs"), at("optim", "epochs")), "want schedule.warmup_epochs < optim.epochs, got %g >= %d", c->schedule.warmup_epochs,
+             c->optim.epochs);
+    for (unsigned i = 0; i < c->model.freeze.n; i++)
+        if (strchr(c->model.freeze.item[i], ' '))
+            FAIL(at("model", "freeze"), "item %u: want a pattern of parameter names such as features.*, got one with a space", i + 1);
+    return CX_OK;
+}
