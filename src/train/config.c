@@ -148,7 +148,11 @@ static cx_status read_file(const char *path, cx_sayings *a, cx_error *err)
     if (status == CX_OK)
         status = cx_sayings_file(a, text.data, text.len, err);
     cx_buf_free(&text);
-    return status;
+    if (status != CX_E_DATA)
+        return status;
+    if (err)                                       /* too large */
+        err->status = CX_E_CONFIG;
+    return CX_E_CONFIG;
 }
 
 static cx_status load(const char *path, char *const *set, int n_set, cx_sayings *a, cx_config *out, cx_error *err)

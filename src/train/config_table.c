@@ -1,5 +1,6 @@
 /* config_table.c - config.def as a table: look-up, the nearest known name, and what a key accepts in words. */
 #include "config.h"
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -128,6 +129,10 @@ bool cx_config_elsewhere(const char *name, char *out, size_t n)
 
 void cx_real_text(double x, char out[32])
 {
+    if (fabs(x) < 1e15 && x == floor(x)) {
+        snprintf(out, 32, "%.0f", x);
+        return;
+    }
     for (int digits = 1; digits <= 17; digits++) {
         snprintf(out, 32, "%.*g", digits, x);
         if (strtod(out, NULL) == x)

@@ -2,6 +2,7 @@
 #include "config.h"
 #include <errno.h>
 #include <limits.h>
+#include <math.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -75,7 +76,7 @@ bool cx_real_parse(const char *text, double *out)
         return false;
     errno = 0;
     *out = strtod(text, NULL);
-    return !errno;
+    return !errno || (*out != 0 && isfinite(*out));   /* a denormal number sets errno too, and is exact enough */
 }
 
 static bool is_choice(const char *choices, const char *text)
