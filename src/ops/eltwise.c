@@ -134,7 +134,8 @@ cx_status cx_infer_add(cx_call *c, cx_error *err)
 {
     TRY(same_shape(c, CX_OP_ADD, err));
     if (!cx_shape_eq(c->x[0].s, c->x[1].s))
-        return cx_fail(err, CX_E_SHAPE, "add: both inputs must have the same shape, are " SHAPE_FMT " and " SHAPE_FMT, SHAPE_ARGS(c->x[0].s), SHAPE_ARGS(c->x[1].s));
+        return cx_fail(err, CX_E_SHAPE, "add: both inputs must have the same shape, are " SHAPE_FMT " and " SHAPE_FMT,
+                       SHAPE_ARGS(c->x[0].s), SHAPE_ARGS(c->x[1].s));
     return CX_OK;
 }
 

@@ -40,7 +40,8 @@ cx_status cx_infer_bce_loss(cx_call *c, cx_error *err)
     TRY(check_same(c, "bce_loss", err));
     cx_shape w = c->x[2].s;
     if (has_input(c, 2) && !cx_shape_eq(w, (cx_shape){ 1, 1, 2, c->x[0].s.c }))
-        return cx_fail(err, CX_E_SHAPE, "bce_loss: weights must be (1,1,2,%lld), negatives then positives, are " SHAPE_FMT, (long long)c->x[0].s.c, SHAPE_ARGS(w));
+        return cx_fail(err, CX_E_SHAPE, "bce_loss: weights must be (1,1,2,%lld), negatives then positives, are " SHAPE_FMT,
+                       (long long)c->x[0].s.c, SHAPE_ARGS(w));
     c->y[0].s = (cx_shape){ 1, 1, 1, 1 };
     return CX_OK;
 }

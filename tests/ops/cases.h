@@ -15,8 +15,9 @@ typedef enum {
     FILL_NEGATIVE,      /* [-2, -1) */
     FILL_WEIGHT,        /* [0.25, 1.75) */
     FILL_UNIT,          /* [0.05, 0.95) */
-    FILL_FAR,           /* [1000, 1001) */
+    FILL_FAR,           /* [100, 108) */
     FILL_EXTREME,       /* [-200, 200) */
+    FILL_HIGH,          /* [900, 904): e^x is not a float */
     FILL_TIED,          /* -2, -1, 0, 1 */
     FILL_BINARY,        /* 0 or 1 */
     FILL_BINARY_MASKED, /* -1, 0 or 1 */
@@ -70,8 +71,9 @@ static inline float cases_value(cases_fill fill, double u, int64_t classes)
     case FILL_NEGATIVE: return (float)(u - 2);
     case FILL_WEIGHT: return (float)(u * 1.5 + 0.25);
     case FILL_UNIT: return (float)(u * 0.9 + 0.05);
-    case FILL_FAR: return (float)(u + 1000);
+    case FILL_FAR: return (float)(u * 8 + 100);
     case FILL_EXTREME: return (float)(u * 400 - 200);
+    case FILL_HIGH: return (float)(u * 4 + 900);
     case FILL_TIED: return (float)(floor(u * 4) - 2);
     case FILL_BINARY: return u < 0.5 ? 0 : 1;
     case FILL_BINARY_MASKED: return u < 0.3 ? -1 : u < 0.65 ? 0 : 1;

@@ -11,8 +11,8 @@ import philox
 DY, PRIOR, DROP_STREAM, DROP_STEP = 100, 200, 7, 3
 FILLS = {
     "SIGNED": lambda u, k: u * 4 - 2, "POSITIVE": lambda u, k: u + 0.5, "NEGATIVE": lambda u, k: u - 2,
-    "WEIGHT": lambda u, k: u * 1.5 + 0.25, "UNIT": lambda u, k: u * 0.9 + 0.05, "FAR": lambda u, k: u + 1000,
-    "EXTREME": lambda u, k: u * 400 - 200, "TIED": lambda u, k: np.floor(u * 4) - 2, "BINARY": lambda u, k: (u >= 0.5) * 1.0,
+    "WEIGHT": lambda u, k: u * 1.5 + 0.25, "UNIT": lambda u, k: u * 0.9 + 0.05, "FAR": lambda u, k: u * 8 + 100,
+    "EXTREME": lambda u, k: u * 400 - 200, "HIGH": lambda u, k: u * 4 + 900, "TIED": lambda u, k: np.floor(u * 4) - 2, "BINARY": lambda u, k: (u >= 0.5) * 1.0,
     "BINARY_MASKED": lambda u, k: np.where(u < 0.3, -1.0, (u >= 0.65) * 1.0), "CLASS": lambda u, k: np.floor(u * k),
     "CLASS_MASKED": lambda u, k: np.where(u * 1.3 - 0.3 < 0, -1.0, np.floor((u * 1.3 - 0.3) * k)), "UNLABELLED": lambda u, k: u * 0 - 1,
 }
