@@ -32,7 +32,7 @@ def number(text):
 def parse(path):
     """(name, op, flags, attributes, inputs) of every CASE line; an absent input is None."""
     pattern = re.compile(r"CASE\((\w+),\s*(\w+),\s*([\w| ]+),\s*(NONE|ATTR\([^)]*\)),\s*(.*)\)$")
-    for line in open(path):
+    for line in re.sub(r",\n +", ", ", open(path).read()).splitlines():
         if not line.startswith("CASE("):
             continue
         name, op, flags, attr, inputs = pattern.match(line.strip()).groups()
