@@ -1,0 +1,328 @@
+/* batch_norm.c - batch normalisation with a folded ReLU, forward and backward, at the speed of memory. Depends on kernels.h, lanes.h.
+ *
+ * Pixels are cut into chunks that depend on the shape alone; partial results of chunks are merged in order in double, so the bits are the same for any number
+ * of threads. Each thread walks its chunks up in the first pass (statistics, or dgamma and dbeta) and down in the second (normalise, or dx), so that what was
+ * read last, and is still in the caches, is used first. Blocks of channels that fit the caches were tried: strided rows cost more than they save. */
+#include <math.h>
+#include "cpu/kernels.h"
+#include "lanes.h"
+
+enum { SUB = 16, MIN_CHUNKS = 48, MAX_CHUNK_PX = 256 };
+
+typedef struct { int64_t px, chunk_px, chunks, c; } blocks;
+
+/* How a call is cut: a function of the shape only. */
+static blocks cut(cx_shape s)
+{
+    blocks b = { .px = cx_pixels(s), .c = s.c };
+    b.chunk_px = (b.px / MIN_CHUNKS + SUB - 1) / SUB * SUB;
+    b.chunk_px = b.chunk_px < SUB ? SUB : b.chunk_px > MAX_CHUNK_PX ? MAX_CHUNK_PX : b.chunk_px;
+    b.chunks = (b.px + b.chunk_px - 1) / b.chunk_px;
+    return b;
+}
+
+/* The pixels of chunk k. */
+static range chunk_at(blocks b, int64_t k)
+{
+    const int64_t lo = k * b.chunk_px, hi = lo + b.chunk_px;
+    return (range){ lo, hi < b.px ? hi : b.px };
+}
+
+/* WORK: scale, slope, level [c] each, then two partial results [c] a chunk. */
+static size_t workspace(const cx_call *c, bool backward)
+{
+    (void)backward;
+    const blocks b = cut(c->x[0].s);
+    return (size_t)((b.chunks * 2 + 3) * b.c) * sizeof(float);
+}
+
+/* y = (x - mean) scale + beta: less rounding than x a + b when the mean is large. */
+typedef struct { const float *mean, *scale, *beta; } affine;
+
+INLINE affine affine_at(affine a, int64_t k)
+{
+    return (affine){ a.mean + k, a.scale + k, a.beta + k };
+}
+
+static bool uses_batch(const cx_call *c)
+{
+    return c->training && !((const cx_norm_attr *)c->attr)->frozen;
+}
+
+/* The affine of a call whose y[1] (mean) and y[2] (1/sqrt(var + eps)) are known. */
+static affine known_affine(const cx_call *c, float *scale)
+{
+    for (int64_t k = 0; k < c->x[0].s.c; k++)
+        scale[k] = c->x[1].p[k] * c->y[2].p[k];
+    return (affine){ c->y[1].p, scale, c->x[2].p };
+}
+
+/* ---- forward ------------------------------------------------------------------------------------------------------- */
+
+/* Mean and sum of squared deviations of n pixels (twice over L1), merged with `seen` pixels before them (Chan, Golub & LeVeque 1979). */
+INLINE void stats_sub(int V, int lanes, const float *x, int64_t ld, int n, float seen, float *mean, float *m2)
+{
+    vec sum[WIDE] = { 0 }, mu[WIDE], q[WIDE] = { 0 };
+    for (int i = 0; i < n; i++)
+        for (int v = 0; v < V; v++)
+            sum[v] += vec_load(x + i * ld + v * LANES, lanes);
+    for (int v = 0; v < V; v++)
+        mu[v] = sum[v] * (1.0f / (float)n);
+    for (int i = 0; i < n; i++)
+        for (int v = 0; v < V; v++) {
+            const vec d = vec_load(x + i * ld + v * LANES, lanes) - mu[v];
+            q[v] += d * d;
+        }
+    const float share = (float)n / (seen + (float)n);
+    for (int v = 0; v < V; v++) {
+        if (seen > 0) {
+            const vec old = vec_load(mean + v * LANES, lanes), d = mu[v] - old;
+            mu[v] = old + d * share;
+            q[v] += vec_load(m2 + v * LANES, lanes) + d * d * (seen * share);
+        }
+        vec_store(mean + v * LANES, mu[v], lanes);
+        vec_store(m2 + v * LANES, q[v], lanes);
+    }
+}
+
+static void stats_chunk(const cx_tensor *x, range px, float *mean, float *m2)
+{
+    for (int64_t p = px.lo; p < px.hi; p += SUB) {
+        const int n = px.hi - p < SUB ? (int)(px.hi - p) : SUB;
+#define CALL(V, lanes) stats_sub(V, lanes, x->p + p * x->ld + k, x->ld, n, (float)(p - px.lo), mean + k, m2 + k)
+        OVER_CHANNELS(x->s.c, CALL);
+#undef CALL
+    }
+}
+
+INLINE void normalise_part(int V, int lanes, bool relu, bool stream, const float *x, affine a, float *y)
+{
+    for (int v = 0; v < V; v++) {
+        const int64_t o = v * LANES;
+        vec t = (vec_load(x + o, lanes) - vec_load(a.mean + o, lanes)) * vec_load(a.scale + o, lanes) + vec_load(a.beta + o, lanes);
+        if (relu)
+            t = vec_relu(t);
+        if (stream)
+            vec_stream(y + o, t);
+        else
+            vec_store(y + o, t, lanes);
+    }
+}
+
+INLINE void normalise_rows(bool relu, bool stream, const cx_call *c, range px, affine a)
+{
+    for (int64_t p = px.lo; p < px.hi; p++) {
+        const float *x = c->x[0].p + p * c->x[0].ld;
+        float *y = c->y[0].p + p * c->y[0].ld;
+#define CALL(V, lanes) normalise_part(V, lanes, relu, stream, x + k, affine_at(a, k), y + k)
+        OVER_CHANNELS(c->x[0].s.c, CALL);
+#undef CALL
+    }
+    if (stream)
+        vec_fence();
+}
+
+static void normalise_chunk(const cx_call *c, range px, affine a)
+{
+    const bool stream = can_stream(&c->y[0]);
+    if (c->relu && stream)
+        normalise_rows(true, true, c, px, a);
+    else if (c->relu)
+        normalise_rows(true, false, c, px, a);
+    else if (stream)
+        normalise_rows(false, true, c, px, a);
+    else
+        normalise_rows(false, false, c, px, a);
+}
+
+/* One channel: chunks in order -> batch mean, 1/sqrt(var + eps), running statistics. */
+static void merge_channel(const cx_call *c, blocks b, const float *part, int64_t k)
+{
+    const cx_norm_attr *attr = c->attr;
+    double mean = 0, m2 = 0, seen = 0;
+    for (int64_t i = 0; i < b.chunks; i++) {
+        const range px = chunk_at(b, i);
+        const double n = (double)(px.hi - px.lo), d = (double)part[2 * i * b.c + k] - mean;
+        mean += d * n / (seen + n);
+        m2 += (double)part[(2 * i + 1) * b.c + k] + d * d * seen * n / (seen + n);
+        seen += n;
+    }
+    const double var = m2 / seen, kept = 1 - (double)attr->momentum, fresh = (double)attr->momentum;
+    c->y[1].p[k] = (float)mean;
+    c->y[2].p[k] = (float)(1 / sqrt(var + (double)attr->eps));
+    c->x[3].p[k] = (float)(kept * (double)c->x[3].p[k] + fresh * mean);
+    c->x[4].p[k] = (float)(kept * (double)c->x[4].p[k] + fresh * (attr->unbiased && seen > 1 ? m2 / (seen - 1) : var));
+}
+
+static void forward_batch(const cx_call *c, blocks b, float *scale, float *part)
+{
+    const affine a = { c->y[1].p, scale, c->x[2].p };
+#pragma omp parallel
+    {
+        const range mine = my_share(b.chunks);
+        for (int64_t i = mine.lo; i < mine.hi; i++)
+            stats_chunk(&c->x[0], chunk_at(b, i), part + 2 * i * b.c, part + (2 * i + 1) * b.c);
+#pragma omp barrier
+#pragma omp for schedule(static)
+        for (int64_t k = 0; k < b.c; k++) {
+            merge_channel(c, b, part, k);
+            scale[k] = c->x[1].p[k] * c->y[2].p[k];
+        }
+        for (int64_t i = mine.hi - 1; i >= mine.lo; i--)
+            normalise_chunk(c, chunk_at(b, i), a);
+    }
+}
+
+static cx_status forward(const cx_call *c)
+{
+    const cx_norm_attr *attr = c->attr;
+    const blocks b = cut(c->x[0].s);
+    float *scale = c->work;
+    if (uses_batch(c) && !c->redo) {
+        forward_batch(c, b, scale, scale + b.c);
+        return CX_OK;
+    }
+    if (!c->redo)
+        for (int64_t k = 0; k < b.c; k++) {
+            c->y[1].p[k] = c->x[3].p[k];
+            c->y[2].p[k] = (float)(1 / sqrt((double)c->x[4].p[k] + (double)attr->eps));
+        }
+    const affine a = known_affine(c, scale);
+#pragma omp parallel for schedule(static)
+    for (int64_t i = 0; i < b.chunks; i++)
+        normalise_chunk(c, chunk_at(b, i), a);
+    return CX_OK;
+}
+
+/* ---- backward ------------------------------------------------------------------------------------------------------ */
+
+/* The gradient behind the folded ReLU: kept where the rebuilt output is positive. */
+INLINE vec masked(bool relu, vec g, vec centred, vec scale, vec beta)
+{
+    return relu ? vec_where(~(centred * scale + beta <= (vec){ 0 }), g) : g;
+}
+
+/* sum += sum g, dot += sum g (x - mean) over n pixels. */
+INLINE void reduce_sub(int V, int lanes, bool relu, const float *x, int64_t ldx, const float *dy, int64_t ldy, int n, affine a, float *sum, float *dot)
+{
+    vec s[WIDE] = { 0 }, t[WIDE] = { 0 }, mean[WIDE], scale[WIDE], beta[WIDE];
+    for (int v = 0; v < V; v++) {
+        mean[v] = vec_load(a.mean + v * LANES, lanes);
+        scale[v] = vec_load(a.scale + v * LANES, lanes);
+        beta[v] = vec_load(a.beta + v * LANES, lanes);
+    }
+    for (int i = 0; i < n; i++)
+        for (int v = 0; v < V; v++) {
+            const vec d = vec_load(x + i * ldx + v * LANES, lanes) - mean[v];
+            const vec g = masked(relu, vec_load(dy + i * ldy + v * LANES, lanes), d, scale[v], beta[v]);
+            s[v] += g;
+            t[v] += g * d;
+        }
+    for (int v = 0; v < V; v++) {
+        vec_store(sum + v * LANES, vec_load(sum + v * LANES, lanes) + s[v], lanes);
+        vec_store(dot + v * LANES, vec_load(dot + v * LANES, lanes) + t[v], lanes);
+    }
+}
+
+INLINE void reduce_rows(bool relu, const cx_call *c, range px, affine a, float *sum, float *dot)
+{
+    const cx_tensor *x = &c->x[0], *dy = &c->dy[0];
+    for (int64_t p = px.lo; p < px.hi; p += SUB) {
+        const int n = px.hi - p < SUB ? (int)(px.hi - p) : SUB;
+        const float *xp = x->p + p * x->ld, *gp = dy->p + p * dy->ld;
+#define CALL(V, lanes) reduce_sub(V, lanes, relu, xp + k, x->ld, gp + k, dy->ld, n, affine_at(a, k), sum + k, dot + k)
+        OVER_CHANNELS(x->s.c, CALL);
+#undef CALL
+    }
+}
+
+static void reduce_chunk(const cx_call *c, range px, affine a, float *part)
+{
+    float *sum = part, *dot = part + c->x[0].s.c;
+    memset(part, 0, (size_t)c->x[0].s.c * 2 * sizeof *part);
+    if (c->relu)
+        reduce_rows(true, c, px, a, sum, dot);
+    else
+        reduce_rows(false, c, px, a, sum, dot);
+}
+
+/* dx = scale g + slope (x - mean) + level; slope and level are zero with running statistics. */
+typedef struct { affine a; const float *slope, *level; } gradient;
+
+INLINE void dx_part(int V, int lanes, bool relu, bool add, const float *x, const float *dy, gradient g, float *dx)
+{
+    for (int v = 0; v < V; v++) {
+        const int64_t o = v * LANES;
+        const vec scale = vec_load(g.a.scale + o, lanes), d = vec_load(x + o, lanes) - vec_load(g.a.mean + o, lanes);
+        vec t = scale * masked(relu, vec_load(dy + o, lanes), d, scale, vec_load(g.a.beta + o, lanes));
+        t += d * vec_load(g.slope + o, lanes) + vec_load(g.level + o, lanes);
+        vec_store(dx + o, add ? vec_load(dx + o, lanes) + t : t, lanes);
+    }
+}
+
+INLINE void dx_rows(bool relu, bool add, const cx_call *c, range px, gradient g)
+{
+    for (int64_t p = px.lo; p < px.hi; p++) {
+        const float *x = c->x[0].p + p * c->x[0].ld, *dy = c->dy[0].p + p * c->dy[0].ld;
+        float *dx = c->dx[0].p + p * c->dx[0].ld;
+#define CALL(V, lanes) dx_part(V, lanes, relu, add, x + k, dy + k, (gradient){ affine_at(g.a, k), g.slope + k, g.level + k }, dx + k)
+        OVER_CHANNELS(c->x[0].s.c, CALL);
+#undef CALL
+    }
+}
+
+static void dx_chunk(const cx_call *c, range px, gradient g)
+{
+    if (c->relu && c->dx_add[0])
+        dx_rows(true, true, c, px, g);
+    else if (c->relu)
+        dx_rows(true, false, c, px, g);
+    else if (c->dx_add[0])
+        dx_rows(false, true, c, px, g);
+    else
+        dx_rows(false, false, c, px, g);
+}
+
+static void put(const cx_call *c, int i, int64_t k, double value)
+{
+    if (c->dx[i].p)
+        c->dx[i].p[k] = (float)(c->dx_add[i] ? (double)c->dx[i].p[k] + value : value);
+}
+
+/* One channel: chunks in order -> dgamma, dbeta, and what dx takes from them. */
+static void finish_channel(const cx_call *c, blocks b, const float *part, int64_t k, float *slope, float *level)
+{
+    double dbeta = 0, dot = 0;
+    for (int64_t i = 0; i < b.chunks; i++) {
+        dbeta += (double)part[2 * i * b.c + k];
+        dot += (double)part[(2 * i + 1) * b.c + k];
+    }
+    const double r = (double)c->y[2].p[k], scale = (double)c->x[1].p[k] * r, m = (double)b.px;
+    put(c, 1, k, dot * r);
+    put(c, 2, k, dbeta);
+    slope[k] = uses_batch(c) ? (float)(-scale * r * r * dot / m) : 0;
+    level[k] = uses_batch(c) ? (float)(-scale * dbeta / m) : 0;
+}
+
+static cx_status backward(const cx_call *c)
+{
+    const blocks b = cut(c->x[0].s);
+    float *scale = c->work, *slope = scale + b.c, *level = slope + b.c, *part = level + b.c;
+    const gradient g = { known_affine(c, scale), slope, level };
+#pragma omp parallel
+    {
+        const range mine = my_share(b.chunks);
+        for (int64_t i = mine.lo; i < mine.hi; i++)
+            reduce_chunk(c, chunk_at(b, i), g.a, part + 2 * i * b.c);
+#pragma omp barrier
+#pragma omp for schedule(static)
+        for (int64_t k = 0; k < b.c; k++)
+            finish_channel(c, b, part, k, slope, level);
+        for (int64_t i = mine.hi - 1; i >= mine.lo && c->dx[0].p; i--)
+            dx_chunk(c, chunk_at(b, i), g);
+    }
+    return CX_OK;
+}
+
+const cx_impl CX_SYM(cx_batch_norm_impls)[] = { { "batch_norm " CX_ISA_TEXT, NULL, workspace, forward, backward } };
+const int CX_SYM(cx_batch_norm_n) = 1;

@@ -1,0 +1,24 @@
+/* table.c - the table of one instruction set: every operator that has kernels, best first. Depends on kernels.h, impls.h. */
+#include "cpu/kernels.h"
+
+#define ROW(ID, name) [CX_OP_##ID] = { CX_SYM(cx_##name##_impls), &CX_SYM(cx_##name##_n) }
+
+const cx_cpu_kernels CX_SYM(cx_cpu_kernels) = {
+    .ops = {
+        ROW(BATCH_NORM, batch_norm),
+        ROW(RELU, relu),
+        ROW(LEAKY_RELU, leaky_relu),
+        ROW(SIGMOID, sigmoid),
+        ROW(SOFTMAX, softmax),
+        ROW(MAX_POOL, max_pool),
+        ROW(AVG_POOL, avg_pool),
+        ROW(GLOBAL_AVG_POOL, global_avg_pool),
+        ROW(CONCAT, concat),
+        ROW(ADD, add),
+        ROW(FLATTEN, flatten),
+        ROW(DROPOUT, dropout),
+        ROW(UPSAMPLE, upsample_bilinear),
+    },
+    .update = CX_SYM(cx_update),
+    .sum_squares = CX_SYM(cx_sum_squares),
+};
