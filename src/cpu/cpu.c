@@ -195,7 +195,7 @@ cx_status cx_cpu_open(const char *isa, int threads, cx_backend **out, cx_error *
     if (at < 0)
         return cx_fail(err, CX_E_UNSUPPORTED, "cpu:%s: no such instruction set; want cpu, cpu:avx512, cpu:avx2 or cpu:portable", isa);
     if (threads < 0 || threads > 1024)
-        return cx_fail(err, CX_E_CONFIG, "cpu: threads: want 0 (all cores) to 1024, got %d", threads);
+        return cx_fail(err, CX_E_USAGE, "cpu: threads: want 0 (all cores) to 1024, got %d", threads);
     cpu *c = cx_alloc(1, sizeof *c);
     if (!c)
         return cx_fail(err, CX_E_MEMORY, "cpu: out of memory");

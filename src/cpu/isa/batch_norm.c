@@ -62,26 +62,26 @@ static affine known_affine(const cx_call *c, float *scale)
 /* Mean and sum of squared deviations of n pixels (twice over L1), merged with `seen` pixels before them (Chan, Golub & LeVeque 1979). */
 INLINE void stats_sub(int V, int lanes, const float *x, int64_t ld, int n, float seen, float *mean, float *m2)
 {
-    vec sum[WIDE] = { 0 }, mu[WIDE], q[WIDE] = { 0 };
+    vf sum[WIDE] = { 0 }, mu[WIDE], q[WIDE] = { 0 };
     for (int i = 0; i < n; i++)
         for (int v = 0; v < V; v++)
-            sum[v] += vec_load(x + i * ld + v * LANES, lanes);
+            sum[v] += vf_load(x + i * ld + v * VL, lanes);
     for (int v = 0; v < V; v++)
         mu[v] = sum[v] * (1.0f / (float)n);
     for (int i = 0; i < n; i++)
         for (int v = 0; v < V; v++) {
-            const vec d = vec_load(x + i * ld + v * LANES, lanes) - mu[v];
+            const vf d = vf_load(x + i * ld + v * VL, lanes) - mu[v];
             q[v] += d * d;
         }
     const float share = (float)n / (seen + (float)n);
     for (int v = 0; v < V; v++) {
         if (seen > 0) {
-            const vec old = vec_load(mean + v * LANES, lanes), d = mu[v] - old;
+            const vf old = vf_load(mean + v * VL, lanes), d = mu[v] - old;
             mu[v] = old + d * share;
-            q[v] += vec_load(m2 + v * LANES, lanes) + d * d * (seen * share);
+            q[v] += vf_load(m2 + v * VL, lanes) + d * d * (seen * share);
         }
-        vec_store(mean + v * LANES, mu[v], lanes);
-        vec_store(m2 + v * LANES, q[v], lanes);
+        vf_store(mean + v * VL, mu[v], lanes);
+        vf_store(m2 + v * VL, q[v], lanes);
     }
 }
 
@@ -98,14 +98,14 @@ static void stats_chunk(const cx_tensor *x, range px, float *mean, float *m2)
 INLINE void normalise_part(int V, int lanes, bool relu, bool stream, const float *x, affine a, float *y)
 {
     for (int v = 0; v < V; v++) {
-        const int64_t o = v * LANES;
-        vec t = (vec_load(x + o, lanes) - vec_load(a.mean + o, lanes)) * vec_load(a.scale + o, lanes) + vec_load(a.beta + o, lanes);
+        const int64_t o = v * VL;
+        vf t = (vf_load(x + o, lanes) - vf_load(a.mean + o, lanes)) * vf_load(a.scale + o, lanes) + vf_load(a.beta + o, lanes);
         if (relu)
-            t = vec_relu(t);
+            t = vf_relu(t);
         if (stream)
-            vec_stream(y + o, t);
+            vf_stream(y + o, t);
         else
-            vec_store(y + o, t, lanes);
+            vf_store(y + o, t, lanes);
     }
 }
 
@@ -119,7 +119,7 @@ INLINE void normalise_rows(bool relu, bool stream, const cx_call *c, range px, a
 #undef CALL
     }
     if (stream)
-        vec_fence();
+        vf_fence();
 }
 
 static void normalise_chunk(const cx_call *c, range px, affine a)
@@ -197,30 +197,30 @@ static cx_status forward(const cx_call *c)
 /* ---- backward ------------------------------------------------------------------------------------------------------ */
 
 /* The gradient behind the folded ReLU: kept where the rebuilt output is positive. */
-INLINE vec masked(bool relu, vec g, vec centred, vec scale, vec beta)
+INLINE vf masked(bool relu, vf g, vf centred, vf scale, vf beta)
 {
-    return relu ? vec_where(~(centred * scale + beta <= (vec){ 0 }), g) : g;
+    return relu ? vf_where(~(centred * scale + beta <= (vf){ 0 }), g) : g;
 }
 
 /* sum += sum g, dot += sum g (x - mean) over n pixels. */
 INLINE void reduce_sub(int V, int lanes, bool relu, const float *x, int64_t ldx, const float *dy, int64_t ldy, int n, affine a, float *sum, float *dot)
 {
-    vec s[WIDE] = { 0 }, t[WIDE] = { 0 }, mean[WIDE], scale[WIDE], beta[WIDE];
+    vf s[WIDE] = { 0 }, t[WIDE] = { 0 }, mean[WIDE], scale[WIDE], beta[WIDE];
     for (int v = 0; v < V; v++) {
-        mean[v] = vec_load(a.mean + v * LANES, lanes);
-        scale[v] = vec_load(a.scale + v * LANES, lanes);
-        beta[v] = vec_load(a.beta + v * LANES, lanes);
+        mean[v] = vf_load(a.mean + v * VL, lanes);
+        scale[v] = vf_load(a.scale + v * VL, lanes);
+        beta[v] = vf_load(a.beta + v * VL, lanes);
     }
     for (int i = 0; i < n; i++)
         for (int v = 0; v < V; v++) {
-            const vec d = vec_load(x + i * ldx + v * LANES, lanes) - mean[v];
-            const vec g = masked(relu, vec_load(dy + i * ldy + v * LANES, lanes), d, scale[v], beta[v]);
+            const vf d = vf_load(x + i * ldx + v * VL, lanes) - mean[v];
+            const vf g = masked(relu, vf_load(dy + i * ldy + v * VL, lanes), d, scale[v], beta[v]);
             s[v] += g;
             t[v] += g * d;
         }
     for (int v = 0; v < V; v++) {
-        vec_store(sum + v * LANES, vec_load(sum + v * LANES, lanes) + s[v], lanes);
-        vec_store(dot + v * LANES, vec_load(dot + v * LANES, lanes) + t[v], lanes);
+        vf_store(sum + v * VL, vf_load(sum + v * VL, lanes) + s[v], lanes);
+        vf_store(dot + v * VL, vf_load(dot + v * VL, lanes) + t[v], lanes);
     }
 }
 
@@ -252,11 +252,11 @@ typedef struct { affine a; const float *slope, *level; } gradient;
 INLINE void dx_part(int V, int lanes, bool relu, bool add, const float *x, const float *dy, gradient g, float *dx)
 {
     for (int v = 0; v < V; v++) {
-        const int64_t o = v * LANES;
-        const vec scale = vec_load(g.a.scale + o, lanes), d = vec_load(x + o, lanes) - vec_load(g.a.mean + o, lanes);
-        vec t = scale * masked(relu, vec_load(dy + o, lanes), d, scale, vec_load(g.a.beta + o, lanes));
-        t += d * vec_load(g.slope + o, lanes) + vec_load(g.level + o, lanes);
-        vec_store(dx + o, add ? vec_load(dx + o, lanes) + t : t, lanes);
+        const int64_t o = v * VL;
+        const vf scale = vf_load(g.a.scale + o, lanes), d = vf_load(x + o, lanes) - vf_load(g.a.mean + o, lanes);
+        vf t = scale * masked(relu, vf_load(dy + o, lanes), d, scale, vf_load(g.a.beta + o, lanes));
+        t += d * vf_load(g.slope + o, lanes) + vf_load(g.level + o, lanes);
+        vf_store(dx + o, add ? vf_load(dx + o, lanes) + t : t, lanes);
     }
 }
 
@@ -324,5 +324,5 @@ static cx_status backward(const cx_call *c)
     return CX_OK;
 }
 
-const cx_impl CX_SYM(cx_batch_norm_impls)[] = { { "batch_norm " CX_ISA_TEXT, NULL, workspace, forward, backward } };
-const int CX_SYM(cx_batch_norm_n) = 1;
+const cx_impl CX_FN(batch_norm_impls)[] = { { "batch_norm " CX_ISA_NAME, NULL, workspace, forward, backward } };
+const int CX_FN(batch_norm_n) = 1;

@@ -1,49 +1,37 @@
-/* lanes.h - one vector register of floats in GCC's vector extensions, as wide as the instruction set that this compilation is for, and how threads share a
- * loop. Depends on op.h. */
+/* lanes.h - what kernels that walk rows of channels share: vectors of which the last may be part of one, stores past the caches, shares of a loop. Depends on
+ * op.h, simd.h. */
 #ifndef CXNET_CPU_LANES_H
 #define CXNET_CPU_LANES_H
 #include <omp.h>
-#include <stdint.h>
-#include <string.h>
 #include "cxnet/op.h"
 
-#if defined(CX_ISA_avx512)
-#define LANES 16
-#elif defined(CX_ISA_avx2)
-#define LANES 8
-#else
-#define LANES 4
-#endif
 #if defined(__SSE2__)
 #include <immintrin.h>
 #endif
+#include "simd.h"
 
-typedef float vec __attribute__((vector_size(LANES * 4)));
-typedef float vec_at __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
-typedef int32_t vec_mask __attribute__((vector_size(LANES * 4)));
+typedef int32_t vf_mask __attribute__((vector_size(VL * 4)));
 
-#define INLINE static inline __attribute__((always_inline))
-
-/* n of LANES values; the lanes beyond are zero and untouched in memory. n == LANES, a constant, is a plain load or store. */
-INLINE vec vec_load(const float *p, int n)
+/* n of VL values; the lanes beyond are zero and untouched in memory. n == VL, a constant, is a plain load or store. */
+INLINE vf vf_load(const float *p, int n)
 {
-    if (n == LANES)
-        return *(const vec_at *)p;
-    vec t = { 0 };
+    if (n == VL)
+        return v_load(p);
+    vf t = { 0 };
     memcpy(&t, p, (size_t)n * 4);
     return t;
 }
 
-INLINE void vec_store(float *p, vec v, int n)
+INLINE void vf_store(float *p, vf v, int n)
 {
-    if (n == LANES)
-        *(vec_at *)p = v;
+    if (n == VL)
+        v_store(p, v);
     else
         memcpy(p, &v, (size_t)n * 4);
 }
 
-/* Past the caches, for outputs that are larger than they are; p must be aligned to the vector. Follow with vec_fence(). */
-INLINE void vec_stream(float *p, vec v)
+/* Past the caches, for outputs that are larger than they are; p must be aligned to the vector. Follow with vf_fence(). */
+INLINE void vf_stream(float *p, vf v)
 {
 #if defined(CX_ISA_avx512)
     _mm512_stream_ps(p, v);
@@ -52,38 +40,34 @@ INLINE void vec_stream(float *p, vec v)
 #elif defined(__SSE2__)
     _mm_stream_ps(p, v);
 #else
-    vec_store(p, v, LANES);
+    vf_store(p, v, VL);
 #endif
 }
 
-INLINE void vec_fence(void)
+INLINE void vf_fence(void)
 {
 #if defined(__SSE2__)
     _mm_sfence();
 #endif
 }
 
-INLINE vec vec_set(float x)
+INLINE vf vf_where(vf_mask m, vf v)
 {
-    return (vec){ 0 } + x;
-}
-
-INLINE vec vec_where(vec_mask m, vec v)
-{
-    return (vec)((vec_mask)v & m);
+    return (vf)((vf_mask)v & m);
 }
 
 /* max(v, 0), and NaN stays NaN. */
-INLINE vec vec_relu(vec v)
+INLINE vf vf_relu(vf v)
 {
-    return vec_where(~(v <= (vec){ 0 }), v);
+    return vf_where(~(v <= (vf){ 0 }), v);
 }
 
 enum { WIDE = 4 };
+
 /* Calls CALL(vectors, lanes) with channel `k` from 0 to n: four vectors at a time, then one, then the rest of one. */
 #define OVER_CHANNELS(n, CALL) do { int64_t k = 0; \
-    for (; k + WIDE * LANES <= (n); k += WIDE * LANES) CALL(WIDE, LANES); \
-    for (; k + LANES <= (n); k += LANES) CALL(1, LANES); \
+    for (; k + WIDE * VL <= (n); k += WIDE * VL) CALL(WIDE, VL); \
+    for (; k + VL <= (n); k += VL) CALL(1, VL); \
     if (k < (n)) CALL(1, (int)((n) - k)); } while (0)
 
 typedef struct { int64_t lo, hi; } range;
@@ -98,7 +82,7 @@ INLINE range my_share(int64_t n)
 /* Whether rows of t are worth streaming past the caches: large, and every vector aligned. */
 INLINE bool can_stream(const cx_tensor *t)
 {
-    return cx_elems(t->s) * 4 >= (int64_t)8 << 20 && t->s.c % LANES == 0 && t->ld % LANES == 0 && (uintptr_t)t->p % (LANES * 4) == 0;
+    return cx_elems(t->s) * 4 >= (int64_t)8 << 20 && t->s.c % VL == 0 && t->ld % VL == 0 && (uintptr_t)t->p % (VL * 4) == 0;
 }
 
 #endif

@@ -49,7 +49,7 @@ static void adam(scalars s, int64_t n, float *restrict p, const float *restrict 
     }
 }
 
-void CX_SYM(cx_update)(const cx_update *u, int64_t n, float *p, const float *g, float *m, float *v)
+void CX_FN(update)(const cx_update *u, int64_t n, float *p, const float *g, float *m, float *v)
 {
     const scalars s = prepare(u);
     const int64_t chunks = (n + CHUNK - 1) / CHUNK;
@@ -78,7 +78,7 @@ static double part_sum(int64_t n, const float *x)
 }
 
 /* A fixed number of parts, so that nothing is allocated and the order of the sum depends on n alone. */
-double CX_SYM(cx_sum_squares)(int64_t n, const float *x)
+double CX_FN(sum_squares)(int64_t n, const float *x)
 {
     double part[PARTS] = { 0 }, sum = 0;
     const int64_t step = ((n + PARTS - 1) / PARTS + LANES - 1) / LANES * LANES;

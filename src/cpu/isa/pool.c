@@ -22,44 +22,44 @@ INLINE float *pixel(const cx_tensor *t, int64_t n, int64_t y, int64_t x)
 /* ---- forward ------------------------------------------------------------------------------------------------------- */
 
 /* Where a value takes over: larger, or NaN. */
-INLINE vec_mask wins(vec v, vec best)
+INLINE vf_mask wins(vf v, vf best)
 {
     return (v > best) | (v != v);
 }
 
-INLINE vec vec_pick(vec_mask m, vec a, vec b)
+INLINE vf vf_pick(vf_mask m, vf a, vf b)
 {
-    return (vec)(((vec_mask)a & m) | ((vec_mask)b & ~m));
+    return (vf)(((vf_mask)a & m) | ((vf_mask)b & ~m));
 }
 
 INLINE void max_part(int V, int lanes, const cx_tensor *x, int64_t n, window w, int64_t k, float *y)
 {
-    vec best[WIDE];
+    vf best[WIDE];
     for (int v = 0; v < V; v++)
-        best[v] = vec_load(pixel(x, n, w.y0, w.x0) + k + v * LANES, lanes);
+        best[v] = vf_load(pixel(x, n, w.y0, w.x0) + k + v * VL, lanes);
     for (int64_t r = w.y0; r < w.y1; r++)
         for (int64_t s = w.x0; s < w.x1; s++) {
             const float *at = pixel(x, n, r, s) + k;
             for (int v = 0; v < V; v++) {
-                const vec t = vec_load(at + v * LANES, lanes);
-                best[v] = vec_pick(wins(t, best[v]), t, best[v]);
+                const vf t = vf_load(at + v * VL, lanes);
+                best[v] = vf_pick(wins(t, best[v]), t, best[v]);
             }
         }
     for (int v = 0; v < V; v++)
-        vec_store(y + v * LANES, best[v], lanes);
+        vf_store(y + v * VL, best[v], lanes);
 }
 
 INLINE void avg_part(int V, int lanes, const cx_tensor *x, int64_t n, window w, int64_t k, float scale, float *y)
 {
-    vec sum[WIDE] = { 0 };
+    vf sum[WIDE] = { 0 };
     for (int64_t r = w.y0; r < w.y1; r++)
         for (int64_t s = w.x0; s < w.x1; s++) {
             const float *at = pixel(x, n, r, s) + k;
             for (int v = 0; v < V; v++)
-                sum[v] += vec_load(at + v * LANES, lanes);
+                sum[v] += vf_load(at + v * VL, lanes);
         }
     for (int v = 0; v < V; v++)
-        vec_store(y + v * LANES, sum[v] * scale, lanes);
+        vf_store(y + v * VL, sum[v] * scale, lanes);
 }
 
 static float scale_of(const cx_call *c, window w)
@@ -104,21 +104,21 @@ static cx_status avg_forward(const cx_call *c)
 
 INLINE void max_grad_part(int V, int lanes, const cx_call *c, int64_t n, window w, int64_t k, const float *dy)
 {
-    vec best[WIDE];
-    vec_mask from[WIDE];
+    vf best[WIDE];
+    vf_mask from[WIDE];
     int tap = 0;
     for (int v = 0; v < V; v++) {
-        best[v] = vec_load(pixel(&c->x[0], n, w.y0, w.x0) + k + v * LANES, lanes);
-        from[v] = (vec_mask){ 0 };
+        best[v] = vf_load(pixel(&c->x[0], n, w.y0, w.x0) + k + v * VL, lanes);
+        from[v] = (vf_mask){ 0 };
     }
     for (int64_t r = w.y0; r < w.y1; r++)
         for (int64_t s = w.x0; s < w.x1; s++, tap++) {
             const float *at = pixel(&c->x[0], n, r, s) + k;
             for (int v = 0; v < V; v++) {
-                const vec t = vec_load(at + v * LANES, lanes);
-                const vec_mask m = (t > best[v]) | ((t != t) & (best[v] == best[v]));
-                best[v] = vec_pick(m, t, best[v]);
-                from[v] = (from[v] & ~m) | (((vec_mask){ 0 } + tap) & m);
+                const vf t = vf_load(at + v * VL, lanes);
+                const vf_mask m = (t > best[v]) | ((t != t) & (best[v] == best[v]));
+                best[v] = vf_pick(m, t, best[v]);
+                from[v] = (from[v] & ~m) | (((vf_mask){ 0 } + tap) & m);
             }
         }
     tap = 0;
@@ -126,8 +126,8 @@ INLINE void max_grad_part(int V, int lanes, const cx_call *c, int64_t n, window 
         for (int64_t s = w.x0; s < w.x1; s++, tap++) {
             float *to = pixel(&c->dx[0], n, r, s) + k;
             for (int v = 0; v < V; v++) {
-                const vec g = vec_where(from[v] == tap, vec_load(dy + v * LANES, lanes));
-                vec_store(to + v * LANES, vec_load(to + v * LANES, lanes) + g, lanes);
+                const vf g = vf_where(from[v] == tap, vf_load(dy + v * VL, lanes));
+                vf_store(to + v * VL, vf_load(to + v * VL, lanes) + g, lanes);
             }
         }
 }

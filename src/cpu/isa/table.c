@@ -1,10 +1,13 @@
 /* table.c - the table of one instruction set: every operator that has kernels, best first. Depends on kernels.h, impls.h. */
 #include "cpu/kernels.h"
 
-#define ROW(ID, name) [CX_OP_##ID] = { CX_SYM(cx_##name##_impls), &CX_SYM(cx_##name##_n) }
+#define ROW(ID, name) [CX_OP_##ID] = { CX_FN(name##_impls), &CX_FN(name##_n) }
 
-const cx_cpu_kernels CX_SYM(cx_cpu_kernels) = {
+const cx_cpu_kernels CX_FN(cpu_kernels) = {
     .ops = {
+        ROW(CONV2D, conv2d),
+        ROW(LINEAR, linear),
+        ROW(CONV_TRANSPOSE2D, conv_transpose2d),
         ROW(BATCH_NORM, batch_norm),
         ROW(RELU, relu),
         ROW(LEAKY_RELU, leaky_relu),
@@ -19,6 +22,6 @@ const cx_cpu_kernels CX_SYM(cx_cpu_kernels) = {
         ROW(DROPOUT, dropout),
         ROW(UPSAMPLE, upsample_bilinear),
     },
-    .update = CX_SYM(cx_update),
-    .sum_squares = CX_SYM(cx_sum_squares),
+    .update = CX_FN(update),
+    .sum_squares = CX_FN(sum_squares),
 };

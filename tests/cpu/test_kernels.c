@@ -1,0 +1,260 @@
+/* test_kernels.c - every implementation of every operator on every instruction set of this machine against the double-accumulating reference, over the shared
+ * case table and over larger cases of its own: the same bits for 1, 2, 3 and 7 threads, rebuilt outputs equal, unwanted gradients left out. */
+#include "support.h"
+#include "cxnet/graph.h"
+#include "ops/cases.h"
+
+static const char *const isas[] = { "avx512", "avx2", "portable" };
+static const int thread_counts[] = { 1, 2, 3, 7 };
+
+/* Large enough for several chunks, for all widths of the channel loops, and (the last of norms) for stores past the caches. */
+#define ATTR(kind, ...) &(const cx_##kind##_attr){ __VA_ARGS__ }
+#define IN(fill, n, h, w, c) { FILL_##fill, { n, h, w, c } }
+#define CASE(name, op, flags, attr, ...) { #name, CX_OP_##op, flags, attr, { __VA_ARGS__ } },
+#define NORM(c) IN(WEIGHT, 1,1,1,c), IN(SIGNED, 1,1,1,c), IN(SIGNED, 1,1,1,c), IN(POSITIVE, 1,1,1,c)
+static const cases_row large[] = {
+    CASE(large_norm_chunks, BATCH_NORM, TRAINING | RELU, ATTR(norm, .eps = 1e-5f, .momentum = 0.1f, .unbiased = true), IN(SIGNED, 3,31,29,80), NORM(80))
+    CASE(large_norm_slice, BATCH_NORM, TRAINING | RELU | SLICED | DX_ADD, ATTR(norm, .eps = 1e-5f, .momentum = 0.1f), IN(SIGNED, 2,23,19,149), NORM(149))
+    CASE(large_norm_far, BATCH_NORM, TRAINING, ATTR(norm, .eps = 1e-5f, .momentum = 0.1f), IN(FAR, 2,40,40,21), NORM(21))
+    CASE(large_norm_frozen, BATCH_NORM, TRAINING | RELU, ATTR(norm, .eps = 1e-5f, .momentum = 0.1f, .frozen = true), IN(SIGNED, 2,17,33,70), NORM(70))
+    CASE(large_norm_eval, BATCH_NORM, 0, ATTR(norm, .eps = 1e-5f, .momentum = 0.1f), IN(SIGNED, 1,61,7,37), NORM(37))
+    CASE(large_norm_stream, BATCH_NORM, TRAINING | RELU, ATTR(norm, .eps = 1e-5f, .momentum = 0.1f), IN(SIGNED, 4,91,90,64), NORM(64))
+    CASE(large_norm_stream_linear, BATCH_NORM, 0, ATTR(norm, .eps = 1e-5f, .momentum = 0.1f), IN(SIGNED, 2,182,90,64), NORM(64))
+    CASE(large_relu, RELU, 0, NULL, IN(SIGNED, 3,33,17,64))
+    CASE(large_add, ADD, RELU | DX_ADD, NULL, IN(SIGNED, 2,41,17,48), IN(SIGNED, 2,41,17,48))
+    CASE(large_sigmoid, SIGMOID, 0, NULL, IN(SIGNED, 2,64,65,3))
+    CASE(large_softmax, SOFTMAX, 0, NULL, IN(SIGNED, 700,1,1,15))
+    CASE(large_dropout, DROPOUT, TRAINING | SLICED, ATTR(dropout, .rate = 0.3f), IN(SIGNED, 5,11,13,19))
+    CASE(large_concat, CONCAT, DX_ADD, NULL, IN(SIGNED, 3,20,11,32), IN(SIGNED, 3,20,11,33))
+    CASE(large_flatten, FLATTEN, SLICED, NULL, IN(SIGNED, 3,20,11,10))
+    CASE(large_upsample, UPSAMPLE, 0, ATTR(upsample, .out_h = 56, .out_w = 44), IN(SIGNED, 3,27,22,24))
+    CASE(large_max_pool_3_2, MAX_POOL, 0, ATTR(pool, .kernel = 3, .stride = 2, .pad = 1), IN(SIGNED, 3,57,56,64))
+    CASE(large_max_pool_5_1, MAX_POOL, SLICED | DX_ADD, ATTR(pool, .kernel = 5, .stride = 1, .pad = 2), IN(SIGNED, 2,29,21,83))
+    CASE(large_max_pool_9_2, MAX_POOL, 0, ATTR(pool, .kernel = 9, .stride = 1, .pad = 4), IN(SIGNED, 1,27,11,20))
+    CASE(large_max_pool_1_3, MAX_POOL, 0, ATTR(pool, .kernel = 1, .stride = 3), IN(SIGNED, 2,29,30,17))
+    CASE(large_avg_pool_2_2, AVG_POOL, 0, ATTR(pool, .kernel = 2, .stride = 2), IN(SIGNED, 3,57,28,128))
+    CASE(large_avg_pool_3_2, AVG_POOL, SLICED | DX_ADD, ATTR(pool, .kernel = 3, .stride = 2, .pad = 1, .count_pad = true), IN(SIGNED, 2,41,40,40))
+    CASE(large_global_pool, GLOBAL_AVG_POOL, SLICED, NULL, IN(SIGNED, 3,29,31,200))
+};
+
+enum { SHARED = CX_COUNT(cases), TOTAL = CX_COUNT(cases) + CX_COUNT(large) };
+
+static const cases_row *row(int i)
+{
+    return i < SHARED ? &cases[i] : &large[i - SHARED];
+}
+
+/* Scratch as large as asked and not a byte more, full of NaN. */
+static void with_work(cx_call *c, const cx_impl *impl, bool backward, cx_run_fn run)
+{
+    c->work_bytes = impl->workspace ? impl->workspace(c, backward) : 0;
+    c->work = c->work_bytes ? cx_alloc_aligned(c->work_bytes, 1) : NULL;
+    if (c->work)
+        memset(c->work, 0xff, c->work_bytes);
+    if (run(c) != CX_OK)
+        fail_msg("%s failed", impl->name);
+    free(c->work);
+    c->work = NULL;
+}
+
+/* Forward, for cheap operators a second time from what forward saved, backward. */
+static void run_case(cases_run *r, const cx_impl *impl)
+{
+    with_work(&r->c, impl, false, impl->fwd);
+    if (cx_ops[r->k->op].flags & CX_CHEAP) {
+        for (int64_t e = 0; e < cx_elems(r->c.y[0].s); e++)
+            *cases_at(&r->c.y[0], e) = NAN;
+        r->c.redo = true;
+        with_work(&r->c, impl, false, impl->fwd);
+        r->c.redo = false;
+    }
+    with_work(&r->c, impl, true, impl->bwd);
+    case_assert_gaps(r);
+}
+
+/* An operator whose tolerance is 0 still rounds where it adds to dx or sums gradients: once per term, not at all for a copy. */
+static void near(const cases_run *got, const char *impl, const char *what, const cx_tensor *a, const cx_tensor *b)
+{
+    const cx_op *op = &cx_ops[got->k->op];
+    if (!a->p)
+        return;
+    char *name = cx_sprintf("%s (%s) %s", got->k->name, impl, what);
+    float *x = cases_dense(a), *y = cases_dense(b);
+    assert_close(name, x, y, cx_elems(a->s), op->rtol + 1e-7, op->atol);
+    free(x);
+    free(y);
+    free(name);
+}
+
+static void against_reference(const cases_run *got, const cases_run *want, const char *impl)
+{
+    static const char *const x[] = { "x0", "x1", "x2", "x3", "x4", "x5", "x6", "x7" }, *const dx[] = { "dx0", "dx1", "dx2", "dx3", "dx4", "dx5", "dx6", "dx7" };
+    static const char *const y[] = { "y0", "y1", "y2" };
+    for (int i = 0; i < got->c.n_in; i++) {
+        near(got, impl, x[i], &got->c.x[i], &want->c.x[i]);
+        near(got, impl, dx[i], &got->c.dx[i], &want->c.dx[i]);
+    }
+    for (int j = 0; j < got->c.n_out; j++)
+        near(got, impl, y[j], &got->c.y[j], &want->c.y[j]);
+}
+
+/* Each gradient alone is the gradient that comes with the others. */
+static void each_gradient_alone(const cases_run *all, const cx_impl *impl)
+{
+    for (int i = 0; i < all->c.n_in; i++) {
+        cases_run r;
+        if (!all->c.dx[i].p)
+            continue;
+        case_open(&r, all->k);
+        with_work(&r.c, impl, false, impl->fwd);
+        for (int j = 0; j < r.c.n_in; j++)
+            if (j != i)
+                r.c.dx[j].p = NULL;
+        with_work(&r.c, impl, true, impl->bwd);
+        case_assert_equal(r.k->name, "dx alone", &r.c.dx[i], &all->c.dx[i]);
+        case_close(&r);
+    }
+}
+
+/* The implementations of an instruction set, opened for a number of threads; NULL when this machine does not have it. */
+static cx_backend *open_isa(const char *isa, int threads)
+{
+    cx_backend *b = NULL;
+    char *name = cx_sprintf("cpu:%s", isa);
+    assert_cx_ok(cx_backend_open(name, threads, &b, err));
+    free(name);
+    if (strstr(b->description, isa))
+        return b;
+    cx_backend_close(b);
+    return NULL;
+}
+
+static void check_impl(const char *isa, const cases_run *want, int at)
+{
+    cases_run first = { 0 };
+    for (int t = 0; t < CX_COUNT(thread_counts); t++) {
+        cx_backend *b = open_isa(isa, thread_counts[t]);
+        int n = 0;
+        const cx_impl *impl = &b->impls(b, want->k->op, &n)[at];
+        cases_run r;
+        case_open(&r, want->k);
+        run_case(&r, impl);
+        if (t == 0) {
+            against_reference(&r, want, impl->name);
+            if (cx_elems(r.c.y[0].s) < 1000000)
+                each_gradient_alone(&r, impl);
+            first = r;
+        } else {
+            case_assert_same(&first, &r);
+            case_close(&r);
+        }
+        cx_backend_close(b);
+    }
+    case_close(&first);
+}
+
+static void check_isa(const char *isa, const cases_run *want)
+{
+    cx_backend *b = open_isa(isa, 1);
+    if (!b)
+        return;
+    int n = 0;
+    const cx_impl *list = b->impls(b, want->k->op, &n);
+    for (int at = 0; at < n - 1; at++)
+        if (!list[at].accepts || list[at].accepts(&want->c))
+            check_impl(isa, want, at);
+    cx_backend_close(b);
+}
+
+static void kernels_equal_the_reference(void **state)
+{
+    (void)state;
+    for (int i = 0; i < TOTAL; i++) {
+        cases_run want;
+        case_open(&want, row(i));
+        if (!(cx_ops[row(i)->op].flags & CX_LOSS))
+            run_case(&want, &(cx_impl){ "reference", NULL, NULL, cx_ops[row(i)->op].ref_fwd, cx_ops[row(i)->op].ref_bwd });
+        for (int s = 0; s < CX_COUNT(isas); s++)
+            check_isa(isas[s], &want);
+        case_close(&want);
+    }
+}
+
+/* Every operator but the losses has a kernel, and every list ends with the reference. */
+static void lists_end_with_the_reference(void **state)
+{
+    (void)state;
+    for (int s = 0; s < CX_COUNT(isas); s++) {
+        cx_backend *b = open_isa(isas[s], 1);
+        if (!b)
+            print_message("this machine has no %s: not tested\n", isas[s]);
+        for (int op = 0; b && op < CX_OP_COUNT; op++) {
+            int n = 0;
+            const cx_impl *list = b->impls(b, (cx_op_id)op, &n);
+            assert_in_range(n, cx_ops[op].flags & CX_LOSS ? 1 : 2, 8);
+            assert_string_equal(list[n - 1].name, "reference");
+            assert_ptr_equal(list[n - 1].fwd, cx_ops[op].ref_fwd);
+            assert_null(list[n - 1].accepts);
+        }
+        if (b)
+            cx_backend_close(b);
+    }
+}
+
+static void names_and_threads_are_checked(void **state)
+{
+    (void)state;
+    cx_backend *b = NULL;
+    assert_cx_fails(CX_E_UNSUPPORTED, "avx2", cx_backend_open("cpu:sse9", 1, &b, err));
+    assert_cx_fails(CX_E_USAGE, "threads", cx_backend_open("cpu", -1, &b, err));
+    assert_cx_ok(cx_backend_open("cpu", 3, &b, err));
+    assert_int_equal(b->threads, 3);
+    assert_non_null(strstr(b->description, "3 threads"));
+    void *p = NULL;
+    assert_cx_fails(CX_E_MEMORY, "smaller batch", b->alloc(b, SIZE_MAX, &p, err));
+    assert_null(p);
+    assert_cx_ok(b->alloc(b, 100, &p, err));
+    assert_int_equal((uintptr_t)p % 64, 0);
+    for (int i = 0; i < 100; i++)
+        assert_int_equal(((char *)p)[i], 0);
+    b->release(b, p);
+    cx_backend_close(b);
+}
+
+/* A NaN must come out of every kernel that it goes into, or a broken run would look sound. */
+static void nan_goes_through(void **state)
+{
+    (void)state;
+    static const char *const names[] = { "large_norm_chunks", "large_norm_eval", "large_relu", "large_add", "large_max_pool_3_2", "large_avg_pool_2_2" };
+    for (int s = 0; s < CX_COUNT(isas); s++)
+        for (int i = 0; i < TOTAL; i++)
+            for (int j = 0; j < CX_COUNT(names); j++) {
+                cx_backend *b = strcmp(row(i)->name, names[j]) == 0 ? open_isa(isas[s], 2) : NULL;
+                cases_run r;
+                int n = 0;
+                if (!b)
+                    continue;
+                case_open(&r, row(i));
+                *cases_at(&r.c.x[0], 5) = NAN;
+                const cx_impl *impl = b->impls(b, r.k->op, &n);
+                with_work(&r.c, impl, false, impl->fwd);
+                bool found = false;
+                for (int64_t e = 0; e < cx_elems(r.c.y[0].s); e++)
+                    found = found || isnan(*cases_at(&r.c.y[0], e));
+                if (!found)
+                    fail_msg("%s (%s) swallowed a NaN", r.k->name, impl->name);
+                case_close(&r);
+                cx_backend_close(b);
+            }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(lists_end_with_the_reference),
+        cmocka_unit_test(names_and_threads_are_checked),
+        cmocka_unit_test(nan_goes_through),
+        cmocka_unit_test(kernels_equal_the_reference),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
