@@ -1,0 +1,382 @@
+/* cache.c - every film decoded once, at the working size, in one mapped file. Depends on pixels.h, OpenMP.
+ *
+ * The file: header | px [n, side, side] | sum [n] | ok [n] | text of the bad films. It is written under a temporary name, header last, and renamed when
+ * complete. Nothing in it is trusted before its size, the checksum of header and tables, and the checksum of every film have been verified; otherwise it is
+ * made anew. */
+#include <errno.h>
+#include <fcntl.h>
+#include <omp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "pixels.h"
+
+enum { CACHE_VERSION = 1 };       /* of this layout and of what decoding and resizing make: raise it when the pixels change */
+
+typedef struct {
+    char magic[8];
+    uint32_t version, side;
+    uint64_t n, text_bytes;
+    char key[64];
+    uint64_t sum;                 /* of this header with sum = 0, then the tables */
+    uint8_t pad[152];
+} header;
+_Static_assert(sizeof(header) == 256, "films start at a multiple of 64 bytes");
+
+struct cx_cache {
+    int n, side;
+    uint8_t *px, *ok;
+    uint64_t *sum;                /* of each film */
+    uint8_t *map; size_t map_bytes;      /* NULL: px, ok, sum are allocated */
+};
+
+/* 64-bit words in two lanes; for damage, not for malice. */
+static uint64_t checksum(uint64_t h, const void *data, size_t n)
+{
+    const uint8_t *p = data;
+    uint64_t a = h ^ 0x9E3779B97F4A7C15u, b = n;
+    for (; n >= 16; n -= 16, p += 16) {
+        uint64_t w[2];
+        memcpy(w, p, 16);
+        a = (a ^ w[0]) * 0xD6E8FEB86659FD93u;
+        b = (b ^ w[1]) * 0xA0761D6478BD642Fu;
+        a ^= a >> 32;
+        b ^= b >> 32;
+    }
+    for (; n; n--)
+        a = (a ^ *p++) * 0x100000001B3u;
+    a = (a ^ (b << 31 | b >> 33)) * 0xD6E8FEB86659FD93u;
+    return a ^ a >> 32;
+}
+
+static size_t film_bytes(const cx_cache *c)
+{
+    return (size_t)c->side * (size_t)c->side;
+}
+
+/* Offsets of the tables, for a cache whose px begins at byte `px`. */
+static size_t sum_at(const cx_cache *c)
+{
+    return sizeof(header) + ((size_t)c->n * film_bytes(c) + 63) / 64 * 64;
+}
+
+static size_t text_at(const cx_cache *c)
+{
+    return sum_at(c) + (size_t)c->n * (sizeof(uint64_t) + 1);
+}
+
+static uint64_t head_sum(const header *head, const void *tables, size_t n)
+{
+    header h = *head;
+    h.sum = 0;
+    return checksum(checksum(0, &h, sizeof h), tables, n);
+}
+
+static void place(cx_cache *c, uint8_t *map, size_t map_bytes)
+{
+    c->map = map;
+    c->map_bytes = map_bytes;
+    c->px = map + sizeof(header);
+    c->sum = (uint64_t *)(void *)(map + sum_at(c));
+    c->ok = map + sum_at(c) + (size_t)c->n * sizeof(uint64_t);
+}
+
+/* SHA-256 of all that the pixels depend on, as hexadecimal. A film that cannot be examined counts as such: it is bad now, and another key later. */
+static cx_status key_of(const cx_manifest *m, const int *index, int n, int side, char key[65], cx_error *err)
+{
+    cx_sha256 sha;
+    cx_sha256_init(&sha);
+    int64_t head[] = { CACHE_VERSION, side, n };
+    cx_sha256_update(&sha, head, sizeof head);
+    for (int i = 0; i < n; i++) {
+        if (index[i] < 0 || index[i] >= m->n)
+            return cx_fail(err, CX_E_USAGE, "cache: sample %d of a manifest of %d", index[i], m->n);
+        char *path = cx_sample_path(m, index[i]);
+        if (!path)
+            return cx_fail(err, CX_E_MEMORY, "cache: no memory for a path");
+        struct stat st = { 0 };
+        bool there = stat(path, &st) == 0;
+        int64_t facts[] = { there, (int64_t)st.st_size, (int64_t)st.st_mtim.tv_sec, (int64_t)st.st_mtim.tv_nsec };
+        cx_sha256_update(&sha, path, strlen(path) + 1);
+        cx_sha256_update(&sha, facts, sizeof facts);
+        free(path);
+    }
+    cx_sha256_hex(&sha, key);
+    return CX_OK;
+}
+
+/* ---- decoding ------------------------------------------------------------------------------------------------------------------- */
+
+static cx_status decode_one(const cx_manifest *m, int sample, cx_cache *c, int i, cx_error *err)
+{
+    cx_film film = { 0 };
+    char *path = cx_sample_path(m, sample);
+    if (!path)
+        return cx_fail(err, CX_E_MEMORY, "cache: no memory for a path");
+    cx_status s = cx_film_load(path, &film, err);
+    if (s == CX_OK)
+        s = cx_pixels_resize(&film, c->side, c->px + (size_t)i * film_bytes(c), err);
+    cx_film_free(&film);
+    free(path);
+    return s;
+}
+
+/* Fills px, ok, sum; the reason of each bad film goes to text, in order. Only running out of memory ends it. */
+static cx_status decode_all(const cx_manifest *m, const int *index, cx_cache *c, cx_buf *text, cx_error *err)
+{
+    cx_progress progress = { 0 };
+    char **reason = cx_alloc((size_t)c->n, sizeof *reason);
+    cx_error fatal = { 0 };
+    int done = 0;
+    if (!reason)
+        return cx_fail(err, CX_E_MEMORY, "cache: no memory for %d films", c->n);
+    #pragma omp parallel for schedule(dynamic)
+    for (int i = 0; i < c->n; i++) {
+        cx_error e = { 0 };
+        int now;
+        cx_status s = decode_one(m, index[i], c, i, &e);
+        c->ok[i] = s == CX_OK;
+        c->sum[i] = checksum(0, c->px + (size_t)i * film_bytes(c), film_bytes(c));
+        if (s != CX_OK && !(reason[i] = cx_strdup(e.text)))
+            s = cx_fail(&e, CX_E_MEMORY, "cache: no memory for a message");
+        if (s == CX_E_MEMORY) {
+            #pragma omp critical(cx_cache_fatal)
+            fatal = e;
+        }
+        #pragma omp atomic capture
+        now = ++done;
+        if (omp_get_thread_num() == 0)
+            cx_progress_show(&progress, "decoding films: %d of %d", now, c->n);
+    }
+    cx_progress_end(&progress);
+    for (int i = 0; i < c->n; i++) {
+        if (reason[i])
+            cx_buf_printf(text, "%s\n", reason[i]);
+        free(reason[i]);
+    }
+    free(reason);
+    if (fatal.status != CX_OK && err)
+        *err = fatal;
+    return fatal.status;
+}
+
+/* ---- the file --------------------------------------------------------------------------------------------------------------------- */
+
+/* Is the mapped file whole and ours? Every byte that will be used is under a checksum. */
+static bool verify(const cx_cache *c, const char *key)
+{
+    const header *h = (const header *)(const void *)c->map;
+    if (memcmp(h->magic, "CXCACHE", 8) != 0 || h->version != CACHE_VERSION || h->side != (uint32_t)c->side || h->n != (uint64_t)c->n ||
+        memcmp(h->key, key, 64) != 0 || h->text_bytes != c->map_bytes - text_at(c) || h->sum != head_sum(h, c->map + sum_at(c), c->map_bytes - sum_at(c)))
+        return false;
+    int damaged = 0;
+    #pragma omp parallel for schedule(static) reduction(+ : damaged)
+    for (int i = 0; i < c->n; i++)
+        damaged += c->sum[i] != checksum(0, c->px + (size_t)i * film_bytes(c), film_bytes(c));
+    return damaged == 0;
+}
+
+/* Maps an existing file; false when it is not there or not to be trusted. */
+static bool map_existing(const char *path, const char *key, cx_cache *c, cx_buf *text)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    struct stat st;
+    if (fd < 0)
+        return false;
+    void *map = fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && (size_t)st.st_size >= text_at(c) ? mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0)
+                                                                                              : MAP_FAILED;
+    close(fd);
+    if (map == MAP_FAILED)
+        return false;
+    place(c, map, (size_t)st.st_size);
+    if (verify(c, key)) {
+        cx_buf_put(text, c->map + text_at(c), c->map_bytes - text_at(c));
+        return true;
+    }
+    munmap(map, c->map_bytes);
+    c->map = NULL;
+    return false;
+}
+
+static cx_status write_all(int fd, const void *data, size_t n, size_t at, const char *path, cx_error *err)
+{
+    const uint8_t *p = data;
+    while (n) {
+        ssize_t k = pwrite(fd, p, n, (off_t)at);
+        if (k < 0 && errno == EINTR)
+            continue;
+        if (k <= 0)
+            return cx_fail(err, CX_E_IO, "%s: cannot be written: %s; free space or choose another folder (data.cache)", path, strerror(errno));
+        p += k;
+        at += (size_t)k;
+        n -= (size_t)k;
+    }
+    return CX_OK;
+}
+
+/* Decodes into the open temporary file. Its blocks are reserved first: a full disk is an error here, not a bus error later. */
+static cx_status fill_file(int fd, const char *path, const cx_manifest *m, const int *index, const char *key, cx_cache *c, cx_buf *text, cx_error *err)
+{
+    int full = posix_fallocate(fd, 0, (off_t)text_at(c));
+    if (full == EOPNOTSUPP || full == EINVAL)
+        full = ftruncate(fd, (off_t)text_at(c)) == 0 ? 0 : errno;
+    if (full)
+        return cx_fail(err, CX_E_IO, "%s: no room for %zu MiB of decoded films: %s; free space or choose another folder (data.cache)", path, text_at(c) >> 20,
+                       strerror(full));
+    void *map = mmap(NULL, text_at(c), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (map == MAP_FAILED)
+        return cx_fail(err, CX_E_MEMORY, "%s: cannot be mapped: %s", path, strerror(errno));
+    place(c, map, text_at(c));
+    TRY(decode_all(m, index, c, text, err));
+    if (text->failed)
+        return cx_fail(err, CX_E_MEMORY, "cache: no memory for the messages of bad films");
+    header h = { .magic = "CXCACHE", .version = CACHE_VERSION, .side = (uint32_t)c->side, .n = (uint64_t)c->n, .text_bytes = text->len };
+    memcpy(h.key, key, 64);
+    cx_buf tables = { 0 };
+    cx_buf_put(&tables, c->map + sum_at(c), text_at(c) - sum_at(c));
+    cx_buf_put(&tables, text->data, text->len);
+    cx_status s = tables.failed ? cx_fail(err, CX_E_MEMORY, "cache: no memory for its tables") : CX_OK;
+    h.sum = s == CX_OK ? head_sum(&h, tables.data, tables.len) : 0;
+    cx_buf_free(&tables);
+    if (s == CX_OK)
+        s = write_all(fd, text->data, text->len, text_at(c), path, err);
+    if (s == CX_OK)
+        s = write_all(fd, &h, sizeof h, 0, path, err);
+    if (s == CX_OK && fsync(fd) != 0)
+        s = cx_fail(err, CX_E_IO, "%s: cannot be written: %s; free space or choose another folder (data.cache)", path, strerror(errno));
+    return s;
+}
+
+static cx_status build_file(const char *path, const cx_manifest *m, const int *index, const char *key, cx_cache *c, cx_buf *text, cx_error *err)
+{
+    char *temporary = cx_sprintf("%s.XXXXXX", path);
+    if (!temporary)
+        return cx_fail(err, CX_E_MEMORY, "cache: no memory for a path");
+    int fd = mkostemp(temporary, O_CLOEXEC);
+    cx_status s = fd < 0 ? cx_fail(err, CX_E_CREATE, "%s: cannot be created: %s; choose another folder (data.cache)", temporary, strerror(errno))
+                         : fill_file(fd, temporary, m, index, key, c, text, err);
+    if (s == CX_OK && rename(temporary, path) != 0)
+        s = cx_fail(err, CX_E_CREATE, "%s: cannot be created: %s", path, strerror(errno));
+    if (fd >= 0) {
+        close(fd);
+        if (s != CX_OK)
+            unlink(temporary);
+    }
+    free(temporary);
+    if (c->map)
+        mprotect(c->map, c->map_bytes, PROT_READ);
+    return s;
+}
+
+/* ---- opening ------------------------------------------------------------------------------------------------------------------------ */
+
+static cx_cache *new_cache(int n, int side, bool in_memory)
+{
+    cx_cache *c = cx_alloc(1, sizeof *c);
+    if (!c)
+        return NULL;
+    c->n = n;
+    c->side = side;
+    if (in_memory) {
+        c->px = cx_alloc_aligned((size_t)n + 1, film_bytes(c));
+        c->ok = cx_alloc((size_t)n, 1);
+        c->sum = cx_alloc((size_t)n, sizeof(uint64_t));
+        if (!c->px || !c->ok || !c->sum) {
+            cx_cache_close(c);
+            return NULL;
+        }
+        memset(c->px, 0, (size_t)n * film_bytes(c));
+    }
+    return c;
+}
+
+static cx_status open_in(const char *dir, const cx_manifest *m, const int *index, cx_cache *c, cx_buf *text, cx_error *err)
+{
+    char key[65];
+    if (!dir)
+        return decode_all(m, index, c, text, err);
+    TRY(key_of(m, index, c->n, c->side, key, err));
+    char *name = cx_sprintf("%s.films", key), *path = name ? cx_path_join(dir, name) : NULL;
+    cx_status s = path ? CX_OK : cx_fail(err, CX_E_MEMORY, "cache: no memory for a path");
+    if (s == CX_OK && !map_existing(path, key, c, text) && (s = cx_mkdirs(dir, err)) == CX_OK)
+        s = build_file(path, m, index, key, c, text, err);
+    free(name);
+    free(path);
+    return s;
+}
+
+cx_status cx_cache_open(const cx_manifest *m, const int *index, int n, int side, const char *dir, int max_bad, cx_buf *bad, cx_cache **out, cx_error *err)
+{
+    cx_buf text = { 0 };
+    *out = NULL;
+    if (n < 0 || side < 1 || side > CX_CACHE_SIDE_MAX)
+        return cx_fail(err, CX_E_USAGE, "cache: %d films of %d px a side; wanted 1 to %d px", n, side, CX_CACHE_SIDE_MAX);
+    cx_cache *c = new_cache(n, side, !dir);
+    if (!c)
+        return cx_fail(err, CX_E_MEMORY, "cache: no memory for %d films of %d px a side; name a folder for it (data.cache)", n, side);
+    cx_status s = open_in(dir, m, index, c, &text, err);
+    int failed = 0;
+    for (int i = 0; s == CX_OK && i < n; i++)
+        failed += !c->ok[i];
+    if (bad && text.len)
+        cx_buf_put(bad, text.data, text.len);
+    if (s == CX_OK && failed > max_bad)
+        s = cx_fail(err, CX_E_DATA, "%d of %d films cannot be decoded, more than data.max_bad = %d; mend or leave them out, or raise it. The first: %.*s",
+                    failed, n, max_bad, (int)strcspn(text.data, "\n"), text.data);
+    cx_buf_free(&text);
+    if (s != CX_OK)
+        cx_cache_close(c);
+    else
+        *out = c;
+    return s;
+}
+
+cx_status cx_cache_from_memory(const uint8_t *px, int n, int side, cx_cache **out, cx_error *err)
+{
+    *out = NULL;
+    if (n < 0 || side < 1 || side > CX_CACHE_SIDE_MAX)
+        return cx_fail(err, CX_E_USAGE, "cache: %d films of %d px a side; wanted 1 to %d px", n, side, CX_CACHE_SIDE_MAX);
+    cx_cache *c = new_cache(n, side, true);
+    if (!c)
+        return cx_fail(err, CX_E_MEMORY, "cache: no memory for %d films of %d px a side", n, side);
+    memcpy(c->px, px, (size_t)n * film_bytes(c));
+    memset(c->ok, 1, (size_t)n);
+    *out = c;
+    return CX_OK;
+}
+
+void cx_cache_close(cx_cache *c)
+{
+    if (!c)
+        return;
+    if (c->map) {
+        munmap(c->map, c->map_bytes);
+    } else {
+        free(c->px);
+        free(c->ok);
+        free(c->sum);
+    }
+    free(c);
+}
+
+int cx_cache_count(const cx_cache *c)
+{
+    return c->n;
+}
+
+int cx_cache_side(const cx_cache *c)
+{
+    return c->side;
+}
+
+const uint8_t *cx_cache_film(const cx_cache *c, int i)
+{
+    return c->px + (size_t)i * film_bytes(c);
+}
+
+bool cx_cache_ok(const cx_cache *c, int i)
+{
+    return c->ok[i];
+}
