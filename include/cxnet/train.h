@@ -48,15 +48,17 @@ void cx_config_model(const cx_config *c, int outputs, cx_model_spec *spec);
 
 /* ---- metrics ---------------------------------------------------------------------------------------------------------------- */
 
-/* One value with its 95 % interval (2.5 and 97.5 percentile of a bootstrap over groups); NaN where undefined (one class only). */
+/* One value with its 95 % interval (2.5 and 97.5 percentile of a bootstrap over groups, of the draws in which it is defined); NaN where undefined. AUROC and AUPRC want both classes,
+ * sensitivity a positive, specificity a negative, F1 a positive in truth or prediction; the interval wants two groups. */
 typedef struct { double value, lo, hi; } cx_estimate;
 
-/* All on n films: y 0/1 (negative = unlabelled, left out), p score. As scikit-learn defines them: roc_auc_score (ties count half), average_precision_score, brier_score_loss. */
+/* All on n films: y 0/1 (negative = unlabelled, left out), p score. As scikit-learn defines them: roc_auc_score (ties count half), average_precision_score, brier_score_loss. A score that is NaN makes the result NaN. */
 double cx_auroc(const float *y, const double *p, int n);
 double cx_auprc(const float *y, const double *p, int n);
 double cx_brier(const float *y, const double *p, int n);
-double cx_ece(const float *y, const double *p, int n, int bins);       /* |mean p - mean y| over equal-width bins, weighted */
-/* The threshold that maximises Youden's J = sensitivity + specificity - 1 (midpoint between neighbouring scores). For validation data only. */
+double cx_ece(const float *y, const double *p, int n, int bins);       /* |mean p - mean y| over 1 to 1024 equal-width bins [k/bins, (k+1)/bins), weighted */
+/* The threshold between two scores that maximises Youden's J = sensitivity + specificity - 1 (midpoint of the neighbouring scores; of equal ones the highest); 0.5 where there is none
+ * (one class, one score). p >= threshold is positive. For validation data only. */
 double cx_threshold_youden(const float *y, const double *p, int n);
 
 typedef struct {
@@ -64,7 +66,8 @@ typedef struct {
     double threshold;
     int64_t tn, fp, fn, tp;
 } cx_binary_metrics;
-/* group [n]: patient or duplicate cluster; the bootstrap draws groups with replacement, Philox(seed). draws 0: no interval (lo = hi = NaN). */
+/* p >= threshold is positive; ece has 15 bins. group [n]: patient or duplicate cluster, any numbers (NULL: every film its own); the bootstrap draws groups of labelled films with
+ * replacement, Philox(seed). draws 0: no interval (lo = hi = NaN). Results do not depend on threads. CX_E_DATA names the film: a label that is not 0, 1 or negative, a probability outside 0 .. 1. */
 cx_status cx_metrics_binary(const float *y, const double *p, const int *group, int n, double threshold, int draws, uint64_t seed, cx_binary_metrics *out, cx_error *err);
 
 typedef struct {
@@ -73,7 +76,8 @@ typedef struct {
     cx_estimate accuracy, macro_f1, macro_auroc;     /* one-vs-rest */
     cx_binary_metrics *per_class;  /* one against the rest at argmax (threshold NaN) */
 } cx_multi_metrics;
-/* y [n] class index, p [n, classes]. */
+/* y [n] class index (negative: unlabelled, left out), p [n, classes]; the prediction is the largest p, the first of equals. macro_f1: mean over the classes that occur in truth or
+ * prediction (scikit-learn's default); macro_auroc: mean over all, NaN where a class is absent. group, draws, seed and errors as above. Free with cx_multi_metrics_free. */
 cx_status cx_metrics_multi(const int *y, const double *p, const int *group, int n, int classes, int draws, uint64_t seed, cx_multi_metrics *out, cx_error *err);
 void cx_multi_metrics_free(cx_multi_metrics *m);
 
