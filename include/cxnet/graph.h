@@ -176,7 +176,8 @@ cx_status cx_plan_get(cx_plan *p, int value, float *host, cx_error *err);
 cx_status cx_plan_get_grad(cx_plan *p, int value, float *host, cx_error *err);
 cx_status cx_plan_set(cx_plan *p, int value, const float *host, cx_error *err);       /* an input */
 cx_status cx_plan_set_grad(cx_plan *p, int value, const float *host, cx_error *err);  /* the seed, when output is not a loss */
-/* seed and step feed dropout. Forward writes running statistics when training. Backward writes (not adds) all parameter gradients. */
+/* seed and step feed dropout. Forward writes running statistics when training. Backward writes (not adds) all parameter gradients. It uses up
+ * what forward stored: one backward pass for each forward pass, with no other plan of the store run in between (CX_E_USAGE otherwise). Inputs and seed stay. */
 cx_status cx_plan_forward(cx_plan *p, uint64_t seed, uint64_t step, cx_error *err);
 cx_status cx_plan_backward(cx_plan *p, cx_error *err);
 

@@ -60,6 +60,7 @@ cx_status cx_plan_new(cx_store *s, const cx_plan_opts *opts, cx_plan **out, cx_e
     if (!p)
         return cx_fail(err, CX_E_MEMORY, "no memory for a plan");
     p->store = s;
+    p->id = ++s->plans;
     p->g = s->g;
     p->opts = *opts;
     p->n_values = s->g->n_values;
@@ -213,6 +214,7 @@ cx_status cx_plan_forward(cx_plan *p, uint64_t seed, uint64_t step, cx_error *er
         p->steps[i].call.seed = seed;
         p->steps[i].call.step = step;
     }
+    p->store->forward = p->id;
     return run_range(p, 0, p->n_forward, err);
 }
 
@@ -220,7 +222,10 @@ cx_status cx_plan_backward(cx_plan *p, cx_error *err)
 {
     if (!p->opts.backward)
         return cx_fail(err, CX_E_USAGE, "this plan was made without backward");
+    if (p->store->forward != p->id)
+        return cx_fail(err, CX_E_USAGE, "cx_plan_backward: no forward pass of this plan is stored; run cx_plan_forward before each backward pass");
     TRY(rebind(p, err));
+    p->store->forward = 0;                              /* gradients take the place of activations as they are used up */
     if (p->loss) {
         const float one = 1;
         TRY(p->store->b->upload(p->store->b, cx_plan_grad(p, p->output).p, &one, sizeof one, err));

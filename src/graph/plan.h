@@ -66,6 +66,7 @@ typedef struct {
 
 struct cx_plan {
     cx_store *store;
+    int id;                    /* among the plans of the store, from 1 */
     const cx_graph *g;
     cx_plan_opts opts;
     int output;

@@ -196,6 +196,8 @@ static cx_status grow(cx_backend *b, void **arena, size_t *have, size_t want, cx
 
 cx_status cx_store_reserve(cx_store *s, size_t act_bytes, size_t work_bytes, cx_error *err)
 {
+    if (act_bytes > s->act_bytes)
+        s->forward = 0;
     TRY(grow(s->b, &s->act, &s->act_bytes, act_bytes, err));
     return grow(s->b, &s->work, &s->work_bytes, work_bytes, err);
 }

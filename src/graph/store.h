@@ -12,6 +12,7 @@ struct cx_store {
     float *param, *grad, *m, *v;
     void *act, *work;
     size_t act_bytes, work_bytes;
+    int plans, forward;              /* plans made so far; number of the plan whose forward pass ACT holds, 0 = of none */
 };
 
 /* Grows ACT and WORK to at least these sizes. Contents are lost when an arena grows; a failure leaves the old size in place where that is possible. */

@@ -1,0 +1,81 @@
+/* runs.h - runs a net under given plan options with a poisoned arena, and collects its numbers. */
+#ifndef CX_TESTS_RUNS_H
+#define CX_TESTS_RUNS_H
+#include "graph/store.h"
+#include "nets.h"
+#include "ref_backend.h"
+
+enum { BATCH = 3 };
+
+/* Deterministic inputs; the parameters get some spread, so that norms and biases matter too. */
+static void set_inputs(cx_plan *p, const net *n)
+{
+    const int input[] = { n->x, n->target };
+    for (int k = 0; k < 2; k++) {
+        cx_tensor t = cx_plan_value(p, input[k]);
+        if (!t.p)
+            continue;
+        float *host = calloc((size_t)cx_elems(t.s), sizeof *host);
+        cx_rng r = cx_rng_new(77, (uint64_t)k);
+        for (int64_t i = 0; i < cx_elems(t.s); i++)
+            host[i] = k == 0 ? (float)cx_rng_normal(&r) : (float)cx_rng_below(&r, n->classes ? (uint32_t)n->g->values[n->logits].shape.c : 2);
+        assert_cx_ok(cx_plan_set(p, input[k], host, err));
+        free(host);
+    }
+}
+
+static void spread_params(cx_store *s, const net *n)
+{
+    for (int v = 0; v < n->g->n_values; v++) {
+        if (n->g->values[v].kind != CX_PARAM && n->g->values[v].kind != CX_STATE)
+            continue;
+        int64_t elems = cx_elems(n->g->values[v].shape);
+        float *host = calloc((size_t)elems, sizeof *host);
+        cx_rng r = cx_rng_new(5, cx_hash(n->g->values[v].name));
+        assert_cx_ok(cx_store_get(s, v, host, err));
+        for (int64_t i = 0; i < elems; i++)
+            host[i] += n->g->values[v].kind == CX_STATE ? 0.3f * (float)cx_rng_uniform(&r) : 0.1f * (float)cx_rng_normal(&r);
+        assert_cx_ok(cx_store_set(s, v, host, err));
+        free(host);
+    }
+}
+
+/* NaN everywhere that a run must not read before it writes. */
+static void poison(cx_store *s)
+{
+    if (s->act)
+        memset(s->act, 0xff, s->act_bytes);
+    if (s->work)
+        memset(s->work, 0xff, s->work_bytes);
+    memset(s->grad, 0xff, (size_t)s->trainable * sizeof(float));
+}
+
+static cx_plan_opts training_opts(const net *n)
+{
+    return (cx_plan_opts){ .batch = BATCH, .training = true, .backward = true, .output = n->loss, .param_grads = true };
+}
+
+static void switches(cx_plan_opts *o, int bits)
+{
+    o->no_views = bits & 1;
+    o->no_fold = bits & 2;
+    o->no_redo = bits & 4;
+}
+
+static float run_forward(cx_store *s, cx_plan *p, const net *n)
+{
+    float loss = NAN;
+    poison(s);
+    set_inputs(p, n);
+    assert_cx_ok(cx_plan_forward(p, 11, 4, err));
+    assert_cx_ok(cx_plan_get(p, n->loss, &loss, err));
+    return loss;
+}
+
+static net checked(net_fn make)
+{
+    net n = make();
+    assert_cx_ok(cx_graph_check(n.g, err));
+    return n;
+}
+#endif
