@@ -76,7 +76,8 @@ static void grid(cx_buf *b, const axis *x, const axis *y, const char *x_label, c
         if (v > y->hi + y->step * 1e-9)
             break;
         double at = place(v, y, y0, y1);
-        cx_buf_printf(b, "<line class=\"grid\" x1=\"%d\" x2=\"%d\" y1=\"%.2f\" y2=\"%.2f\"/><text x=\"%d\" y=\"%.2f\" text-anchor=\"end\">", x0, x1, at, at, x0 - 8, at + 4);
+        cx_buf_printf(b, "<line class=\"grid\" x1=\"%d\" x2=\"%d\" y1=\"%.2f\" y2=\"%.2f\"/>", x0, x1, at, at);
+        cx_buf_printf(b, "<text x=\"%d\" y=\"%.2f\" text-anchor=\"end\">", x0 - 8, at + 4);
         tick_text(b, y, v);
         cx_buf_puts(b, "</text>\n");
     }
@@ -85,18 +86,21 @@ static void grid(cx_buf *b, const axis *x, const axis *y, const char *x_label, c
         if (v > x->hi + x->step * 1e-9)
             break;
         double at = place(v, x, x0, x1);
-        cx_buf_printf(b, "<line class=\"axis\" x1=\"%.2f\" x2=\"%.2f\" y1=\"%d\" y2=\"%d\"/><text x=\"%.2f\" y=\"%d\" text-anchor=\"middle\">", at, at, y0, y0 + 4, at, y0 + 18);
+        cx_buf_printf(b, "<line class=\"axis\" x1=\"%.2f\" x2=\"%.2f\" y1=\"%d\" y2=\"%d\"/>", at, at, y0, y0 + 4);
+        cx_buf_printf(b, "<text x=\"%.2f\" y=\"%d\" text-anchor=\"middle\">", at, y0 + 18);
         tick_text(b, x, v);
         cx_buf_puts(b, "</text>\n");
     }
-    cx_buf_printf(b, "<line class=\"axis\" x1=\"%d\" x2=\"%d\" y1=\"%d\" y2=\"%d\"/>\n<text x=\"%d\" y=\"%d\" text-anchor=\"middle\">", x0, x1, y0, y0, (x0 + x1) / 2, HEIGHT - 6);
+    cx_buf_printf(b, "<line class=\"axis\" x1=\"%d\" x2=\"%d\" y1=\"%d\" y2=\"%d\"/>\n", x0, x1, y0, y0);
+    cx_buf_printf(b, "<text x=\"%d\" y=\"%d\" text-anchor=\"middle\">", (x0 + x1) / 2, HEIGHT - 6);
     cx_buf_html(b, x_label);
     cx_buf_printf(b, "</text>\n<text transform=\"translate(14 %d) rotate(-90)\" text-anchor=\"middle\">", (y0 + y1) / 2);
     cx_buf_html(b, y_label);
     cx_buf_puts(b, "</text>\n");
 }
 
-/* One path that is lifted at points that are not finite; a point between two of them would be invisible, so it gets a dot. Coordinates are those of the inner svg, which clips. */
+/* One path that is lifted at points that are not finite; a point between two of them would be invisible, so it gets a dot.
+ * Coordinates are those of the inner svg, which clips. */
 static void curve(cx_buf *b, const cx_series *s, int colour, const axis *x, const axis *y)
 {
     double w = WIDTH - LEFT - RIGHT, h = HEIGHT - TOP - BOTTOM;
@@ -111,7 +115,8 @@ static void curve(cx_buf *b, const cx_series *s, int colour, const axis *x, cons
     for (int i = 0; i < s->n; i++) {
         bool alone = (i == 0 || !drawn(s, i - 1)) && (i + 1 == s->n || !drawn(s, i + 1));
         if (drawn(s, i) && (alone || s->n <= MARKERS_UP_TO))
-            cx_buf_printf(b, "<circle r=\"2.6\" style=\"fill:var(--c%d)\" cx=\"%.2f\" cy=\"%.2f\"/>\n", colour, place(s->x[i], x, 0, w), place(s->y[i], y, h, 0));
+            cx_buf_printf(b, "<circle r=\"2.6\" style=\"fill:var(--c%d)\" cx=\"%.2f\" cy=\"%.2f\"/>\n",
+                          colour, place(s->x[i], x, 0, w), place(s->y[i], y, h, 0));
     }
 }
 

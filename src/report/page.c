@@ -20,17 +20,22 @@ static const char STYLE[] =
     "figure{margin:1.2em 0}figcaption,caption{font-weight:600;font-size:.95rem;text-align:left;padding:0 0 .45em}\n"
     "svg{display:block;width:100%;height:auto}svg text{font-size:12px;fill:var(--soft);font-variant-numeric:tabular-nums}\n"
     "svg .name{fill:var(--ink)}svg .grid{stroke:var(--line);stroke-width:1}svg .axis{stroke:var(--soft);stroke-width:1}\n"
-    ".line{fill:none;stroke-width:2;stroke-linejoin:round;stroke-linecap:round}.whisker{stroke:var(--ink);stroke-width:1.5}.track{fill:var(--line);opacity:.45}\n"
+    ".line{fill:none;stroke-width:2;stroke-linejoin:round;stroke-linecap:round}"
+    ".whisker{stroke:var(--ink);stroke-width:1.5}.track{fill:var(--line);opacity:.45}\n"
     ".legend{display:flex;flex-wrap:wrap;gap:.2em 1.3em;margin:.2em 0 0;padding:0;font-size:.88rem;color:var(--soft);list-style:none}\n"
     ".legend i{display:inline-block;width:18px;height:3px;border-radius:2px;vertical-align:middle;margin-right:7px}\n"
     ".scroll{overflow-x:auto;margin:1.2em 0}table{border-collapse:collapse;font-size:.92rem;font-variant-numeric:tabular-nums}\n"
-    "th,td{padding:.38em .85em;text-align:left;border-bottom:1px solid var(--line);vertical-align:baseline}thead th{border-bottom:1.5px solid var(--soft)}\n"
+    "th,td{padding:.38em .85em;text-align:left;border-bottom:1px solid var(--line);vertical-align:baseline}"
+    "thead th{border-bottom:1.5px solid var(--soft)}\n"
     "th{font-weight:600}td.n,th.n{text-align:right}\n"
-    ".confusion td{text-align:center;border:2px solid var(--paper);padding:.55em 1.1em;min-width:5.5em}.confusion td b{display:block;font-size:1.05rem}\n"
-    ".confusion td span{font-size:.82rem;opacity:.85}.confusion td.hot{color:#fff}.confusion th{border:0}.confusion th[scope=col]{text-align:center}.confusion .way{color:var(--soft);font-weight:400}\n"
+    ".confusion td{text-align:center;border:2px solid var(--paper);padding:.55em 1.1em;min-width:5.5em}"
+    ".confusion td b{display:block;font-size:1.05rem}\n"
+    ".confusion td span{font-size:.82rem;opacity:.85}.confusion td.hot{color:#fff}"
+    ".confusion th{border:0}.confusion th[scope=col]{text-align:center}.confusion .way{color:var(--soft);font-weight:400}\n"
     ".gallery{display:grid;grid-template-columns:repeat(auto-fill,minmax(260px,1fr));gap:14px;margin:1.2em 0}\n"
     ".gallery figure{margin:0;background:var(--card);border:1px solid var(--line);border-radius:6px;overflow:hidden}\n"
-    ".gallery img{display:block;width:100%;height:auto;background:#000}.gallery figcaption{font-weight:400;font-size:.84rem;color:var(--soft);padding:.5em .75em .6em;overflow-wrap:anywhere}\n"
+    ".gallery img{display:block;width:100%;height:auto;background:#000}"
+    ".gallery figcaption{font-weight:400;font-size:.84rem;color:var(--soft);padding:.5em .75em .6em;overflow-wrap:anywhere}\n"
     "footer{margin-top:3em;padding-top:.9em;border-top:1px solid var(--line);color:var(--soft);font-size:.84rem}\n"
     "@media print{main{max-width:none;padding:0}figure,table{break-inside:avoid}}\n";
 
@@ -38,7 +43,8 @@ void cx_report_begin(cx_report *r, const char *title, const char *subtitle)
 {
     cx_buf *b = &r->html;
     *b = (cx_buf){ 0 };
-    cx_buf_puts(b, "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n<title>");
+    cx_buf_puts(b, "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
+                   "<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n<title>");
     cx_buf_html(b, title);
     cx_buf_puts(b, "</title>\n<style>\n");
     cx_buf_puts(b, STYLE);
@@ -124,7 +130,8 @@ static void confusion_row(cx_buf *b, const int64_t *row, const char *name, int k
     for (int c = 0; c < k; c++) {
         double share = sum ? (double)row[c] / (double)sum : 0;
         /* Opacity, not lightness, so that one blue serves light and dark paper. */
-        cx_buf_printf(b, "<td%s style=\"background:rgba(0,94,162,%.3f)\"><b>%" PRId64 "</b>", share > 0.45 ? " class=\"hot\"" : "", 0.05 + 0.9 * share, row[c]);
+        const char *hot = share > 0.45 ? " class=\"hot\"" : "";
+        cx_buf_printf(b, "<td%s style=\"background:rgba(0,94,162,%.3f)\"><b>%" PRId64 "</b>", hot, 0.05 + 0.9 * share, row[c]);
         if (sum)
             cx_buf_printf(b, "<span>%.1f %%</span></td>", 100 * share);
         else

@@ -33,8 +33,10 @@ static void help_is_on_stdout_and_free_of_errors(void **state)
 {
     (void)state;
     static const char *const row[][2] = {
-        { "--help", "usage: cxnet VERB" }, { "-h", "usage: cxnet VERB" }, { "help", "usage: cxnet VERB" }, { "help version", "usage: cxnet version" },
-        { "version --help", "usage: cxnet version" }, { "completion -h", "usage: cxnet completion bash" }, { "completion zsh more --help", "usage: cxnet completion bash" },
+        { "--help", "usage: cxnet VERB" }, { "-h", "usage: cxnet VERB" }, { "help", "usage: cxnet VERB" },
+        { "help version", "usage: cxnet version" },
+        { "version --help", "usage: cxnet version" }, { "completion -h", "usage: cxnet completion bash" },
+        { "completion zsh more --help", "usage: cxnet completion bash" },
         { "--version", "cxnet " CX_VERSION "\n" }, { "version", "cxnet " CX_VERSION "\n" },
     };
     for (int i = 0; i < CX_COUNT(row); i++) {
@@ -77,7 +79,8 @@ static void assert_completes(const char *words, int cword, const char *want)
 {
     char command[4000], got[4000];
     snprintf(command, sizeof command,
-             "bash -c 'source <(\"$0\" completion bash); COMP_WORDS=(%s); COMP_CWORD=%d; _cxnet; printf \"%%s \" \"${COMPREPLY[@]}\"' '%s' 2>&1", words, cword, CX_TEST_PROGRAM);
+             "bash -c 'source <(\"$0\" completion bash); COMP_WORDS=(%s); COMP_CWORD=%d; _cxnet; "
+             "printf \"%%s \" \"${COMPREPLY[@]}\"' '%s' 2>&1", words, cword, CX_TEST_PROGRAM);
     FILE *p = popen(command, "r");
     assert_non_null(p);
     got[fread(got, 1, sizeof got - 1, p)] = 0;
@@ -114,7 +117,8 @@ static void pipes_get_no_escape_codes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(usage_errors_are_64_with_a_way_out), cmocka_unit_test(help_is_on_stdout_and_free_of_errors), cmocka_unit_test(every_listed_verb_has_a_page),
+        cmocka_unit_test(usage_errors_are_64_with_a_way_out),
+        cmocka_unit_test(help_is_on_stdout_and_free_of_errors), cmocka_unit_test(every_listed_verb_has_a_page),
         cmocka_unit_test(bash_completes_from_the_table), cmocka_unit_test(unwritable_output_is_74), cmocka_unit_test(pipes_get_no_escape_codes)
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

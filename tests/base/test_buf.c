@@ -94,7 +94,10 @@ static void failed_buffer_ignores_what_follows(void **state)
 static void base64_as_rfc4648(void **state)
 {
     (void)state;
-    static const char *const row[][2] = { { "", "" }, { "f", "Zg==" }, { "fo", "Zm8=" }, { "foo", "Zm9v" }, { "foob", "Zm9vYg==" }, { "fooba", "Zm9vYmE=" }, { "foobar", "Zm9vYmFy" } };
+    static const char *const row[][2] = {
+        { "", "" }, { "f", "Zg==" }, { "fo", "Zm8=" }, { "foo", "Zm9v" },
+        { "foob", "Zm9vYg==" }, { "fooba", "Zm9vYmE=" }, { "foobar", "Zm9vYmFy" }
+    };
     for (int i = 0; i < CX_COUNT(row); i++) {
         cx_buf b = { 0 };
         cx_buf_base64(&b, row[i][0], strlen(row[i][0]));
@@ -134,7 +137,8 @@ static void bytes_read_well(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(alloc_is_zeroed_and_checks_overflow), cmocka_unit_test(grow_keeps_contents_and_refuses_overflow), cmocka_unit_test(strings_are_owned),
+        cmocka_unit_test(alloc_is_zeroed_and_checks_overflow),
+        cmocka_unit_test(grow_keeps_contents_and_refuses_overflow), cmocka_unit_test(strings_are_owned),
         cmocka_unit_test(buffer_grows_and_ends_with_nul), cmocka_unit_test(failed_buffer_ignores_what_follows), cmocka_unit_test(base64_as_rfc4648),
         cmocka_unit_test(html_escapes_all_five), cmocka_unit_test(bytes_read_well)
     };

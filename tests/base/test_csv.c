@@ -50,6 +50,7 @@ static void reads_what_the_rfc_allows(void **state)
         assert_cells(row[i].text, row[i].n, row[i].want);
 }
 
+/* long: a table of cases */
 static void refuses_what_is_malformed(void **state)
 {
     (void)state;

@@ -190,7 +190,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(writes_and_replaces), cmocka_unit_test(failed_write_keeps_the_old_file), cmocka_unit_test(failed_creation_leaves_nothing),
-        cmocka_unit_test(new_files_obey_the_umask), cmocka_unit_test(reading_is_bounded), cmocka_unit_test(folders_are_made_with_parents), cmocka_unit_test(paths_add_up)
+        cmocka_unit_test(new_files_obey_the_umask), cmocka_unit_test(reading_is_bounded), cmocka_unit_test(folders_are_made_with_parents),
+        cmocka_unit_test(paths_add_up)
     };
     return cmocka_run_group_tests(tests, make_dir, remove_dir);
 }

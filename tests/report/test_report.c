@@ -214,7 +214,8 @@ static void hard_ranges_give_finite_numbers(void **state)
 {
     (void)state;
     static const double row[][4] = {       /* x0, y0, x1, y1 */
-        { 1, 1, 1, 1 }, { 0, 0, 0, 0 }, { 1, 5, 2, 5 }, { 1e300, 1e300, -1e300, -1e300 }, { 1e-300, 1e-300, 2e-300, 3e-300 }, { 1e15, 1, 1e15 + 1, 2 }, { -3, -7, -2, -7 }
+        { 1, 1, 1, 1 }, { 0, 0, 0, 0 }, { 1, 5, 2, 5 }, { 1e300, 1e300, -1e300, -1e300 }, { 1e-300, 1e-300, 2e-300, 3e-300 }, { 1e15, 1, 1e15 + 1, 2 },
+        { -3, -7, -2, -7 }
     };
     for (int i = 0; i < CX_COUNT(row); i++)
         for (int limits = 0; limits < 3; limits++) {
@@ -302,7 +303,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(texts_are_escaped_everywhere), cmocka_unit_test(page_needs_nothing_else), cmocka_unit_test(points_lie_where_the_numbers_say),
         cmocka_unit_test(nan_breaks_the_line), cmocka_unit_test(nothing_to_draw_says_so), cmocka_unit_test(hard_ranges_give_finite_numbers),
-        cmocka_unit_test(bars_and_whiskers_have_their_lengths), cmocka_unit_test(confusion_shows_counts_and_shares), cmocka_unit_test(numbers_stand_right_words_left),
+        cmocka_unit_test(bars_and_whiskers_have_their_lengths), cmocka_unit_test(confusion_shows_counts_and_shares),
+        cmocka_unit_test(numbers_stand_right_words_left),
         cmocka_unit_test(failure_to_write_frees_the_page)
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
