@@ -132,7 +132,8 @@ static cx_backend *open_isa(const char *isa, int threads)
 static void check_impl(const char *isa, const cases_run *want, int at)
 {
     cases_run first = { 0 };
-    for (int t = 0; t < CX_COUNT(thread_counts); t++) {
+    const bool huge = cx_elems(want->c.y[0].s) > 1000000;      /* filling its tensors takes longest: 1 and 7 threads only */
+    for (int t = 0; t < CX_COUNT(thread_counts); t += huge ? CX_COUNT(thread_counts) - 1 : 1) {
         cx_backend *b = open_isa(isa, thread_counts[t]);
         int n = 0;
         const cx_impl *impl = &b->impls(b, want->k->op, &n)[at];
@@ -141,7 +142,7 @@ static void check_impl(const char *isa, const cases_run *want, int at)
         run_case(&r, impl);
         if (t == 0) {
             against_reference(&r, want, impl->name);
-            if (cx_elems(r.c.y[0].s) < 1000000)
+            if (!huge)
                 each_gradient_alone(&r, impl);
             first = r;
         } else {
