@@ -39,9 +39,14 @@ bool cx_has_label(const char *labels, const char *label); /* exact token of a '|
 /* ---- audit: decode everything once ----------------------------------------------------------------------------------- */
 
 /* Two independent perceptual signatures of a film, both after trimming borders that are flat (so that padding does not hide a copy):
- * dhash: 64 signs of horizontal differences of an 9x8 reduction (Krawetz 2013); phash: 64 signs of low DCT coefficients of a 32x32 reduction
- * (Zauner 2010). A pair is a near-duplicate when both Hamming distances are small (constants and their measured basis in src/data/signature.c). */
-typedef struct { uint64_t dhash, phash; char sha256[65]; bool flat; } cx_signature;   /* flat: too little contrast to compare */
+ * dhash: 64 signs of horizontal differences of a 9x8 reduction (Krawetz 2013); phash: 64 signs of low DCT coefficients of a 32x32 reduction
+ * (Zauner 2010). All chest films look alike to 64 bits, so the two only nominate: a pair is a near-duplicate when both Hamming distances are small and the
+ * fine structure of the films correlates too (constants and their measured basis in src/data/audit_pairs.c). */
+typedef struct {
+    uint64_t dhash, phash;
+    char sha256[65];          /* of size and grey values: the same picture in another container is an exact copy */
+    bool flat;                /* too little contrast to compare */
+} cx_signature;
 
 typedef struct {
     bool ok;                  /* decoded */
@@ -49,7 +54,8 @@ typedef struct {
     int width, height, bits, channels; cx_file_type type; bool wrong_extension, coloured, tiny, odd_shape;
     cx_signature sig;
 } cx_film_report;
-typedef struct { int a, b; bool exact; int dhash_bits, phash_bits; } cx_pair;         /* sample indices a < b */
+/* Sample indices a < b; Hamming distances; likeness: correlation of fine structure, 1 for exact copies. n copies of one picture are n - 1 pairs with the first. */
+typedef struct { int a, b; bool exact; int dhash_bits, phash_bits; float likeness; } cx_pair;
 typedef struct {
     cx_film_report *films; int n;
     cx_pair *pairs; int n_pairs; size_t pairs_cap;
