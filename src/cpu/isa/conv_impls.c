@@ -3,6 +3,7 @@
 #include "../impls.h"
 #include "conv.h"
 #include "linear.h"
+#include "winograd.h"
 #include <omp.h>
 
 enum { FEW_ROWS = 48, SUM_ROWS = 512 };
@@ -66,93 +67,76 @@ static void bias_gradient(cx_tensor dy, float *db, bool add, float *sums)
     }
 }
 
-static size_t gradient_bytes(const cx_call *c, const cx_geometry *g, bool towards_big)
-{
-    size_t data = towards_big ? CX_FN(conv_up_bytes)(g) : CX_FN(conv_down_bytes)(g);
-    return masked_bytes(c) + max_size(max_size(data, CX_FN(conv_weight_bytes)(g)), sums_bytes(c));
-}
+/* The three products by one method. */
+typedef struct {
+    size_t (*down_bytes)(const cx_geometry *g), (*up_bytes)(const cx_geometry *g), (*weight_bytes)(const cx_geometry *g);
+    void (*down)(const cx_geometry *g, const float *big, const float *w, float *small, cx_finish f, void *work, size_t bytes);
+    void (*up)(const cx_geometry *g, const float *small, const float *w, float *big, cx_finish f, void *work, size_t bytes);
+    void (*weight)(const cx_geometry *g, const float *big, const float *small, float *dw, bool add, void *work, size_t bytes);
+} method;
+static const method PLAIN = { CX_FN(conv_down_bytes), CX_FN(conv_up_bytes), CX_FN(conv_weight_bytes), CX_FN(conv_down), CX_FN(conv_up), CX_FN(conv_weight) };
+static const method WINOGRAD = { CX_FN(winograd_down_bytes), CX_FN(winograd_up_bytes), CX_FN(winograd_weight_bytes),
+    CX_FN(winograd_down), CX_FN(winograd_up), CX_FN(winograd_weight) };
 
 static const float *bias_of(const cx_call *c) { return c->n_in > 2 ? c->x[2].p : NULL; }
 
-/* ---- conv2d and the wide linear layer ----------------------------------------------------------------------------- */
-
-static cx_status down_forward(const cx_call *c, cx_op_id op)
+/* conv2d and linear map big to small, conv_transpose2d small to big; the gradient of the data goes the other way. */
+static cx_status forward(const cx_call *c, cx_op_id op, const method *m)
 {
     cx_geometry g = geometry_of(c, op);
     cx_finish f = { bias_of(c), c->relu, false };
-    CX_FN(conv_down)(&g, c->x[0].p, c->x[1].p, c->y[0].p, f, c->work, c->work_bytes);
+    (op == CX_OP_CONV_TRANSPOSE2D ? m->up : m->down)(&g, c->x[0].p, c->x[1].p, c->y[0].p, f, c->work, c->work_bytes);
     return CX_OK;
 }
 
-static cx_status down_backward(const cx_call *c, cx_op_id op)
+static cx_status backward(const cx_call *c, cx_op_id op, const method *m)
 {
+    bool transposed = op == CX_OP_CONV_TRANSPOSE2D;
     cx_geometry g = geometry_of(c, op);
-    cx_tensor dy = masked(c);
+    cx_tensor dy = masked(c), *in = transposed ? &g.small : &g.big, *out = transposed ? &g.big : &g.small;
     size_t used = masked_bytes(c), left = c->work_bytes - used;
     void *work = (char *)c->work + used;
-    g.small = dy;
+    *out = dy;
     if (c->dx[1].p)
-        CX_FN(conv_weight)(&g, c->x[0].p, dy.p, c->dx[1].p, c->dx_add[1], work, left);
+        m->weight(&g, g.big.p, g.small.p, c->dx[1].p, c->dx_add[1], work, left);
     if (c->n_in > 2 && c->dx[2].p)
         bias_gradient(dy, c->dx[2].p, c->dx_add[2], work);
     if (c->dx[0].p) {
-        g.big = c->dx[0];
-        CX_FN(conv_up)(&g, dy.p, c->x[1].p, c->dx[0].p, (cx_finish){ NULL, false, c->dx_add[0] }, work, left);
+        *in = c->dx[0];
+        (transposed ? m->down : m->up)(&g, dy.p, c->x[1].p, c->dx[0].p, (cx_finish){ NULL, false, c->dx_add[0] }, work, left);
     }
     return CX_OK;
 }
 
-static size_t down_workspace(const cx_call *c, bool backward, cx_op_id op)
+static size_t workspace(const cx_call *c, bool backward, cx_op_id op, const method *m)
 {
+    bool transposed = op == CX_OP_CONV_TRANSPOSE2D;
     cx_geometry g = geometry_of(c, op);
-    return backward ? gradient_bytes(c, &g, true) : CX_FN(conv_down_bytes)(&g);
+    if (!backward)
+        return (transposed ? m->up_bytes : m->down_bytes)(&g);
+    size_t data = (transposed ? m->down_bytes : m->up_bytes)(&g);
+    return masked_bytes(c) + max_size(max_size(data, m->weight_bytes(&g)), sums_bytes(c));
 }
 
-static cx_status conv_forward(const cx_call *c) { return down_forward(c, CX_OP_CONV2D); }
-static cx_status conv_backward(const cx_call *c) { return down_backward(c, CX_OP_CONV2D); }
-static size_t conv_workspace(const cx_call *c, bool backward) { return down_workspace(c, backward, CX_OP_CONV2D); }
-static bool conv_is_pointwise(const cx_call *c)
+#define METHOD(prefix, op, method) \
+    static cx_status prefix##_forward(const cx_call *c) { return forward(c, op, &method); } \
+    static cx_status prefix##_backward(const cx_call *c) { return backward(c, op, &method); } \
+    static size_t prefix##_workspace(const cx_call *c, bool backward) { return workspace(c, backward, op, &method); }
+METHOD(conv, CX_OP_CONV2D, PLAIN)
+METHOD(winograd, CX_OP_CONV2D, WINOGRAD)
+METHOD(wide, CX_OP_LINEAR, PLAIN)
+METHOD(transposed, CX_OP_CONV_TRANSPOSE2D, PLAIN)
+
+static bool is_pointwise(const cx_call *c)
 {
     cx_geometry g = geometry_of(c, CX_OP_CONV2D);
     return cx_is_pointwise(&g);
 }
 
-static cx_status wide_forward(const cx_call *c) { return down_forward(c, CX_OP_LINEAR); }
-static cx_status wide_backward(const cx_call *c) { return down_backward(c, CX_OP_LINEAR); }
-static size_t wide_workspace(const cx_call *c, bool backward) { return down_workspace(c, backward, CX_OP_LINEAR); }
-
-/* ---- conv_transpose2d --------------------------------------------------------------------------------------------- */
-
-static cx_status transposed_forward(const cx_call *c)
+static bool winograd_accepts(const cx_call *c)
 {
-    cx_geometry g = geometry_of(c, CX_OP_CONV_TRANSPOSE2D);
-    cx_finish f = { bias_of(c), c->relu, false };
-    CX_FN(conv_up)(&g, c->x[0].p, c->x[1].p, c->y[0].p, f, c->work, c->work_bytes);
-    return CX_OK;
-}
-
-static cx_status transposed_backward(const cx_call *c)
-{
-    cx_geometry g = geometry_of(c, CX_OP_CONV_TRANSPOSE2D);
-    cx_tensor dy = masked(c);
-    size_t used = masked_bytes(c), left = c->work_bytes - used;
-    void *work = (char *)c->work + used;
-    g.big = dy;
-    if (c->dx[1].p)
-        CX_FN(conv_weight)(&g, dy.p, c->x[0].p, c->dx[1].p, c->dx_add[1], work, left);
-    if (c->n_in > 2 && c->dx[2].p)
-        bias_gradient(dy, c->dx[2].p, c->dx_add[2], work);
-    if (c->dx[0].p) {
-        g.small = c->dx[0];
-        CX_FN(conv_down)(&g, dy.p, c->x[1].p, c->dx[0].p, (cx_finish){ NULL, false, c->dx_add[0] }, work, left);
-    }
-    return CX_OK;
-}
-
-static size_t transposed_workspace(const cx_call *c, bool backward)
-{
-    cx_geometry g = geometry_of(c, CX_OP_CONV_TRANSPOSE2D);
-    return backward ? gradient_bytes(c, &g, false) : CX_FN(conv_up_bytes)(&g);
+    cx_geometry g = geometry_of(c, CX_OP_CONV2D);
+    return CX_FN(winograd_accepts)(&g);
 }
 
 /* ---- linear of few rows ------------------------------------------------------------------------------------------- */
@@ -182,7 +166,8 @@ static size_t few_workspace(const cx_call *c, bool backward) { return backward ?
 /* ---- tables ------------------------------------------------------------------------------------------------------- */
 
 const cx_impl CX_FN(conv2d_impls)[] = {
-    { "gemm 1x1 " CX_ISA_NAME, conv_is_pointwise, conv_workspace, conv_forward, conv_backward },
+    { "gemm 1x1 " CX_ISA_NAME, is_pointwise, conv_workspace, conv_forward, conv_backward },
+    { "winograd 4x4 " CX_ISA_NAME, winograd_accepts, winograd_workspace, winograd_forward, winograd_backward },
     { "window gemm " CX_ISA_NAME, NULL, conv_workspace, conv_forward, conv_backward },
 };
 const int CX_FN(conv2d_n) = sizeof CX_FN(conv2d_impls) / sizeof CX_FN(conv2d_impls)[0];

@@ -1,0 +1,424 @@
+/* winograd.c - F(4x4,3x3): a block of tiles is transformed, multiplied at each of the 36 points, and transformed back while it lies in the second-level
+ * cache. Y = A'[(G w G') . (B' x B)]A; the weight gradient is the adjoint, dw = G'[sum (B' x B) . (A dy A')]G. */
+#include "winograd.h"
+#include <omp.h>
+
+enum { POINTS = 36, TILES = 16, WEIGHT_TILES = 28, CHANNELS = 64, CHUNKS = 8 };
+
+static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
+static int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
+static int64_t up_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+/* ---- one-dimensional transforms ----------------------------------------------------------------------------------- */
+
+INLINE void transform_x(const vf d[6], vf o[6])         /* B' */
+{
+    const vf four = v_set1(4), five = v_set1(-5), two = v_set1(2);
+    vf a = v_fma(v_set1(-4), d[2], d[4]), b = v_fma(v_set1(-4), d[1], d[3]), e = d[4] - d[2], f = two * (d[3] - d[1]);
+    o[0] = v_fma(four, d[0], v_fma(five, d[2], d[4]));
+    o[1] = a + b;
+    o[2] = a - b;
+    o[3] = e + f;
+    o[4] = e - f;
+    o[5] = v_fma(four, d[1], v_fma(five, d[3], d[5]));
+}
+
+INLINE void transform_y(const vf m[6], vf o[4])         /* A' */
+{
+    vf s = m[1] + m[2], d = m[1] - m[2], s2 = m[3] + m[4], d2 = m[3] - m[4];
+    o[0] = m[0] + s + s2;
+    o[1] = v_fma(v_set1(2), d2, d);
+    o[2] = v_fma(v_set1(4), s2, s);
+    o[3] = v_fma(v_set1(8), d2, d) + m[5];
+}
+
+INLINE void transform_dy(const vf d[4], vf o[6])        /* A */
+{
+    vf e = d[0] + d[2], f = d[1] + d[3], g = v_fma(v_set1(4), d[2], d[0]), h = v_fma(v_set1(8), d[3], v_set1(2) * d[1]);
+    o[0] = d[0];
+    o[1] = e + f;
+    o[2] = e - f;
+    o[3] = g + h;
+    o[4] = g - h;
+    o[5] = d[3];
+}
+
+INLINE void transform_w(const vf g[3], vf o[6])         /* G */
+{
+    const vf sixth = v_set1(-1.0f / 6);
+    vf e = sixth * (g[0] + g[2]), f = sixth * g[1], h = v_fma(v_set1(1.0f / 24), g[0], v_set1(1.0f / 6) * g[2]), i = v_set1(1.0f / 12) * g[1];
+    o[0] = v_set1(0.25f) * g[0];
+    o[1] = e + f;
+    o[2] = e - f;
+    o[3] = h + i;
+    o[4] = h - i;
+    o[5] = g[2];
+}
+
+INLINE void transform_dw(const vf s[6], vf o[3])        /* G' */
+{
+    vf a = v_set1(1.0f / 6) * (s[1] + s[2]), b = s[3] + s[4], c = v_set1(1.0f / 6) * (s[2] - s[1]);
+    o[0] = v_fma(v_set1(0.25f), s[0], v_fma(v_set1(1.0f / 24), b, -a));
+    o[1] = v_fma(v_set1(1.0f / 12), s[3] - s[4], c);
+    o[2] = v_fma(v_set1(1.0f / 6), b, s[5] - a);
+}
+
+/* ---- tiles -------------------------------------------------------------------------------------------------------- */
+
+/* A plane of transformed tiles: point p, tile t, channel c at p * plane + t * pitch + c. The odd number of lines between points keeps the 36 stores of one
+ * tile in different cache sets. */
+typedef struct { int64_t pitch, plane; } tile_layout;
+static tile_layout tiles_of(int64_t channels, int64_t tiles)
+{
+    int64_t pitch = channels + 16;
+    return (tile_layout){ pitch, up_div(tiles * pitch, 32) * 32 + 16 };
+}
+
+typedef struct { int64_t n, y, x; } tile_at;           /* image and top left grid pixel */
+static tile_at tile_of(const cx_window *w, int64_t t)
+{
+    int64_t across = up_div(w->grid_w, 4), down = up_div(w->grid_h, 4);
+    return (tile_at){ t / (across * down), t / across % down * 4, t % across * 4 };
+}
+static int64_t tile_count(const cx_window *w) { return w->src.s.n * up_div(w->grid_h, 4) * up_div(w->grid_w, 4); }
+
+/* One tile of the source, channels c0 .. c0+c-1. Pixels outside are read from `zeros`. */
+INLINE void load_x(const float *const *pixel, const float *base, int64_t line, int64_t ld, int64_t c, float *v, int64_t plane)
+{
+    for (int64_t i = 0; i < c; i += VL) {
+        vf t[6][6];
+        for (int x = 0; x < 6; x++) {
+            vf d[6], o[6];
+#pragma GCC unroll 6
+            for (int y = 0; y < 6; y++)
+                d[y] = v_load((pixel ? pixel[y * 6 + x] : base + y * line + x * ld) + i);
+            transform_x(d, o);
+#pragma GCC unroll 6
+            for (int y = 0; y < 6; y++)
+                t[y][x] = o[y];
+        }
+        for (int y = 0; y < 6; y++) {
+            vf o[6];
+            transform_x(t[y], o);
+#pragma GCC unroll 6
+            for (int x = 0; x < 6; x++)
+                v_store(v + (y * 6 + x) * plane + i, o[x]);
+        }
+    }
+}
+
+static void tile_x(const cx_window *w, int64_t t, int64_t c0, int64_t c, const float *zeros, float *v, int64_t plane)
+{
+    tile_at at = tile_of(w, t);
+    int64_t y0 = w->src_y + at.y, x0 = w->src_x + at.x, ld = w->src.ld, line = w->src.s.w * ld;
+    const float *image = w->src.p + at.n * w->src.s.h * line + c0;
+    if (y0 >= 0 && x0 >= 0 && y0 + 6 <= w->src.s.h && x0 + 6 <= w->src.s.w) {
+        load_x(NULL, image + y0 * line + x0 * ld, line, ld, c, v, plane);
+        return;
+    }
+    const float *pixel[36];
+    for (int i = 0; i < 36; i++) {
+        int64_t y = y0 + i / 6, x = x0 + i % 6;
+        pixel[i] = y >= 0 && x >= 0 && y < w->src.s.h && x < w->src.s.w ? image + y * line + x * ld : zeros;
+    }
+    load_x(pixel, NULL, 0, 0, c, v, plane);
+}
+
+/* Back to 4x4 pixels of the destination. */
+static void tile_y(const cx_window *w, int64_t t, const float *m, int64_t plane)
+{
+    tile_at at = tile_of(w, t);
+    int64_t rows = min64(4, w->grid_h - at.y), cols = min64(4, w->grid_w - at.x), ld = w->dst.ld;
+    float *d = w->dst.p + ((at.n * w->dst.s.h + at.y) * w->dst.s.w + at.x) * ld;
+    for (int64_t i = 0; i < w->dst.s.c; i += VL) {
+        vf t1[4][6], bias = w->finish.bias ? v_load(w->finish.bias + i) : v_zero();
+        for (int x = 0; x < 6; x++) {
+            vf c[6], o[4];
+#pragma GCC unroll 6
+            for (int y = 0; y < 6; y++)
+                c[y] = v_load(m + (y * 6 + x) * plane + i);
+            transform_y(c, o);
+#pragma GCC unroll 4
+            for (int y = 0; y < 4; y++)
+                t1[y][x] = o[y];
+        }
+        for (int y = 0; y < rows; y++) {
+            vf o[4];
+            float *to = d + y * w->dst.s.w * ld + i;
+            transform_y(t1[y], o);
+#pragma GCC unroll 4
+            for (int x = 0; x < 4; x++) {
+                if (x >= cols)
+                    break;
+                vf r = o[x] + bias;
+                if (w->finish.add)
+                    r += v_load(to + x * ld);
+                v_store(to + x * ld, w->finish.relu ? v_max(r, v_zero()) : r);
+            }
+        }
+    }
+}
+
+/* The output gradient's 4x4 pixels to 6x6 points, as panels of NR channels for the outer product: point p, panel j at p * plane + j * panel. */
+static void tile_dy(const cx_window *w, int64_t t, const float *zeros, float *z, int64_t plane, int64_t panel)
+{
+    tile_at at = tile_of(w, t);
+    int64_t ld = w->dst.ld;
+    const float *pixel[16];
+    for (int i = 0; i < 16; i++) {
+        int64_t y = at.y + i / 4, x = at.x + i % 4;
+        pixel[i] = y < w->grid_h && x < w->grid_w ? w->dst.p + ((at.n * w->dst.s.h + y) * w->dst.s.w + x) * ld : zeros;
+    }
+    for (int64_t i = 0; i < w->dst.s.c; i += VL) {
+        vf t1[6][4];
+        float *to = z + i / NR * panel + i % NR;
+        for (int x = 0; x < 4; x++) {
+            vf d[4], o[6];
+#pragma GCC unroll 4
+            for (int y = 0; y < 4; y++)
+                d[y] = v_load(pixel[y * 4 + x] + i);
+            transform_dy(d, o);
+#pragma GCC unroll 6
+            for (int y = 0; y < 6; y++)
+                t1[y][x] = o[y];
+        }
+        for (int y = 0; y < 6; y++) {
+            vf o[6];
+            transform_dy(t1[y], o);
+#pragma GCC unroll 6
+            for (int x = 0; x < 6; x++)
+                v_store(to + (y * 6 + x) * plane, o[x]);
+        }
+    }
+}
+
+/* ---- both directions of the data ---------------------------------------------------------------------------------- */
+
+/* Brings the pixels that the next block will read first into the second-level cache; one 36th of them at each point's product. */
+static void prefetch_tiles(const cx_window *w, int64_t t0, int64_t n, int64_t point)
+{
+    for (int64_t i = n * 16 * point / POINTS; i < n * 16 * (point + 1) / POINTS; i++) {
+        tile_at at = tile_of(w, t0 + i / 16);
+        int64_t y = w->src_y + at.y + 2 + i % 16 / 4, x = w->src_x + at.x + 2 + i % 4;
+        if (y < 0 || x < 0 || y >= w->src.s.h || x >= w->src.s.w)
+            continue;
+        const float *s = w->src.p + ((at.n * w->src.s.h + y) * w->src.s.w + x) * w->src.ld;
+        for (int64_t c = 0; c < w->src.s.c; c += 16)
+            __builtin_prefetch(s + c, 0, 2);
+    }
+}
+
+typedef struct { tile_layout in, out; size_t shared, per_thread; int64_t zeros; } data_layout;
+
+static data_layout lay_out_data(int64_t in, int64_t out)
+{
+    data_layout l = { tiles_of(in, TILES), tiles_of(out, TILES), cx_align64((size_t)(POINTS * cx_packed(in, out)) * sizeof(float)), 0, up_div(in, 16) * 16 };
+    l.per_thread = cx_align64((size_t)(POINTS * (l.in.plane + l.out.plane) + l.zeros) * sizeof(float));
+    return l;
+}
+
+static void run_block(const cx_window *w, const data_layout *l, int64_t t0, int64_t n, int64_t ahead, float *scratch)
+{
+    float *zeros = scratch, *v = zeros + l->zeros, *m = v + POINTS * l->in.plane;
+    int64_t in = w->src.s.c, out = w->dst.s.c;
+    memset(zeros, 0, (size_t)in * sizeof(float));
+    for (int64_t t = 0; t < n; t++)
+        tile_x(w, t0 + t, 0, in, zeros, v + t * l->in.pitch, l->in.plane);
+    for (int64_t p = 0; p < POINTS; p++) {
+        const float *a[TILES];
+        float *c[TILES];
+        for (int64_t t = 0; t < n; t++) {
+            a[t] = v + p * l->in.plane + t * l->in.pitch;
+            c[t] = m + p * l->out.plane + t * l->out.pitch;
+        }
+        cx_product g = { .m = (int)n, .a = a, .n_run = 1, .run_len = in, .b = w->b + p * cx_packed(in, out), .n = out, .c = c };
+        CX_FN(product)(&g);
+        prefetch_tiles(w, t0 + n, ahead, p);
+    }
+    for (int64_t t = 0; t < n; t++)
+        tile_y(w, t0 + t, m + t * l->out.pitch, l->out.plane);
+}
+
+static void run_tiles(const cx_window *w, float *scratch, const data_layout *l, int threads)
+{
+    int64_t tiles = tile_count(w), blocks = up_div(tiles, TILES), group = max64(1, min64(4, blocks / 64));
+#pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
+    for (int64_t b = 0; b < up_div(blocks, group); b++) {
+        float *mine = scratch + (size_t)omp_get_thread_num() * (l->per_thread / sizeof(float));
+        int64_t end = min64(tiles, (b + 1) * group * TILES);
+        for (int64_t t = b * group * TILES; t < end; t += TILES)
+            run_block(w, l, t, min64(TILES, end - t), max64(0, min64(TILES, end - t - TILES)), mine);
+    }
+}
+
+/* U[point][panel of out][in][NR] = G w G'. Element (o, tap, i) of the weights at o * step_out + tap * step_tap + i * step_in; taps reversed for the gradient. */
+static void transform_weights(const float *w, int64_t in, int64_t out, int64_t step_in, int64_t step_out, int64_t step_tap, bool reverse, float *u)
+{
+    int64_t plane = cx_packed(in, out);
+#pragma omp parallel for schedule(static)
+    for (int64_t i = 0; i < in; i++)
+        for (int64_t o = 0; o < cx_panels(out) * NR; o += VL) {
+            float *to = u + o / NR * NR * in + i * NR + o % NR;
+            vf t[6][3], r[6];
+            for (int x = 0; x < 3; x++) {
+                vf g[3];
+                for (int y = 0; y < 3; y++) {
+                    const float *s = w + (reverse ? 8 - y * 3 - x : y * 3 + x) * step_tap + i * step_in + o * step_out;
+                    float lanes[VL];
+                    for (int j = 0; j < VL; j++)
+                        lanes[j] = o < out ? s[j * step_out] : 0;
+                    g[y] = v_load(lanes);
+                }
+                transform_w(g, r);
+                for (int y = 0; y < 6; y++)
+                    t[y][x] = r[y];
+            }
+            for (int y = 0; y < 6; y++) {
+                transform_w(t[y], r);
+                for (int x = 0; x < 6; x++)
+                    v_store(to + (y * 6 + x) * plane, r[x]);
+            }
+        }
+}
+
+/* Channels in whole vectors and few enough for the transformed weights to stay near; too few would leave the transforms as the larger part. */
+bool CX_FN(winograd_accepts)(const cx_geometry *g)
+{
+    int64_t in = g->big.s.c, out = g->small.s.c;
+    return g->kh == 3 && g->kw == 3 && g->stride == 1 && in % VL == 0 && out % VL == 0 && in >= 32 && out >= 32 && in * out <= 128 * 128
+        && g->small.s.h >= 4 && g->small.s.w >= 4;
+}
+
+size_t CX_FN(winograd_down_bytes)(const cx_geometry *g)
+{
+    data_layout l = lay_out_data(g->big.s.c, g->small.s.c);
+    return l.shared + l.per_thread * (size_t)omp_get_max_threads();
+}
+
+size_t CX_FN(winograd_up_bytes)(const cx_geometry *g)
+{
+    data_layout l = lay_out_data(g->small.s.c, g->big.s.c);
+    return l.shared + l.per_thread * (size_t)omp_get_max_threads();
+}
+
+void CX_FN(winograd_down)(const cx_geometry *g, const float *big, const float *w, float *small, cx_finish f, void *work, size_t bytes)
+{
+    int64_t in = g->big.s.c, out = g->small.s.c;
+    data_layout l = lay_out_data(in, out);
+    cx_window win = CX_FN(window_down)(g);
+    win.src.p = (float *)big;
+    win.dst.p = small;
+    win.b = work;
+    win.finish = f;
+    transform_weights(w, in, out, 1, 9 * in, in, false, work);
+    run_tiles(&win, (float *)((char *)work + l.shared), &l, CX_FN(threads_that_fit)(bytes, l.shared, l.per_thread));
+}
+
+void CX_FN(winograd_up)(const cx_geometry *g, const float *small, const float *w, float *big, cx_finish f, void *work, size_t bytes)
+{
+    int64_t in = g->small.s.c, out = g->big.s.c;
+    data_layout l = lay_out_data(in, out);
+    cx_window win = { .src = g->small, .dst = g->big, .kh = 3, .kw = 3, .step = 1, .src_y = g->pad_top - 2, .src_x = g->pad_left - 2,
+        .grid_h = g->big.s.h, .grid_w = g->big.s.w, .dst_step = 1, .b = work, .finish = f };
+    win.src.p = (float *)small;
+    win.dst.p = big;
+    transform_weights(w, in, out, 9 * out, 1, out, true, work);
+    run_tiles(&win, (float *)((char *)work + l.shared), &l, CX_FN(threads_that_fit)(bytes, l.shared, l.per_thread));
+}
+
+/* ---- weight gradient ---------------------------------------------------------------------------------------------- */
+
+/* Copies [chunk][9 taps][in][out]; scratch of a thread: zeros, V of one block of channels, Z, S. */
+typedef struct {
+    tile_layout x;
+    int64_t tiles, chunks, blocks, copy, zeros, panel, z_plane, s_plane;
+    size_t shared, per_thread;
+} weight_layout;
+
+static weight_layout lay_out_weight(const cx_geometry *g)
+{
+    int64_t in = g->big.s.c, out = g->small.s.c, channels = min64(in, CHANNELS);
+    cx_window w = CX_FN(window_down)(g);
+    weight_layout l = { .x = tiles_of(channels, WEIGHT_TILES), .tiles = tile_count(&w), .blocks = up_div(in, CHANNELS), .copy = 9 * in * out };
+    l.chunks = max64(1, min64(CHUNKS, l.tiles / (4 * WEIGHT_TILES)));
+    l.zeros = up_div(max64(in, out), 16) * 16;
+    l.panel = WEIGHT_TILES * NR;
+    l.z_plane = cx_panels(out) * l.panel + 16;
+    l.s_plane = cx_panels(out) * channels * NR;
+    l.shared = cx_align64((size_t)(l.chunks * l.copy) * sizeof(float));
+    l.per_thread = cx_align64((size_t)(l.zeros + POINTS * (l.x.plane + l.z_plane + l.s_plane)) * sizeof(float));
+    return l;
+}
+
+size_t CX_FN(winograd_weight_bytes)(const cx_geometry *g)
+{
+    weight_layout l = lay_out_weight(g);
+    return l.shared + l.per_thread * (size_t)omp_get_max_threads();
+}
+
+/* copy[tap][c0 + i][o] = G' S G. */
+static void finish_weight(const weight_layout *l, const float *s, int64_t c, int64_t out, float *copy, int64_t tap)
+{
+    for (int64_t i = 0; i < c; i++)
+        for (int64_t o = 0; o < out; o += VL) {
+            const float *from = s + (o / NR * c + i) * NR + o % NR;
+            vf t[3][6], r[3];
+            for (int x = 0; x < 6; x++) {
+                vf d[6];
+                for (int y = 0; y < 6; y++)
+                    d[y] = v_load(from + (y * 6 + x) * l->s_plane);
+                transform_dw(d, r);
+                for (int y = 0; y < 3; y++)
+                    t[y][x] = r[y];
+            }
+            for (int y = 0; y < 3; y++) {
+                transform_dw(t[y], r);
+                for (int x = 0; x < 3; x++)
+                    v_store(copy + (y * 3 + x) * tap + i * out + o, r[x]);
+            }
+        }
+}
+
+static void weight_task(const cx_window *w, const weight_layout *l, int64_t chunk, int64_t c0, float *copy, float *scratch)
+{
+    int64_t in = w->src.s.c, out = w->dst.s.c, c = min64(CHANNELS, in - c0), end = l->tiles * (chunk + 1) / l->chunks;
+    float *zeros = scratch, *v = zeros + l->zeros, *z = v + POINTS * l->x.plane, *s = z + POINTS * l->z_plane;
+    memset(zeros, 0, (size_t)l->zeros * sizeof(float));
+    memset(z, 0, (size_t)(POINTS * l->z_plane) * sizeof(float));
+    memset(s, 0, (size_t)(POINTS * l->s_plane) * sizeof(float));
+    for (int64_t t0 = l->tiles * chunk / l->chunks; t0 < end; t0 += WEIGHT_TILES) {
+        int64_t n = min64(WEIGHT_TILES, end - t0);
+        for (int64_t t = 0; t < n; t++) {
+            tile_x(w, t0 + t, c0, c, zeros, v + t * l->x.pitch, l->x.plane);
+            tile_dy(w, t0 + t, zeros, z + t * NR, l->z_plane, l->panel);
+        }
+        for (int64_t p = 0; p < POINTS; p++) {
+            cx_outer o = { .rows = 1, .cols = n, .a = v + p * l->x.plane, .a_pixel = l->x.pitch, .b = z + p * l->z_plane, .b_panel = l->panel,
+                .t = s + p * l->s_plane, .t_panel = c * NR, .m = c, .n = out };
+            CX_FN(outer)(&o);
+        }
+    }
+    finish_weight(l, s, c, out, copy + c0 * out, in * out);
+}
+
+void CX_FN(winograd_weight)(const cx_geometry *g, const float *big, const float *small, float *dw, bool add, void *work, size_t bytes)
+{
+    weight_layout l = lay_out_weight(g);
+    cx_window w = CX_FN(window_down)(g);
+    int64_t in = g->big.s.c, out = g->small.s.c;
+    w.src.p = (float *)big;
+    w.dst.p = (float *)small;
+    float *copies = work, *scratch = (float *)((char *)work + l.shared);
+#pragma omp parallel for schedule(dynamic, 1) num_threads(CX_FN(threads_that_fit)(bytes, l.shared, l.per_thread))
+    for (int64_t t = 0; t < l.chunks * l.blocks; t++)
+        weight_task(&w, &l, t / l.blocks, t % l.blocks * CHANNELS, copies + t / l.blocks * l.copy,
+            scratch + (size_t)omp_get_thread_num() * (l.per_thread / sizeof(float)));
+#pragma omp parallel for schedule(static)
+    for (int64_t k = 0; k < 9 * in; k++)
+        for (int64_t o = 0; o < out; o++) {
+            float sum = 0, *d = dw + o * 9 * in + k;
+            for (int64_t c = 0; c < l.chunks; c++)
+                sum += copies[c * l.copy + k * out + o];
+            *d = add ? *d + sum : sum;
+        }
+}
