@@ -19,13 +19,18 @@ int cx_explainer_height(const cx_explainer *e);
  *   map     [n, height, width] raw maps, not scaled: magnitudes are comparable between films
  *   logits  [n, outputs], may be NULL */
 cx_status cx_gradcam(cx_explainer *e, const float *x, int n, const int *cls, const float *sign, float *map, float *logits, cx_error *err);
+/* The same in two halves, for a caller who chooses the class by the logits: maps are of the films of the last cx_explainer_logits, with no other plan of the
+ * store run in between. */
+cx_status cx_explainer_logits(cx_explainer *e, const float *x, int n, float *logits, cx_error *err);
+cx_status cx_explainer_maps(cx_explainer *e, const int *cls, const float *sign, float *map, cx_error *err);
 
-/* One overlay picture: film left, film with heat right, caption below. scale: map value that becomes full heat; 0 = the map's own maximum. */
+/* One overlay picture: film left, film with heat right, a bar with the map's numbers, the caption below (broken at '\n' and where too long; ASCII).
+ * scale: map value that becomes full heat; 0 = the map's own maximum. */
 cx_status cx_overlay_png(const cx_film *film, const float *map, int mw, int mh, double scale, const char *caption, cx_buf *png, cx_error *err);
 /* NumPy .npy v1.0, little-endian float32, C order. */
 cx_status cx_npy_write(const char *path, const float *data, const int *dims, int nd, cx_error *err);
 
-/* Share of a map's heat (resized bilinearly to side x side, negative values none) inside a mask of 0/non-0; NaN when the map has no heat. */
+/* Share of a map's heat (resized bilinearly to side x side, negative values none) inside a mask of 0/non-0; NaN when the map has no heat (or memory is out). */
 double cx_heat_share(const float *map, int mw, int mh, const uint8_t *mask, int side);
 
 #ifdef __cplusplus

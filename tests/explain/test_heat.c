@@ -1,0 +1,86 @@
+/* test_heat.c - overlays, NumPy files and heat shares. */
+#include "support.h"
+#include <unistd.h>
+#include "cxnet/explain.h"
+
+static void share_of_a_mask(void **state)
+{
+    (void)state;
+    static const float even[4] = { 2, 2, 2, 2 }, corner[4] = { 1, 0, 0, 0 }, none[4] = { 0, 0, 0, -3 };
+    uint8_t left[64], all[64];
+    for (int i = 0; i < 64; i++) {
+        left[i] = i % 8 < 4 ? 255 : 0;
+        all[i] = 1;
+    }
+    assert_true(fabs(cx_heat_share(even, 2, 2, left, 8) - 0.5) < 1e-9);
+    assert_true(fabs(cx_heat_share(corner, 2, 2, all, 8) - 1) < 1e-9);
+    /* bilinear from 2 to 8 pixels, one axis: columns 0 and 1 have weight 1, then 7/8, 5/8, 3/8, 1/8, 0, 0; 3.5 of 4 lie left */
+    assert_true(fabs(cx_heat_share(corner, 2, 2, left, 8) - 3.5 / 4) < 1e-6);
+    assert_true(isnan(cx_heat_share(none, 2, 2, all, 8)));
+}
+
+static void npy_bytes(void **state)
+{
+    (void)state;
+    char path[] = "/tmp/cxnet_npy_XXXXXX";
+    static const float v[6] = { 1, -2, 0.5f, 3e38f, 0, 7 };
+    cx_buf b = { 0 };
+    close(mkstemp(path));
+    assert_cx_ok(cx_npy_write(path, v, (const int[]) { 2, 3 }, 2, err));
+    assert_cx_ok(cx_file_read(path, 4096, &b, err));
+    assert_int_equal(b.len, 128 + 24);
+    assert_memory_equal(b.data, "\x93NUMPY\1\0\x76\0{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }", 65);
+    assert_int_equal(b.data[127], '\n');
+    assert_memory_equal(b.data + 128, v, sizeof v);               /* this machine is little-endian, as the file */
+    assert_cx_ok(cx_npy_write(path, v, (const int[]) { 6 }, 1, err));
+    assert_cx_ok(cx_file_read(path, 4096, &b, err));
+    assert_non_null(strstr(b.data + 10, "'shape': (6,), }"));
+    cx_buf_free(&b);
+    unlink(path);
+    assert_cx_fails(CX_E_CREATE, "/nowhere/map.npy", cx_npy_write("/nowhere/map.npy", v, (const int[]) { 6 }, 1, err));
+}
+
+/* Grey of the overlay's pixel at the middle of map cell (i, j) of the right panel, both decoded with their colours lost. */
+static cx_film overlay(const cx_film *f, const float *map, double scale, const char *caption)
+{
+    cx_buf png = { 0 };
+    cx_film out;
+    assert_cx_ok(cx_overlay_png(f, map, 2, 2, scale, caption, &png, err));
+    assert_cx_ok(cx_film_decode("overlay.png", png.data, png.len, &out, err));
+    cx_buf_free(&png);
+    return out;
+}
+
+static void overlays(void **state)
+{
+    (void)state;
+    uint16_t px[40 * 20];
+    for (int i = 0; i < 800; i++)
+        px[i] = 100;
+    cx_film f = { .width = 40, .height = 20, .max = 255, .px = px };
+    static const float map[4] = { 0, 2, 0, 0 }, none[4] = { 0 };
+    cx_film own = overlay(&f, map, 0, "COVID-19 0.91"), fixed = overlay(&f, map, 8, "COVID-19 0.91"), cold = overlay(&f, none, 0, "x");
+    assert_int_equal(own.width, fixed.width);
+    assert_true(own.width > 2 * 384 && own.height > 192 && own.height < 300);
+    size_t hot = (size_t)30 * (size_t)own.width + (size_t)(12 + 384 + 12 + 380), film = (size_t)30 * (size_t)own.width + 12 + 380;
+    assert_int_equal(own.px[film], 100);                          /* the left panel is the film */
+    assert_true(own.px[hot] > fixed.px[hot] + 20);                /* the same heat is weaker on a scale that goes further */
+    assert_int_equal(cold.px[hot], 100);                          /* no heat, no colour */
+    assert_true(own.colour > 0 && cold.colour == 0);
+    cx_film tall = overlay(&f, map, 0, "one line\nanother line that is so long that it cannot stand in one row of a picture of this width");
+    assert_int_equal(tall.height, own.height + 2 * 22);           /* three lines instead of one */
+    cx_film_free(&own);
+    cx_film_free(&fixed);
+    cx_film_free(&cold);
+    cx_film_free(&tall);
+    cx_film thin = { .width = 800, .height = 1, .max = 255, .px = px };
+    cx_film long_one = overlay(&thin, map, 0, "");
+    assert_true(long_one.height >= 128);
+    cx_film_free(&long_one);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = { cmocka_unit_test(share_of_a_mask), cmocka_unit_test(npy_bytes), cmocka_unit_test(overlays) };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
