@@ -41,8 +41,8 @@ void cx_buf_free(cx_buf *b);
 /* Reads a whole regular file of at most max_bytes into b (replacing its contents).
  * CX_E_NOINPUT: missing, a directory, unreadable; CX_E_DATA: larger than max_bytes. The error names the path. */
 cx_status cx_file_read(const char *path, size_t max_bytes, cx_buf *b, cx_error *err);
-/* Writes path through a temporary file in the same folder: write, fsync, rename, fsync of the folder. Either the old or the new
- * contents exist at any moment, also across a power cut. CX_E_CREATE or CX_E_IO; then nothing is left behind. */
+/* Writes path through a temporary file in the same folder: write, fsync, read back and compare, rename, fsync of
+ * the folder. Either the old or the new contents exist at any moment, also across a power cut. CX_E_CREATE or CX_E_IO; then nothing is left behind. */
 cx_status cx_file_write(const char *path, const void *data, size_t n, cx_error *err);
 /* Creates a folder and its parents; one that exists is fine. */
 cx_status cx_mkdirs(const char *path, cx_error *err);

@@ -100,6 +100,29 @@ static int open_beside(const char *path, char **name)
     return -1;
 }
 
+/* What lies on the disk is what was to be written; asked before the former contents are given up. */
+static cx_status read_back(const char *name, const char *path, const void *data, size_t n, cx_error *err)
+{
+    char block[1 << 16];
+    size_t at = 0;
+    int fd = open(name, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return cx_fail(err, CX_E_IO, "%s: cannot be read back: %s; the former contents are kept", path, strerror(errno));
+    posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);      /* from the disk, not from memory, where the system agrees */
+    for (;;) {
+        ssize_t got = read(fd, block, sizeof block);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got <= 0 || (size_t)got > n - at || memcmp(block, (const char *)data + at, (size_t)got) != 0) {
+            at = got == 0 ? at : SIZE_MAX;
+            break;
+        }
+        at += (size_t)got;
+    }
+    close(fd);
+    return at == n ? CX_OK : cx_fail(err, CX_E_IO, "%s: what was read back differs from what was written; the former contents are kept, check the disk", path);
+}
+
 cx_status cx_file_write(const char *path, const void *data, size_t n, cx_error *err)
 {
     if (cx_is_dir(path))
@@ -114,6 +137,8 @@ cx_status cx_file_write(const char *path, const void *data, size_t n, cx_error *
     cx_status s = write_all(fd, path, data, n, err);
     if (close(fd) != 0 && s == CX_OK)
         s = cx_fail(err, CX_E_IO, "%s: cannot be closed: %s; the former contents are kept", path, strerror(errno));
+    if (s == CX_OK)
+        s = read_back(name, path, data, n, err);
     if (s == CX_OK && rename(name, path) != 0)
         s = cx_fail(err, CX_E_CREATE, "%s: cannot be put in place: %s; the former contents are kept", path, strerror(errno));
     if (s != CX_OK)
