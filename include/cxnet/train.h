@@ -32,10 +32,11 @@ typedef struct {
 #undef END
 } cx_config;
 
-/* Reads a YAML experiment (path NULL, or an empty file: all defaults; UTF-8, at most 1 MiB), then applies n `section.key=value` settings (value is YAML: numbers, [a, b], text; nothing
- * after '=' is an empty text or list; the last setting of a key counts). An empty run.name becomes the file's name without ".yaml". Unknown key, wrong type, out of range, doubled key,
- * keys that contradict each other: CX_E_CONFIG "file:line: section.key: what was wanted, got what" ("--set section.key=value: ..." for settings). CX_E_NOINPUT: no such file.
- * The texts are malloc'ed: a caller may replace one (free the old). On failure *out is empty. Free with cx_config_free. Does not depend on the locale. */
+/* Reads a YAML experiment (path NULL, or an empty file: all defaults; UTF-8, at most 1 MiB), then applies n `section.key=value` settings (value is YAML:
+ * numbers, [a, b], text; nothing after '=' is an empty text or list; the last setting of a key counts). An empty run.name becomes the file's name without
+ * ".yaml". Unknown key, wrong type, out of range, doubled key, keys that contradict each other: CX_E_CONFIG "file:line: section.key: what was wanted, got
+ * what" ("--set section.key=value: ..." for settings). CX_E_NOINPUT: no such file. The texts are malloc'ed: a caller may replace one (free the old). On
+ * failure *out is empty. Free with cx_config_free. Does not depend on the locale. */
 cx_status cx_config_load(const char *path, char *const *set, int n_set, cx_config *out, cx_error *err);
 void cx_config_free(cx_config *c);
 /* The resolved configuration as YAML that cx_config_load reads back to the same bits. */
@@ -48,17 +49,18 @@ void cx_config_model(const cx_config *c, int outputs, cx_model_spec *spec);
 
 /* ---- metrics ---------------------------------------------------------------------------------------------------------------- */
 
-/* One value with its 95 % interval (2.5 and 97.5 percentile of a bootstrap over groups, of the draws in which it is defined); NaN where undefined. AUROC and AUPRC want both classes,
- * sensitivity a positive, specificity a negative, F1 a positive in truth or prediction; the interval wants two groups. */
+/* One value with its 95 % interval (2.5 and 97.5 percentile of a bootstrap over groups, of the draws in which it is defined); NaN where undefined. AUROC
+ * and AUPRC want both classes, sensitivity a positive, specificity a negative, F1 a positive in truth or prediction; the interval wants two groups. */
 typedef struct { double value, lo, hi; } cx_estimate;
 
-/* All on n films: y 0/1 (negative = unlabelled, left out), p score. As scikit-learn defines them: roc_auc_score (ties count half), average_precision_score, brier_score_loss. A score that is NaN makes the result NaN. */
+/* All on n films: y 0/1 (negative = unlabelled, left out), p score. As scikit-learn defines them: roc_auc_score (ties count half),
+ * average_precision_score, brier_score_loss. A score that is NaN makes the result NaN. */
 double cx_auroc(const float *y, const double *p, int n);
 double cx_auprc(const float *y, const double *p, int n);
 double cx_brier(const float *y, const double *p, int n);
 double cx_ece(const float *y, const double *p, int n, int bins);       /* |mean p - mean y| over 1 to 1024 equal-width bins [k/bins, (k+1)/bins), weighted */
-/* The threshold between two scores that maximises Youden's J = sensitivity + specificity - 1 (midpoint of the neighbouring scores; of equal ones the highest); 0.5 where there is none
- * (one class, one score). p >= threshold is positive. For validation data only. */
+/* The threshold between two scores that maximises Youden's J = sensitivity + specificity - 1 (midpoint of the neighbouring scores; of equal ones the
+ * highest); 0.5 where there is none (one class, one score). p >= threshold is positive. For validation data only. */
 double cx_threshold_youden(const float *y, const double *p, int n);
 
 typedef struct {
@@ -66,9 +68,11 @@ typedef struct {
     double threshold;
     int64_t tn, fp, fn, tp;
 } cx_binary_metrics;
-/* p >= threshold is positive; ece has 15 bins. group [n]: patient or duplicate cluster, any numbers (NULL: every film its own); the bootstrap draws groups of labelled films with
- * replacement, Philox(seed). draws 0: no interval (lo = hi = NaN). Results do not depend on threads. CX_E_DATA names the film: a label that is not 0, 1 or negative, a probability outside 0 .. 1. */
-cx_status cx_metrics_binary(const float *y, const double *p, const int *group, int n, double threshold, int draws, uint64_t seed, cx_binary_metrics *out, cx_error *err);
+/* p >= threshold is positive; ece has 15 bins. group [n]: patient or duplicate cluster, any numbers (NULL: every film its own); the bootstrap draws groups
+ * of labelled films with replacement, Philox(seed). draws 0: no interval (lo = hi = NaN). Results do not depend on threads. CX_E_DATA names the film: a label
+ * that is not 0, 1 or negative, a probability outside 0 .. 1. */
+cx_status cx_metrics_binary(const float *y, const double *p, const int *group, int n, double threshold, int draws, uint64_t seed, cx_binary_metrics *out,
+                            cx_error *err);
 
 typedef struct {
     int classes;
@@ -76,8 +80,9 @@ typedef struct {
     cx_estimate accuracy, macro_f1, macro_auroc;     /* one-vs-rest */
     cx_binary_metrics *per_class;  /* one against the rest at argmax (threshold NaN) */
 } cx_multi_metrics;
-/* y [n] class index (negative: unlabelled, left out), p [n, classes]; the prediction is the largest p, the first of equals. macro_f1: mean over the classes that occur in truth or
- * prediction (scikit-learn's default); macro_auroc: mean over all, NaN where a class is absent. group, draws, seed and errors as above. Free with cx_multi_metrics_free. */
+/* y [n] class index (negative: unlabelled, left out), p [n, classes]; the prediction is the largest p, the first of equals. macro_f1: mean over the
+ * classes that occur in truth or prediction (scikit-learn's default); macro_auroc: mean over all, NaN where a class is absent. group, draws, seed and errors
+ * as above. Free with cx_multi_metrics_free. */
 cx_status cx_metrics_multi(const int *y, const double *p, const int *group, int n, int classes, int draws, uint64_t seed, cx_multi_metrics *out, cx_error *err);
 void cx_multi_metrics_free(cx_multi_metrics *m);
 

@@ -1,5 +1,5 @@
-/* config.c - an experiment: file and --set to a checked cx_config. libyaml locates (config_scan.c), config_value.c judges, libcyaml binds the judged text to the struct.
- * libcyaml comes last because it keeps no lines, takes "maybe" for true and 010 for 8, and has no ranges for doubles. */
+/* config.c - an experiment: file and --set to a checked cx_config. libyaml locates (config_scan.c), config_value.c judges, libcyaml binds the judged text to
+ * the struct. libcyaml comes last because it keeps no lines, takes "maybe" for true and 010 for 8, and has no ranges for doubles. */
 #include "config.h"
 #include <cyaml/cyaml.h>
 #include <locale.h>
@@ -104,7 +104,8 @@ static cx_status bind(const cx_sayings *a, cx_config *out, cx_error *err)
     if (e == CYAML_ERR_OOM)
         return cx_fail(err, CX_E_MEMORY, "no memory for the configuration");
     if (e != CYAML_OK || !data)
-        return cx_fail(err, CX_E_INTERNAL, "%s: libcyaml refuses a checked configuration: %s (%s)", a->path ? a->path : "defaults", cyaml_strerror(e), complaint);
+        return cx_fail(err, CX_E_INTERNAL, "%s: libcyaml refuses a checked configuration: %s (%s)", a->path ? a->path : "defaults", cyaml_strerror(e),
+                       complaint);
     *out = *(cx_config *)data;
     free(data);
     return CX_OK;

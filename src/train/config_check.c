@@ -81,30 +81,44 @@ static place later(const cx_sayings *a, place p, place q)
 
 #define FAIL(place_, ...) do { place fail_at_ = (place_); return cx_said_fail(a, fail_at_.section, fail_at_.key, err, __VA_ARGS__); } while (0)
 
-/* Every item of a list taken apart; names differ, and labels too where each film has one class only. */
-static cx_status specs(const cx_sayings *a, const cx_list *list, place where, char separator, bool exclusive, const char *example, cx_error *err)
+/* A label of p that is also one of q, or NULL. */
+static const char *shared_label(const cx_spec *p, const cx_spec *q)
+{
+    for (int i = 0; i < p->n; i++)
+        for (int j = 0; j < q->n; j++)
+            if (!strcmp(p->label[i], q->label[j]))
+                return p->label[i];
+    return NULL;
+}
+
+/* Item i of a list against its grammar and the items before it; names differ, and labels too where each film has one class only (exclusive). */
+static cx_status one_spec(const cx_sayings *a, const cx_list *list, unsigned i, place where, char separator, bool exclusive, cx_spec *spec, cx_error *err)
+{
+    char shown[80];
+    cx_shown(list->item[i], shown);
+    const char *wrong = cx_spec_parse(list->item[i], separator, &spec[i]);
+    if (!wrong && separator == ':' && !strchr(list->item[i], ':'))
+        wrong = "no ':' after the source";
+    if (wrong)
+        FAIL(where, "item %u: want %s, got %s: %s", i + 1, separator == ':' ? "source:LabelA+LabelB" : "Label or name=LabelA+LabelB", shown, wrong);
+    for (unsigned j = 0; j < i; j++) {
+        if (!strcmp(spec[i].name, spec[j].name))
+            FAIL(where, "item %u: the name of %s is that of item %u", i + 1, shown, j + 1);
+        const char *shared = exclusive ? shared_label(&spec[i], &spec[j]) : NULL;
+        if (shared)
+            FAIL(where, "item %u: label %.60s belongs to item %u too; want each label in one class (or task multilabel)", i + 1, shared, j + 1);
+    }
+    return CX_OK;
+}
+
+static cx_status specs(const cx_sayings *a, const cx_list *list, place where, char separator, bool exclusive, cx_error *err)
 {
     cx_status status = CX_OK;
     cx_spec *spec = cx_alloc(list->n, sizeof *spec);
     if (!spec)
         return cx_fail(err, CX_E_MEMORY, "no memory for the configuration");
-    for (unsigned i = 0; i < list->n && status == CX_OK; i++) {
-        char shown[80];
-        cx_shown(list->item[i], shown);
-        const char *wrong = cx_spec_parse(list->item[i], separator, &spec[i]);
-        if (!wrong && separator == ':' && !strchr(list->item[i], ':'))
-            wrong = "no ':' after the source";
-        if (wrong)
-            status = cx_said_fail(a, where.section, where.key, err, "item %u: want %s, got %s: %s", i + 1, example, shown, wrong);
-        for (unsigned j = 0; j < i && status == CX_OK; j++) {
-            if (!strcmp(spec[i].name, spec[j].name))
-                status = cx_said_fail(a, where.section, where.key, err, "item %u: the name of %s is that of item %u", i + 1, shown, j + 1);
-            for (int l = 0; exclusive && l < spec[i].n * spec[j].n && status == CX_OK; l++)
-                if (!strcmp(spec[i].label[l / spec[j].n], spec[j].label[l % spec[j].n]))
-                    status = cx_said_fail(a, where.section, where.key, err, "item %u: label %.60s belongs to item %u too; want each label in one class (or task multilabel)",
-                                          i + 1, spec[i].label[l / spec[j].n], j + 1);
-        }
-    }
+    for (unsigned i = 0; i < list->n && status == CX_OK; i++)
+        status = one_spec(a, list, i, where, separator, exclusive, spec, err);
     for (unsigned i = 0; i < list->n; i++)
         cx_spec_free(&spec[i]);
     free(spec);
@@ -124,11 +138,11 @@ static cx_status classes(const cx_config *c, const cx_sayings *a, cx_error *err)
         FAIL(blame, "task multilabel: want 1 or more data.classes, got none");
     if (n > 1024)
         FAIL(where, "want at most 1024 classes, got %u", n);
-    TRY(specs(a, &c->data.classes, where, '=', !multilabel, "Label or name=LabelA+LabelB", err));
+    TRY(specs(a, &c->data.classes, where, '=', !multilabel, err));
     where = at("data", "label_sets");
     if (c->data.label_sets.n && !multilabel)
         FAIL(later(a, where, task), "data.label_sets mask unknown labels of task multilabel; task %s has none, remove them", c->data.task);
-    return specs(a, &c->data.label_sets, where, ':', false, "source:LabelA+LabelB", err);
+    return specs(a, &c->data.label_sets, where, ':', false, err);
 }
 
 static cx_status run_name(const cx_config *c, const cx_sayings *a, cx_error *err)
@@ -149,16 +163,19 @@ cx_status cx_config_check(const cx_config *c, const cx_sayings *a, cx_error *err
     TRY(run_name(c, a, err));
     TRY(classes(c, a, err));
     if (!(c->data.val + c->data.test < 1))
-        FAIL(later(a, at("data", "val"), at("data", "test")), "want data.val + data.test < 1, so that films remain to train on, got %g + %g", c->data.val, c->data.test);
+        FAIL(later(a, at("data", "val"), at("data", "test")), "want data.val + data.test < 1, so that films remain to train on, got %g + %g", c->data.val,
+             c->data.test);
     if (c->data.channels == 2)
         FAIL(at("data", "channels"), "want 1 or 3, got 2");
     if (c->data.channels == 1 && !strcmp(c->data.normalise, "imagenet"))
-        FAIL(later(a, at("data", "normalise"), at("data", "channels")), "normalise imagenet has a mean for each of 3 channels, data.channels is 1; want normalise unit, or channels 3");
+        FAIL(later(a, at("data", "normalise"), at("data", "channels")),
+             "normalise imagenet has a mean for each of 3 channels, data.channels is 1; want normalise unit, or channels 3");
     if (c->schedule.min_lr > c->optim.lr)
-        FAIL(later(a, at("schedule", "min_lr"), at("optim", "lr")), "want schedule.min_lr <= optim.lr, got %g > %g", c->schedule.min_lr, c->optim.lr);
+        FAIL(later(a, at("schedule", "min_lr"), at("optim", "lr")), "want schedule.min_lr <= optim.lr, got %g > %g", c->schedule.min_lr,
+             c->optim.lr);
     if (c->schedule.warmup_epochs > 0 && c->schedule.warmup_epochs >= c->optim.epochs)
-        FAIL(later(a, at("schedule", "warmup_epochs"), at("optim", "epochs")), "want schedule.warmup_epochs < optim.epochs, got %g >= %d", c->schedule.warmup_epochs,
-             c->optim.epochs);
+        FAIL(later(a, at("schedule", "warmup_epochs"), at("optim", "epochs")), "want schedule.warmup_epochs < optim.epochs, got %g >= %d",
+             c->schedule.warmup_epochs, c->optim.epochs);
     for (unsigned i = 0; i < c->model.freeze.n; i++)
         if (strchr(c->model.freeze.item[i], ' '))
             FAIL(at("model", "freeze"), "item %u: want a pattern of parameter names such as features.*, got one with a space", i + 1);

@@ -147,7 +147,8 @@ static json_t *key_schema(const cx_key *k)
     case CX_KEY_CHOICE: json_object_update_new(o, json_pack("{s:o, s:s}", "enum", text_list(k->choices, '|'), "default", k->def)); break;
     case CX_KEY_INT:
         cx_int_parse(k->def, &whole);
-        json_object_update_new(o, json_pack("{s:s, s:i, s:I, s:I}", "type", "integer", "default", whole, "minimum", (json_int_t)k->lo, "maximum", (json_int_t)k->hi));
+        json_object_update_new(o, json_pack("{s:s, s:i, s:I, s:I}", "type", "integer", "default", whole, "minimum", (json_int_t)k->lo,
+                                            "maximum", (json_int_t)k->hi));
         break;
     case CX_KEY_REAL:
         cx_real_parse(k->def, &real);

@@ -100,9 +100,9 @@ void cx_ranking_score(const cx_ranking *r, const uint32_t *weight, cx_scores *ou
     double ece = 0, all = tp + fp;
     for (int b = 0; b < r->bins; b++)
         ece += fabs(gap[b]);
-    *out = (cx_scores){ .tn = fp - alarms, .fp = alarms, .fn = tp - hits, .tp = hits, .accuracy = ratio(hits + fp - alarms, all), .f1 = ratio(2 * hits, hits + alarms + tp),
-        .sensitivity = ratio(hits, tp), .specificity = ratio(fp - alarms, fp), .auroc = ratio(wins, 2 * tp * fp), .auprc = fp > 0 ? ratio(precision, tp) : NAN,
-        .brier = ratio(brier, all), .ece = ratio(ece, all) };
+    *out = (cx_scores){ .tn = fp - alarms, .fp = alarms, .fn = tp - hits, .tp = hits, .accuracy = ratio(hits + fp - alarms, all),
+        .f1 = ratio(2 * hits, hits + alarms + tp), .sensitivity = ratio(hits, tp), .specificity = ratio(fp - alarms, fp),
+        .auroc = ratio(wins, 2 * tp * fp), .auprc = fp > 0 ? ratio(precision, tp) : NAN, .brier = ratio(brier, all), .ece = ratio(ece, all) };
 }
 
 static cx_scores score_once(const float *y, const double *p, int n, int bins)

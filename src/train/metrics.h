@@ -1,4 +1,5 @@
-/* metrics.h - private to src/train: films ranked by score once, so that every metric of a resample is one pass over them; and the bootstrap that makes the resamples. */
+/* metrics.h - private to src/train: films ranked by score once, so that every metric of a resample is one pass over them; and the bootstrap that makes
+ * the resamples. */
 #ifndef CX_TRAIN_METRICS_H
 #define CX_TRAIN_METRICS_H
 #include "cxnet/train.h"
@@ -24,12 +25,14 @@ enum { CX_SCORES = 8 };      /* those of them with an interval: the first eight 
 /* Each film counts weight[its group] times (NULL: once). Counts are exact in a double up to 2^53. O(n), allocates nothing. */
 void cx_ranking_score(const cx_ranking *r, const uint32_t *weight, cx_scores *out);
 
-/* Numbers the groups of films that are labelled (keep[i]) by ascending value: dense [n], -1 where not kept; *groups their count. group NULL: every film is its own. */
+/* Numbers the groups of films that are labelled (keep[i]) by ascending value: dense [n], -1 where not kept; *groups their count. group NULL: every film is
+ * its own. */
 cx_status cx_groups_number(const int *group, const bool *keep, int n, int *dense, int *groups, cx_error *err);
 
 /* Writes one resample's n_out values; weight [groups]. Called from several threads at once. */
 typedef void cx_resample_fn(const void *self, const uint32_t *weight, double *out);
-/* Draw b takes `groups` groups with replacement: cx_rng_below of Philox(seed, cx_hash("bootstrap")) from counter b * 2^32 on, so it depends on b alone. lo, hi [n_out]: the 2.5 and 97.5
- * percentiles (linear interpolation, as numpy's default) of the draws in which a value is not NaN; NaN without draws or with fewer than 2 groups. */
+/* Draw b takes `groups` groups with replacement: cx_rng_below of Philox(seed, cx_hash("bootstrap")) from counter b * 2^32 on, so it depends on b alone.
+ * lo, hi [n_out]: the 2.5 and 97.5 percentiles (linear interpolation, as numpy's default) of the draws in which a value is not NaN; NaN without draws or
+ * with fewer than 2 groups. */
 cx_status cx_bootstrap_run(int groups, int draws, uint64_t seed, cx_resample_fn *score, const void *self, int n_out, double *lo, double *hi, cx_error *err);
 #endif

@@ -60,7 +60,8 @@ static cx_status check_binary(const float *y, const double *p, int n, double thr
     return CX_OK;
 }
 
-cx_status cx_metrics_binary(const float *y, const double *p, const int *group, int n, double threshold, int draws, uint64_t seed, cx_binary_metrics *out, cx_error *err)
+cx_status cx_metrics_binary(const float *y, const double *p, const int *group, int n, double threshold, int draws, uint64_t seed, cx_binary_metrics *out,
+                            cx_error *err)
 {
     cx_ranking r = { 0 };
     int groups = 0;
@@ -153,7 +154,8 @@ static cx_status rank_class(const int *y, const double *p, int n, int classes, i
     return CX_OK;
 }
 
-static cx_status fill_multi(const multi *m, const int *y, const double *p, int n, const double *value, const double *lo, const double *hi, cx_multi_metrics *out, cx_error *err)
+static cx_status fill_multi(const multi *m, const int *y, const double *p, int n, const double *value, const double *lo, const double *hi,
+                            cx_multi_metrics *out, cx_error *err)
 {
     out->classes = m->classes;
     out->confusion = cx_alloc((size_t)m->classes * (size_t)m->classes, sizeof *out->confusion);
@@ -176,8 +178,8 @@ static cx_status fill_multi(const multi *m, const int *y, const double *p, int n
 }
 
 /* The work of cx_metrics_multi, whose scratch the caller frees: keep [n], y1 [n], p1 [n], table [3][outputs]. */
-static cx_status measure(multi *m, const int *y, const double *p, const int *group, int n, int draws, uint64_t seed, bool *keep, float *y1, double *p1, double *table,
-                         cx_multi_metrics *out, cx_error *err)
+static cx_status measure(multi *m, const int *y, const double *p, const int *group, int n, int draws, uint64_t seed, bool *keep, float *y1, double *p1,
+                         double *table, cx_multi_metrics *out, cx_error *err)
 {
     int outputs = MULTI_SCORES + m->classes * CX_SCORES, groups = 0;
     double *value = table, *lo = table + outputs, *hi = table + 2 * outputs;
@@ -190,7 +192,8 @@ static cx_status measure(multi *m, const int *y, const double *p, const int *gro
     return fill_multi(m, y, p, n, value, lo, hi, out, err);
 }
 
-cx_status cx_metrics_multi(const int *y, const double *p, const int *group, int n, int classes, int draws, uint64_t seed, cx_multi_metrics *out, cx_error *err)
+cx_status cx_metrics_multi(const int *y, const double *p, const int *group, int n, int classes, int draws, uint64_t seed, cx_multi_metrics *out,
+                           cx_error *err)
 {
     *out = (cx_multi_metrics){ 0 };
     size_t films = n > 0 ? (size_t)n : 0, k = classes > 0 ? (size_t)classes : 0;

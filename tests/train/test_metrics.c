@@ -1,4 +1,5 @@
-/* test_metrics.c - metrics and bootstrap intervals equal scikit-learn's (tests/golden/metrics.json, made by tools/oracle/metrics.py), do not depend on threads, and behave as statistics should. */
+/* test_metrics.c - metrics and bootstrap intervals equal scikit-learn's (tests/golden/metrics.json, made by tools/oracle/metrics.py),
+ * do not depend on threads, and behave as statistics should. */
 #include "support.h"
 #include "cxnet/train.h"
 #include <jansson.h>
@@ -18,7 +19,8 @@ static double number(const json_t *j)
 static sample read_sample(const json_t *c)
 {
     const json_t *y = json_object_get(c, "y"), *p = json_object_get(c, "p"), *group = json_object_get(c, "group");
-    sample s = { .name = json_string_value(json_object_get(c, "name")), .n = (int)json_array_size(y), .draws = (int)json_integer_value(json_object_get(c, "draws")),
+    sample s = { .name = json_string_value(json_object_get(c, "name")), .n = (int)json_array_size(y),
+        .draws = (int)json_integer_value(json_object_get(c, "draws")),
         .seed = (uint64_t)json_integer_value(json_object_get(c, "seed")) };
     s.columns = json_is_array(json_array_get(p, 0)) ? (int)json_array_size(json_array_get(p, 0)) : 1;
     s.y = calloc((size_t)s.n, sizeof(int));
@@ -162,8 +164,9 @@ static void intervals_hold_the_value_and_shrink(void **state)
     synthetic(N, 1, 3, y, p, group);
     assert_cx_ok(cx_metrics_binary(y, p, group, N / 16, 0.5, 1000, 1, &few, err));
     assert_cx_ok(cx_metrics_binary(y, p, group, N, 0.5, 1000, 1, &many, err));
-    const cx_estimate all[] = { many.accuracy, many.f1, many.sensitivity, many.specificity, many.auroc, many.auprc, many.brier,      /* not the ECE: noise adds to it, */
-        few.accuracy, few.f1, few.sensitivity, few.specificity, few.auroc, few.auprc, few.brier };                                  /* so resamples lie above it */
+    /* Not the ECE: noise adds to it, so that resamples lie above the value. */
+    const cx_estimate all[] = { many.accuracy, many.f1, many.sensitivity, many.specificity, many.auroc, many.auprc, many.brier,
+        few.accuracy, few.f1, few.sensitivity, few.specificity, few.auroc, few.auprc, few.brier };
     for (int k = 0; k < CX_COUNT(all); k++)
         if (!(all[k].lo < all[k].value && all[k].value < all[k].hi))
             fail_msg("estimate %d: %g lies outside %g .. %g", k, all[k].value, all[k].lo, all[k].hi);
@@ -295,8 +298,9 @@ static void bad_input_is_named(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(binary_equals_scikit_learn), cmocka_unit_test(several_classes_equal_scikit_learn), cmocka_unit_test(intervals_hold_the_value_and_shrink),
-        cmocka_unit_test(intervals_cover_the_truth), cmocka_unit_test(threads_do_not_matter), cmocka_unit_test(auroc_depends_on_ranks_alone),
+        cmocka_unit_test(binary_equals_scikit_learn), cmocka_unit_test(several_classes_equal_scikit_learn),
+        cmocka_unit_test(intervals_hold_the_value_and_shrink), cmocka_unit_test(intervals_cover_the_truth), cmocka_unit_test(threads_do_not_matter),
+        cmocka_unit_test(auroc_depends_on_ranks_alone),
         cmocka_unit_test(undefined_is_nan), cmocka_unit_test(bad_input_is_named),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
