@@ -95,7 +95,7 @@ typedef struct {
     const char *name;                                     /* "gemm 1x1 avx512": what `cxnet plan` prints */
     bool (*accepts)(const cx_call *c);                    /* shapes, ld, attr, flags are final, data pointers may be NULL; NULL = accepts all */
     size_t (*workspace)(const cx_call *c, bool backward); /* bytes of scratch; NULL = none */
-    cx_run_fn fwd, bwd;
+    cx_run_fn fwd, bwd;                                   /* NULL: this entry serves the other direction only. In accepts(), a backward call has dy[0].s.c > 0 */
 } cx_impl;
 
 /* One optimiser step over a flat range. g is scaled by grad_scale first (clipping). */

@@ -35,7 +35,7 @@ typedef struct {
     cx_tensor y[CX_MAX_OUT];     /* outputs; y[1..] are what forward saves for backward */
     cx_tensor dy[CX_MAX_OUT];    /* backward: gradient of y[0] (others have none) */
     cx_tensor dx[CX_MAX_IN];     /* backward: p == NULL = not wanted */
-    bool dx_add[CX_MAX_IN];      /* add to dx; otherwise overwrite it */
+    bool dx_add[CX_MAX_IN];      /* add to dx; otherwise overwrite it. dx[j] may be the same memory as dx[i], i < j (add(x, x)); then it adds: finish dx[i] first */
     void *work;                  /* scratch, 64-byte aligned, as large as the implementation's workspace() asked; contents undefined */
     size_t work_bytes;
 } cx_call;

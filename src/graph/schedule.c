@@ -1,7 +1,7 @@
 /* schedule.c - pass 6: the list of steps, forward then backward, and who overwrites and who adds to a gradient.
  *
  * In: views, folding, gradients. Out: steps[] with kind, node, part, dx_add. Forward in node order. Backward in reverse: the first writer of a gradient overwrites, later
- * ones add. Where gradients share a root buffer and the first writer covers only part of it, a zero step clears the root and all add. Parameters that no step
+ * ones add. Where gradients share a root buffer and the first writer covers only part of it, a zero step clears the root before. Parameters that no step
  * writes are cleared first, so no gradient is ever stale. A concat that is a view has no step in either direction. */
 #include <stdlib.h>
 #include "cxnet/base.h"
@@ -89,7 +89,7 @@ static bool add_backward(cx_plan *p, cx_task t, bool *started)
             continue;
         bool covers;
         int root = gradient_root(p, node->in[i], &covers);
-        add[t.part < 0 ? i : 0] = started[root] || !covers;
+        add[t.part < 0 ? i : 0] = started[root];
         if (!started[root] && !covers && !add_zero(p, root))
             return false;
         started[root] = true;

@@ -126,7 +126,7 @@ static net residual(void)
 }
 
 /* What views cannot express: an input in a concat, a value twice in one concat, in two concats, in an add with itself, a slice under flatten, a concat of flattened
- * vectors, a concat whose member is read late; and a weight that two convolutions share. */
+ * vectors, a concat whose member is read late. Also a value read before and after its ReLU, cheap operators in a row, and a weight that two convolutions share. */
 static net tangle(void)
 {
     net n = { .name = "tangle", .g = cx_graph_new() };
@@ -137,8 +137,10 @@ static net tangle(void)
     int c2 = cx_concat(g, "twice", a, a);
     int b = conv(g, "conv_b", c1, 4, 3, 1, 1, false);
     int c3 = cx_concat(g, "third", b, a);
-    int d = cx_add(g, "double", b, b);
+    int d = cx_add(g, "double", b, cx_add(g, "raw_and_relu", b, cx_relu(g, "relu_b", b)));
+    d = cx_add(g, "itself", d, d);
     int e = cx_relu(g, "relu_e", conv(g, "conv_e", cx_concat(g, "wide", cx_concat(g, "narrow", c2, d), c3), 3, 1, 1, 0, true));
+    e = cx_leaky_relu(g, "leaky_e", cx_batch_norm(g, "norm_e", e, PLAIN_NORM), 0.1f);
     int w = cx_param(g, "shared.weight", CX_PARAM, (cx_shape){ 3, 3, 3, 3 }, CX_INIT_HE_NORMAL);
     cx_conv_attr same = { 1, 1, 1, 1, 1 };
     int f = cx_relu(g, "relu_f", cx_apply(g, "shared_1", CX_OP_CONV2D, &same, (int[]){ e, w }, 2));
@@ -148,7 +150,9 @@ static net tangle(void)
     int flat = cx_concat(g, "flats", cx_flatten(g, "flat_slice", slice), cx_flatten(g, "flat_cat", c4));
     int gap = cx_global_avg_pool(g, "gap", c3);
     int tail = cx_concat(g, "tail", flat, cx_flatten(g, "flat_gap", gap));
-    n.logits = cx_softmax(g, "soft", cx_linear(g, "fc", cx_flatten(g, "again", cx_flatten(g, "flat_tail", tail)), 3, CX_INIT_GLOROT_UNIFORM));
+    int fc = cx_linear(g, "fc", cx_flatten(g, "again", cx_flatten(g, "flat_tail", tail)), 3, CX_INIT_GLOROT_UNIFORM);
+    int fc2 = cx_linear(g, "fc2", cx_flatten(g, "flat_lone", slice), 3, CX_INIT_GLOROT_UNIFORM);
+    n.logits = cx_softmax(g, "soft", cx_add(g, "sum", fc, fc2));
     n.loss = with_bce(&n, 0);
     return n;
 }

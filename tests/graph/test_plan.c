@@ -138,20 +138,20 @@ static void test_gradients_are_derivatives(void **state)
     }
 }
 
-/* Gradient of a value under a seed at the logits. param_grads on or off must not matter to it. */
-static float *seeded_gradient(cx_store *s, const net *n, int value, int bits, bool param_grads, int *steps)
+/* Gradient of a value under a seed at `output`, while the logits are kept too. param_grads on or off must not matter to it. NULL: the value does not lead there. */
+static float *seeded_gradient(cx_store *s, const net *n, int output, int value, int bits, bool param_grads, int *steps)
 {
     cx_plan *p;
-    cx_plan_opts o = { .batch = BATCH, .backward = true, .output = n->logits, .param_grads = param_grads, .keep = &value, .n_keep = 1 };
+    cx_plan_opts o = { .batch = BATCH, .backward = true, .output = output, .param_grads = param_grads, .keep = (int[]){ value, n->logits }, .n_keep = 2 };
     switches(&o, bits);
     assert_cx_ok(cx_plan_new(s, &o, &p, err));
     poison(s);
     set_inputs(p, n);
-    cx_shape out = cx_plan_value(p, n->logits).s;
+    cx_shape out = cx_plan_value(p, output).s;
     float *seed = calloc((size_t)cx_elems(out), sizeof *seed);
     for (int64_t i = 0; i < cx_elems(out); i += out.c)
         seed[i] = 1;
-    assert_cx_ok(cx_plan_set_grad(p, n->logits, seed, err));
+    assert_cx_ok(cx_plan_set_grad(p, output, seed, err));
     assert_cx_ok(cx_plan_forward(p, 0, 0, err));
     float *g = calloc((size_t)cx_elems(cx_plan_value(p, value).s), sizeof *g);
     assert_cx_ok(cx_plan_backward(p, err));
@@ -179,10 +179,10 @@ static void test_activation_gradients(void **state)
         for (int w = 0; w < 2; w++) {
             int all, few;
             int64_t elems = BATCH * cx_elems(n.g->values[wanted[w]].shape);
-            float *want = seeded_gradient(s, &n, wanted[w], 7, true, &all);
+            float *want = seeded_gradient(s, &n, n.logits, wanted[w], 7, true, &all);
             for (int bits = 0; bits < 8; bits++) {
-                float *got = seeded_gradient(s, &n, wanted[w], bits, false, &few);
-                assert_close(n.name, got, want, elems, n.g && every_net[k] == tangle ? 1e-6 : 0, every_net[k] == tangle ? 1e-6 : 0);
+                float *got = seeded_gradient(s, &n, n.logits, wanted[w], bits, false, &few);
+                assert_close(n.name, got, want, elems, every_net[k] == tangle ? 1e-6 : 0, every_net[k] == tangle ? 1e-6 : 0);
                 for (int64_t i = 0; i < s->trainable; i++)
                     assert_true(isnan(s->grad[i]));     /* as poisoned: nothing writes parameter gradients */
                 free(got);
@@ -194,6 +194,102 @@ static void test_activation_gradients(void **state)
         cx_store_free(s);
         cx_graph_free(n.g);
     }
+}
+
+/* The gradient of every value under a seed at every other one, with views and without: members of concats, concats themselves, values behind the seed. */
+static void test_gradient_of_each_value(void **state)
+{
+    (void)state;
+    const net_fn nets[] = { tangle, unet };
+    for (int k = 0; k < CX_COUNT(nets); k++) {
+        net n = checked(nets[k]);
+        ref_backend b;
+        cx_store *s;
+        int steps, compared = 0;
+        ref_open(&b);
+        assert_cx_ok(cx_store_new(n.g, &b.base, 3, &s, err));
+        spread_params(s, &n);
+        for (int output = 0; output < n.g->n_values; output++)
+            for (int v = 0; v < output; v++) {
+                const cx_value *x = &n.g->values[v], *y = &n.g->values[output];
+                if (y->kind != CX_ACT || x->kind != CX_ACT || y->out != 0 || x->out != 0 || output > n.logits)
+                    continue;
+                cx_plan_opts o = { .batch = BATCH, .backward = true, .output = output, .keep = &v, .n_keep = 1 };
+                cx_plan *p;
+                if (cx_plan_new(s, &o, &p, NULL) != CX_OK)        /* v does not lead to output */
+                    continue;
+                cx_plan_free(p);
+                float *want = seeded_gradient(s, &n, output, v, 7, true, &steps), *got = seeded_gradient(s, &n, output, v, 0, false, &steps);
+                char what[2 * CX_NAME_MAX + 8];
+                snprintf(what, sizeof what, "d %s / d %s", y->name, x->name);
+                assert_close(what, got, want, BATCH * cx_elems(x->shape), 1e-6, 1e-6);
+                free(want);
+                free(got);
+                compared++;
+            }
+        assert_true(compared > 50);
+        cx_store_free(s);
+        cx_graph_free(n.g);
+    }
+}
+
+/* Parameters beyond the output of the backward pass get zero, not the numbers of the step before. */
+static void test_unreached_parameters_are_cleared(void **state)
+{
+    (void)state;
+    net n = checked(base_net);
+    ref_backend b;
+    cx_store *s;
+    cx_plan *p;
+    ref_open(&b);
+    assert_cx_ok(cx_store_new(n.g, &b.base, 3, &s, err));
+    cx_plan_opts o = { .batch = BATCH, .training = true, .backward = true, .output = n.feature, .param_grads = true };
+    assert_cx_ok(cx_plan_new(s, &o, &p, err));
+    poison(s);
+    set_inputs(p, &n);
+    cx_tensor seed = cx_plan_grad(p, n.feature);
+    for (int64_t i = 0; i < cx_elems(seed.s); i++)
+        seed.p[i] = 1;
+    assert_cx_ok(cx_plan_forward(p, 0, 0, err));
+    assert_cx_ok(cx_plan_backward(p, err));
+    for (int v = 0; v < n.g->n_values; v++) {
+        cx_tensor g = cx_store_grad(s, v);
+        double sum = 0;
+        for (int64_t i = 0; g.p && i < cx_elems(g.s); i++)
+            sum += fabs((double)g.p[i]);
+        if (g.p && strncmp(n.g->values[v].name, "fc", 2) == 0)
+            assert_true(sum == 0);
+        else if (g.p)
+            assert_true(sum > 0 && isfinite(sum));
+    }
+    cx_plan_free(p);
+    cx_store_free(s);
+    cx_graph_free(n.g);
+}
+
+/* Dropout is a function of seed and step, and of nothing else. */
+static void test_dropout_follows_seed_and_step(void **state)
+{
+    (void)state;
+    net n = checked(dropped);
+    ref_backend b;
+    cx_store *s;
+    cx_plan *p;
+    ref_open(&b);
+    assert_cx_ok(cx_store_new(n.g, &b.base, 3, &s, err));
+    cx_plan_opts o = training_opts(&n);
+    assert_cx_ok(cx_plan_new(s, &o, &p, err));
+    const struct { uint64_t seed, step; } at[] = { { 1, 0 }, { 1, 1 }, { 2, 0 }, { 1, 0 } };
+    float loss[4];
+    set_inputs(p, &n);
+    for (int i = 0; i < 4; i++) {
+        assert_cx_ok(cx_plan_forward(p, at[i].seed, at[i].step, err));
+        assert_cx_ok(cx_plan_get(p, n.loss, &loss[i], err));
+    }
+    assert_true(loss[0] == loss[3] && loss[0] != loss[1] && loss[0] != loss[2] && loss[1] != loss[2]);
+    cx_plan_free(p);
+    cx_store_free(s);
+    cx_graph_free(n.g);
 }
 
 /* The gradient of the film, against finite differences of a logit's sum. */
@@ -227,7 +323,7 @@ static void test_film_gradient(void **state)
         ref_open(&b);
         assert_cx_ok(cx_store_new(n.g, &b.base, 3, &s, err));
         spread_params(s, &n);
-        float *g = seeded_gradient(s, &n, n.x, 0, false, &steps);
+        float *g = seeded_gradient(s, &n, n.logits, n.x, 0, false, &steps);
         int64_t elems = BATCH * cx_elems(n.g->values[n.x].shape);
         float *film = calloc((size_t)elems, sizeof *film);
         double want = 0, side[2], norm = 0;
@@ -401,6 +497,9 @@ int main(void)
         cmocka_unit_test(test_passes_change_nothing),
         cmocka_unit_test(test_gradients_are_derivatives),
         cmocka_unit_test(test_activation_gradients),
+        cmocka_unit_test(test_gradient_of_each_value),
+        cmocka_unit_test(test_unreached_parameters_are_cleared),
+        cmocka_unit_test(test_dropout_follows_seed_and_step),
         cmocka_unit_test(test_film_gradient),
         cmocka_unit_test(test_eval_plan_leaves_the_loss_out),
         cmocka_unit_test(test_plans_share_arenas),
