@@ -72,11 +72,14 @@ cx_status cx_audit_sheet(const cx_manifest *m, const cx_audit *a, int max_pairs,
 /* ---- split ------------------------------------------------------------------------------------------------------------ */
 
 typedef struct { uint64_t seed; double val, test; } cx_split_opts;                     /* shares of groups, val + test < 1 */
-/* Assigns every sample a split and a group = patient (where known) joined with its duplicate cluster (audit may be NULL: patients only; a sample without
- * patient is its own group). Group-disjoint; stratified by (labels, source); stable: adding films moves no film whose group did not change.
+/* Assigns every sample a split and a group = patient (where known) joined with the manifest's `group` and its duplicate cluster (audit may be NULL: without duplicates; a sample
+ * without patient is its own group). A `split` column is not looked at. Group-disjoint. Stable: a group's side is a hash of its name and the seed, so adding films moves no film
+ * whose group did not change. Stratified by (labels, source): of n groups a share p is met within 4 sqrt(p (1 - p) / n) + 1/n, and of 10 groups or more none of the sides stays
+ * empty (the one group that fills an empty side is the only one that additions can move). Why not closer: src/data/split.c.
  * split [n], group [n] (index of a representative sample) are the caller's. */
 cx_status cx_split_make(const cx_manifest *m, const cx_audit *audit, const cx_split_opts *opts, cx_split *split, int *group, cx_error *err);
-/* A split leaks when a patient or duplicate cluster lies on two sides. Returns the number of leaking groups and describes up to a few in `text`. */
+/* A split leaks when a patient, group or duplicate cluster lies on two sides. Returns the number of leaking groups (-1 when out of memory; text->failed is set then)
+ * and describes up to a few in `text`, one a line. */
 int cx_split_leaks(const cx_manifest *m, const cx_audit *audit, const cx_split *split, cx_buf *text);
 
 /* ---- cache: every film decoded once, at the working size ------------------------------------------------------------------ */
