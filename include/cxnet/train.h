@@ -98,9 +98,10 @@ typedef struct {
     void *self;
 } cx_run_opts;
 
-/* Trains as configured in <run.dir>/<run.name>/: see ARCHITECTURE "A run". When it ends: best weights evaluated once on the test split, metrics.json, predictions.csv (path, split, group,
- * labels, target and probability per class, predicted), metrics.csv, manifest.json, checkpoints/{last,best}.safetensors. The folder's path is copied to dir (may be NULL).
- * CX_E_NAN: a loss is not finite; the error names the sample paths of the batch. CX_E_INTERRUPTED: stopped, resumable. */
+/* Trains as configured in <run.dir>/<run.name>/: see ARCHITECTURE "A run". When it ends: best weights evaluated once on the test split, metrics.json,
+ * predictions.csv (path, split, group, labels, target and probability per class, predicted), metrics.csv, manifest.json, checkpoints/{last,best}.safetensors.
+ * The folder's path is copied to dir (may be NULL). CX_E_NAN: a loss is not finite; the error names the sample paths of the batch. CX_E_INTERRUPTED: stopped,
+ * resumable. */
 cx_status cx_run_train(const cx_config *c, const cx_run_opts *o, char *dir, size_t dir_len, cx_error *err);
 
 /* A trained network, ready to look at films: what predict, explain and audits start from. */
