@@ -78,7 +78,7 @@ def check_includes(path, text, found):
             other = PUBLIC.get(name[6:], name[6:].split(".")[0])
             if other not in may:
                 found(i, f"{room} may not include \"{name}\": the arrows allow {', '.join(sorted(may))}")
-        elif "/" in name and name.split("/")[0] not in may | {".."}:
+        elif "/" in name and name.split("/")[0] in set(ARROWS) - may:
             found(i, f"{room} may not include \"{name}\": the arrows allow {', '.join(sorted(may))}")
 
 

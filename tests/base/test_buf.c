@@ -139,7 +139,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(alloc_is_zeroed_and_checks_overflow),
         cmocka_unit_test(grow_keeps_contents_and_refuses_overflow), cmocka_unit_test(strings_are_owned),
-        cmocka_unit_test(buffer_grows_and_ends_with_nul), cmocka_unit_test(failed_buffer_ignores_what_follows), cmocka_unit_test(base64_as_rfc4648),
+        cmocka_unit_test(buffer_grows_and_ends_with_nul), cmocka_unit_test(failed_buffer_ignores_what_follows),
+        cmocka_unit_test(base64_as_rfc4648),
         cmocka_unit_test(html_escapes_all_five), cmocka_unit_test(bytes_read_well)
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

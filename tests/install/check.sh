@@ -15,15 +15,17 @@ export PKG_CONFIG_PATH=$lib/pkgconfig LD_LIBRARY_PATH=$lib
 
 # Each public header compiles alone, without the warnings of a careful user.
 for header in "$prefix"/include/cxnet/*.h; do
-    echo "#include <cxnet/$(basename "$header")>" |
-        "$cc" -std=c11 -Wall -Wextra -Wpedantic -Werror -I"$prefix/include" -fsyntax-only -x c - || { echo "$(basename "$header") does not stand alone"; exit 1; }
+    name=$(basename "$header")
+    echo "#include <cxnet/$name>" | "$cc" -std=c11 -Wall -Wextra -Wpedantic -Werror -I"$prefix/include" -fsyntax-only -x c - ||
+        { echo "$name does not stand alone"; exit 1; }
 done
 
 # shellcheck disable=SC2046,SC2086
 "$cc" $flags -std=c11 -Wall -Wextra -Wpedantic -Werror $(pkg-config --cflags cxnet) "$here/main.c" $(pkg-config --libs cxnet) -o "$work/by_pkg_config"
 "$work/by_pkg_config"
 # shellcheck disable=SC2046,SC2086
-"$cc" $flags $(pkg-config --cflags cxnet) "$here/main.c" "$lib/libcxnet.a" $(pkg-config --static --libs-only-l --libs-only-other cxnet | sed 's/-lcxnet//') -o "$work/by_pkg_config_static"
+"$cc" $flags $(pkg-config --cflags cxnet) "$here/main.c" "$lib/libcxnet.a" \
+    $(pkg-config --static --libs-only-l --libs-only-other cxnet | sed 's/-lcxnet//') -o "$work/by_pkg_config_static"
 env -u LD_LIBRARY_PATH "$work/by_pkg_config_static"
 [ "$(pkg-config --modversion cxnet)" = "$("$prefix/bin/cxnet" --version | cut -d' ' -f2)" ]
 
