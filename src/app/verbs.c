@@ -4,6 +4,7 @@
 #define VERBS \
     VERB(help) \
     VERB(version) \
+    VERB(explain) \
     VERB(completion)
 
 #define VERB(name) extern const cx_verb cx_verb_##name;

@@ -79,7 +79,8 @@ static void png_headers(table *t)
     };
     cx_buf b = load("grey8.png");
     for (int i = 0; i < CX_COUNT(cases); i++) {
-        uint8_t *p = add(t, cases[i].reason, b.data, b.len, "PNG header %d: %u x %u, %d bit, colour %d", i, cases[i].w, cases[i].h, cases[i].bits, cases[i].colour);
+        uint8_t *p = add(t, cases[i].reason, b.data, b.len, "PNG header %d: %u x %u, %d bit, colour %d", i, cases[i].w, cases[i].h, cases[i].bits,
+                         cases[i].colour);
         put32(p + 16, cases[i].w);
         put32(p + 20, cases[i].h);
         p[24] = cases[i].bits;
@@ -171,10 +172,12 @@ static void webp_headers(table *t)
 static void other_types(table *t)
 {
     static const struct { const char *magic; size_t n; const char *like; } cases[] = {
-        { "", 0, "empty" }, { "path,labels\na.png,COVID-19\n", 27, "text" }, { "GIF89a\1\0\1\0\0\0\0", 13, "GIF" }, { "GIF87a", 6, "GIF" }, { "BM\0\0\0\0", 6, "BMP" },
+        { "", 0, "empty" }, { "path,labels\na.png,COVID-19\n", 27, "text" }, { "GIF89a\1\0\1\0\0\0\0", 13, "GIF" }, { "GIF87a", 6, "GIF" },
+        { "BM\0\0\0\0", 6, "BMP" },
         { "II*\0\10\0\0\0", 8, "TIFF" }, { "MM\0*\0\0\0\10", 8, "TIFF" }, { "\0\0\0\14jP  \r\n\x87\n", 12, "JPEG 2000" }, { "%PDF-1.7\n", 9, "PDF" },
         { "PK\3\4\24\0", 6, "ZIP" }, { "\x1f\x8b\10\0", 4, "gzip" }, { "<!DOCTYPE html>", 15, "HTML" }, { "\0\0\0\x1c" "ftypheic", 12, "HEIC" },
-        { "\x89PNG\n\x1a\n", 7, "text-mode" }, { "RIFF\4\0\0\0WAVE", 12, "RIFF" }, { "\0\0\0\0", 4, "no PNG, JPEG or WebP" }, { "\xff\xd8", 2, "no PNG, JPEG or WebP" },
+        { "\x89PNG\n\x1a\n", 7, "text-mode" }, { "RIFF\4\0\0\0WAVE", 12, "RIFF" }, { "\0\0\0\0", 4, "no PNG, JPEG or WebP" },
+        { "\xff\xd8", 2, "no PNG, JPEG or WebP" },
     };
     for (int i = 0; i < CX_COUNT(cases); i++)
         add(t, cases[i].like, cases[i].magic, cases[i].n, "foreign %d (%s)", i, cases[i].like);

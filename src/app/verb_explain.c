@@ -1,0 +1,460 @@
+/* verb_explain.c - `cxnet explain`: where a trained network looked on films, as overlays, raw maps and a table. Depends on train.h, explain.h. */
+#include <dirent.h>
+#include <jansson.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include "args.h"
+#include "cxnet/explain.h"
+#include "cxnet/train.h"
+
+enum { BATCH = 8, TABLE_CLASSES = 4 };     /* films at a time; classes that the table has columns for */
+
+typedef struct {
+    char *path;
+    bool bad; char *problem;  /* skipped, and why (NULL when memory is out) */
+    double *p;                /* [classes] */
+    int cls;                  /* the class explained */
+    float *map; double top;   /* raw map and its largest value */
+    char *overlay, *npy;      /* files written */
+} film_row;
+
+typedef struct {
+    cx_net net;
+    cx_explainer *e;
+    film_row *films; int n; size_t cap;
+    int cls;                  /* --class, or -1: the predicted one */
+    int layer, w, h;
+    bool fixed, json;
+    const char *out;
+} job;
+
+/* ---- which films ------------------------------------------------------------------------------------------------------ */
+
+static cx_status add_film(job *j, char *path, cx_error *err)
+{
+    if (!path || !cx_grow(&j->films, &j->cap, (size_t)j->n + 1, sizeof *j->films)) {
+        free(path);
+        return cx_fail(err, CX_E_MEMORY, "no memory for a list of films");
+    }
+    j->films[j->n++] = (film_row) { .path = path };
+    return CX_OK;
+}
+
+static int by_path(const void *a, const void *b)
+{
+    return strcmp(((const film_row *)a)->path, ((const film_row *)b)->path);
+}
+
+/* Every file of a folder, whatever its name says: what is no picture is named and skipped later. */
+static cx_status add_folder(job *j, const char *dir, cx_error *err)
+{
+    DIR *d = opendir(dir);
+    cx_status s = d ? CX_OK : cx_fail(err, CX_E_NOINPUT, "%s: the folder cannot be read", dir);
+    for (struct dirent *entry; s == CX_OK && (entry = readdir(d));) {
+        char *path = entry->d_name[0] == '.' ? NULL : cx_path_join(dir, entry->d_name);
+        if (path && !cx_is_dir(path))
+            s = add_film(j, path, err);
+        else
+            free(path);
+    }
+    if (d)
+        closedir(d);
+    if (s == CX_OK && j->n)
+        qsort(j->films, (size_t)j->n, sizeof *j->films, by_path);
+    return s;
+}
+
+static cx_status add_manifest(job *j, const char *path, cx_error *err)
+{
+    cx_manifest m;
+    TRY(cx_manifest_load(path, &m, err));
+    cx_status s = CX_OK;
+    for (int i = 0; s == CX_OK && i < m.n; i++)
+        s = add_film(j, cx_sample_path(&m, i), err);
+    cx_manifest_free(&m);
+    return s;
+}
+
+static bool is_manifest(const char *path)
+{
+    size_t n = strlen(path);
+    return n > 4 && strcmp(path + n - 4, ".csv") == 0;
+}
+
+static void forget(film_row *f)
+{
+    free(f->path);
+    free(f->problem);
+    free(f->p);
+    free(f->map);
+    free(f->overlay);
+    free(f->npy);
+}
+
+static cx_status find_films(job *j, const char *in, int max, cx_error *err)
+{
+    if (!cx_file_exists(in))
+        return cx_fail(err, CX_E_NOINPUT, "%s: not found; --in wants a film, a folder of films or a manifest.csv", in);
+    if (cx_is_dir(in))
+        TRY(add_folder(j, in, err));
+    else if (is_manifest(in))
+        TRY(add_manifest(j, in, err));
+    else
+        TRY(add_film(j, cx_strdup(in), err));
+    while (max && j->n > max)
+        forget(&j->films[--j->n]);
+    return j->n ? CX_OK : cx_fail(err, CX_E_NOINPUT, "%s: no films there", in);
+}
+
+/* ---- which class and layer ---------------------------------------------------------------------------------------------- */
+
+static cx_status find_class(job *j, const char *name, cx_error *err)
+{
+    cx_buf known = { 0 };
+    j->cls = -1;
+    for (int k = 0; name && k < j->net.n_classes; k++) {
+        if (strcmp(name, j->net.classes[k]) == 0)
+            j->cls = k;
+        cx_buf_printf(&known, "%s\"%s\"", k ? ", " : "", j->net.classes[k]);
+    }
+    cx_status s = !name || j->cls >= 0 ? CX_OK : cx_fail(err, CX_E_USAGE, "--class: the network does not know \"%s\"; its classes are %s", name, known.data);
+    cx_buf_free(&known);
+    return s;
+}
+
+static bool has_place(const cx_value *v)
+{
+    return v->kind == CX_ACT && v->shape.h * v->shape.w > 1;
+}
+
+static const char *next_layer(const void *graph, int i)
+{
+    const cx_graph *g = graph;
+    for (int v = 0; v < g->n_values; v++)
+        if (has_place(&g->values[v]) && i-- == 0)
+            return g->values[v].name;
+    return NULL;
+}
+
+/* Names as many layers as the message holds, the last first: those are the ones that are looked at. */
+static cx_status unknown_layer(const cx_graph *g, const char *name, cx_error *err)
+{
+    cx_buf known = { 0 };
+    const char *near = cx_nearest(name, next_layer, g);
+    int left = 0;
+    for (int v = g->n_values - 1; v >= 0; v--) {
+        if (!has_place(&g->values[v]))
+            continue;
+        if (known.len < 260)
+            cx_buf_printf(&known, "%s%s", known.len ? ", " : "", g->values[v].name);
+        else
+            left++;
+    }
+    cx_status s = cx_fail(err, CX_E_USAGE, "--layer: the network has no \"%.60s\"%s%s%s; from the last: %s", name, near ? ", did you mean \"" : "",
+                          near ? near : "", near ? "\"?" : "", known.data ? known.data : "");
+    if (err && left)
+        snprintf(err->text + strlen(err->text), sizeof err->text - strlen(err->text), " and %d more", left);
+    cx_buf_free(&known);
+    return s;
+}
+
+static cx_status find_layer(job *j, const char *name, cx_error *err)
+{
+    const cx_graph *g = j->net.model.graph;
+    j->layer = name ? cx_graph_find(g, name) : j->net.model.features;
+    return j->layer >= 0 ? CX_OK : unknown_layer(g, name, err);
+}
+
+/* ---- explaining ----------------------------------------------------------------------------------------------------------- */
+
+static bool is_binary(const job *j)
+{
+    return strcmp(j->net.config.data.task, "binary") == 0;
+}
+
+/* The class that the film is explained for: the one asked for, else the answer (binary: by the threshold that validation chose). */
+static int class_of(const job *j, const double *p)
+{
+    int best = 0;
+    if (j->cls >= 0)
+        return j->cls;
+    if (is_binary(j))
+        return p[1] >= j->net.threshold;
+    for (int k = 1; k < j->net.n_classes; k++)
+        best = p[k] > p[best] ? k : best;
+    return best;
+}
+
+static void skip(film_row *f, const cx_error *why)
+{
+    f->bad = true;
+    f->problem = cx_strdup(why->text);
+}
+
+static const char *problem_of(const film_row *f)
+{
+    return f->problem && f->problem[0] ? f->problem : "no memory";
+}
+
+/* Decodes films from *next on into x until the batch is full. picked [BATCH] says which they are; returns how many. */
+static int gather(job *j, int *next, float *x, int *picked)
+{
+    int n = 0, side = j->net.config.data.side;
+    size_t floats = (size_t)side * (size_t)side * (size_t)j->net.norm.channels;
+    for (; *next < j->n && n < BATCH; (*next)++) {
+        film_row *f = &j->films[*next];
+        cx_error why = { 0 };
+        cx_film film = { 0 };
+        f->p = cx_alloc((size_t)j->net.n_classes, sizeof *f->p);
+        f->map = cx_alloc((size_t)(j->w * j->h), sizeof *f->map);
+        if (f->p && f->map && cx_film_load(f->path, &film, &why) == CX_OK && cx_film_to_input(&film, side, &j->net.norm, x + (size_t)n * floats, &why) == CX_OK)
+            picked[n++] = *next;
+        else
+            skip(f, &why);
+        cx_film_free(&film);
+    }
+    return n;
+}
+
+static cx_status explain_batch(job *j, const float *x, const int *picked, int n, float *logits, float *maps, cx_error *err)
+{
+    int cls[BATCH], outputs = is_binary(j) ? 1 : j->net.n_classes;
+    size_t size = (size_t)(j->w * j->h);
+    float sign[BATCH];
+    TRY(cx_explainer_logits(j->e, x, n, logits, err));
+    for (int i = 0; i < n; i++) {
+        film_row *f = &j->films[picked[i]];
+        cx_net_probabilities(&j->net, logits + i * outputs, f->p);
+        f->cls = class_of(j, f->p);
+        cls[i] = is_binary(j) ? 0 : f->cls;
+        sign[i] = is_binary(j) && f->cls == 0 ? -1 : 1;
+    }
+    TRY(cx_explainer_maps(j->e, cls, sign, maps, err));
+    for (int i = 0; i < n; i++) {
+        film_row *f = &j->films[picked[i]];
+        memcpy(f->map, maps + (size_t)i * size, size * sizeof *maps);
+        for (size_t k = 0; k < size; k++)
+            f->top = fmax(f->top, (double)f->map[k]);
+    }
+    return CX_OK;
+}
+
+static cx_status explain_all(job *j, cx_error *err)
+{
+    int side = j->net.config.data.side, next = 0, picked[BATCH];
+    TRY(cx_explainer_new(&j->net.model, j->net.store, j->layer, j->n < BATCH ? j->n : BATCH, &j->e, err));
+    j->w = cx_explainer_width(j->e);
+    j->h = cx_explainer_height(j->e);
+    float *x = cx_alloc(BATCH, (size_t)side * (size_t)side * (size_t)j->net.norm.channels * sizeof *x);
+    float *maps = cx_alloc(BATCH, (size_t)(j->w * j->h) * sizeof *maps), *logits = cx_alloc(BATCH, (size_t)j->net.n_classes * sizeof *logits);
+    cx_status s = x && maps && logits ? CX_OK : cx_fail(err, CX_E_MEMORY, "no memory to explain %d films at a time", BATCH);
+    cx_progress progress = { 0 };
+    while (s == CX_OK && next < j->n) {
+        int n = gather(j, &next, x, picked);
+        if (n)
+            s = explain_batch(j, x, picked, n, logits, maps, err);
+        cx_progress_show(&progress, "explaining films: %d of %d", next, j->n);
+    }
+    cx_progress_end(&progress);
+    free(x);
+    free(maps);
+    free(logits);
+    return s;
+}
+
+/* ---- results ------------------------------------------------------------------------------------------------------------------ */
+
+/* "0003-film" from the third film's path. The number keeps films of one name in two folders apart. */
+static char *stem_of(int number, const char *path)
+{
+    const char *base = cx_path_base(path), *dot = strrchr(base, '.');
+    return cx_sprintf("%04d-%.*s", number, (int)(dot && dot != base ? dot - base : (ptrdiff_t)strlen(base)), base);
+}
+
+static void caption_of(const job *j, const film_row *f, cx_buf *text)
+{
+    const cx_net *n = &j->net;
+    cx_buf_printf(text, "%s: p = %.3f", n->classes[f->cls], f->p[f->cls]);
+    if (is_binary(j))
+        cx_buf_printf(text, " (%s from %.3f on)", n->classes[1], n->threshold);
+    cx_buf_printf(text, "\nGrad-CAM of %s, %s scale", n->model.graph->values[j->layer].name, j->fixed ? "one for all films" : "this film's own");
+}
+
+static cx_status write_film(job *j, film_row *f, int number, double full, cx_error *err)
+{
+    cx_film film;
+    cx_buf png = { 0 }, caption = { 0 };
+    char *stem = stem_of(number, f->path), *name = stem ? cx_sprintf("%s.png", stem) : NULL, *raw = stem ? cx_sprintf("%s.npy", stem) : NULL;
+    f->overlay = name ? cx_path_join(j->out, name) : NULL;
+    f->npy = raw ? cx_path_join(j->out, raw) : NULL;
+    free(stem);
+    free(name);
+    free(raw);
+    if (!f->overlay || !f->npy)
+        return cx_fail(err, CX_E_MEMORY, "no memory for a file name");
+    cx_error why = { 0 };
+    if (cx_film_load(f->path, &film, &why) != CX_OK) {       /* it was there a moment ago */
+        skip(f, &why);
+        return CX_OK;
+    }
+    caption_of(j, f, &caption);
+    cx_status s = caption.failed ? cx_fail(err, CX_E_MEMORY, "no memory for a caption")
+                                 : cx_overlay_png(&film, f->map, j->w, j->h, full, caption.data, &png, err);
+    if (s == CX_OK)
+        s = cx_file_write(f->overlay, png.data, png.len, err);
+    if (s == CX_OK)
+        s = cx_npy_write(f->npy, f->map, (const int[]) { j->h, j->w }, 2, err);
+    cx_film_free(&film);
+    cx_buf_free(&png);
+    cx_buf_free(&caption);
+    return s;
+}
+
+static cx_status write_all(job *j, cx_error *err)
+{
+    double full = 0;
+    for (int i = 0; j->fixed && i < j->n; i++)
+        full = fmax(full, j->films[i].top);
+    TRY(cx_mkdirs(j->out, err));
+    for (int i = 0; i < j->n; i++)
+        if (!j->films[i].bad)
+            TRY(write_film(j, &j->films[i], i + 1, full, err));
+    return CX_OK;
+}
+
+static void print_table(const job *j)
+{
+    const cx_net *net = &j->net;
+    int wide = 4, columns = net->n_classes <= TABLE_CLASSES ? net->n_classes : 0;
+    for (int i = 0; i < j->n; i++)
+        wide = (int)strlen(j->films[i].path) > wide ? (int)strlen(j->films[i].path) : wide;
+    printf("%-*s", wide, "film");
+    for (int k = 0; k < columns; k++)
+        printf("  %12s", net->classes[k]);
+    printf("  %s\n", columns ? "explained" : "explained class and its probability");
+    for (int i = 0; i < j->n; i++) {
+        const film_row *f = &j->films[i];
+        if (f->bad)
+            continue;
+        printf("%-*s", wide, f->path);
+        for (int k = 0; k < columns; k++)
+            printf("  %*.3f", (int)strlen(net->classes[k]) > 12 ? (int)strlen(net->classes[k]) : 12, f->p[k]);
+        if (columns)
+            printf("  %s\n", net->classes[f->cls]);
+        else
+            printf("  %s %.3f\n", net->classes[f->cls], f->p[f->cls]);
+    }
+}
+
+static json_t *film_json(const job *j, const film_row *f)
+{
+    if (f->bad)
+        return json_pack("{s:s, s:s}", "path", f->path, "error", problem_of(f));
+    json_t *p = json_object();
+    for (int k = 0; k < j->net.n_classes; k++)
+        json_object_set_new(p, j->net.classes[k], json_real(f->p[k]));
+    return json_pack("{s:s, s:o, s:s, s:s, s:s, s:f}", "path", f->path, "probability", p, "explained", j->net.classes[f->cls], "overlay", f->overlay,
+                     "map", f->npy, "map_max", f->top);
+}
+
+static cx_status print_json(const job *j, const char *run, cx_error *err)
+{
+    json_t *films = json_array();
+    int failed = 0;
+    for (int i = 0; i < j->n; i++)
+        failed |= json_array_append_new(films, film_json(j, &j->films[i]));
+    json_t *all = json_pack("{s:s, s:s, s:s, s:s, s:o}", "run", run, "method", "gradcam", "layer", j->net.model.graph->values[j->layer].name, "scale",
+                            j->fixed ? "fixed" : "film", "films", films);
+    failed = failed || !all || json_dumpf(all, stdout, JSON_INDENT(2));
+    json_decref(all);
+    puts("");
+    return failed ? cx_fail(err, CX_E_DATA, "the results cannot be written as JSON: a path is no valid UTF-8") : CX_OK;
+}
+
+static cx_status report(const job *j, const char *run, cx_error *err)
+{
+    int bad = 0;
+    const char *first = NULL;
+    for (int i = 0; i < j->n; i++)
+        if (j->films[i].bad) {
+            bad++;
+            first = first ? first : problem_of(&j->films[i]);
+            fprintf(stderr, "skipped: %s\n", problem_of(&j->films[i]));
+        }
+    if (j->json)
+        TRY(print_json(j, run, err));
+    else if (bad < j->n)
+        print_table(j);
+    if (bad == j->n)
+        return cx_fail(err, CX_E_DATA, "none of %d films could be explained; the first: %s", j->n, first);
+    if (!j->json)
+        printf("%d of %d film%s explained; pictures and maps are in %s\n", j->n - bad, j->n, j->n == 1 ? "" : "s", j->out);
+    return CX_OK;
+}
+
+/* ---- the verb -------------------------------------------------------------------------------------------------------------------- */
+
+static cx_status check_choice(const cx_args *a, const char *flag, const char *const *choices, const char **out, cx_error *err)
+{
+    const char *text = cx_arg(a, flag);
+    *out = text ? text : choices[0];
+    for (int i = 0; choices[i]; i++)
+        if (strcmp(*out, choices[i]) == 0)
+            return CX_OK;
+    return cx_fail(err, CX_E_USAGE, "%s: want %s%s%s, got \"%s\"", flag, choices[0], choices[1] ? " or " : "", choices[1] ? choices[1] : "", text);
+}
+
+static cx_status explain(job *j, const cx_args *a, cx_error *err)
+{
+    static const char *const methods[] = { "gradcam", NULL }, *const scales[] = { "film", "fixed", NULL };
+    const char *method, *scale, *in = cx_arg(a, "--in"), *run = a->positional[0];
+    int max, threads;
+    j->out = cx_arg(a, "--out");
+    j->json = cx_arg(a, "--json") != NULL;
+    if (!in || !j->out)
+        return cx_fail(err, CX_E_USAGE, "explain wants --in FILE|DIR|MANIFEST and --out DIR: cxnet explain %s --in film.png --out explained", run);
+    TRY(check_choice(a, "--method", methods, &method, err));
+    TRY(check_choice(a, "--scale", scales, &scale, err));
+    TRY(cx_arg_int(a, "--max", 0, 1, 1000000, &max, err));
+    TRY(cx_arg_int(a, "--threads", 0, 0, 1024, &threads, err));
+    j->fixed = strcmp(scale, "fixed") == 0;
+    TRY(cx_net_open(run, cx_arg(a, "--device"), threads, &j->net, err));
+    TRY(find_class(j, cx_arg(a, "--class"), err));
+    TRY(find_layer(j, cx_arg(a, "--layer"), err));
+    TRY(find_films(j, in, max, err));
+    TRY(explain_all(j, err));
+    TRY(write_all(j, err));
+    return report(j, run, err);
+}
+
+static cx_status run_explain(const cx_verb *v, const cx_args *a, cx_error *err)
+{
+    (void)v;
+    job j = { 0 };
+    cx_status s = explain(&j, a, err);
+    cx_explainer_free(j.e);
+    for (int i = 0; i < j.n; i++)
+        forget(&j.films[i]);
+    free(j.films);
+    cx_net_close(&j.net);
+    return s;
+}
+
+static const cx_flag flags[] = {
+    { "--in", "FILE|DIR|MANIFEST", "a film, a folder of films, or a manifest.csv" },
+    { "--out", "DIR", "folder for NNNN-film.png (overlay) and NNNN-film.npy (raw map)" },
+    { "--method", "gradcam", "how to explain: gradcam (Selvaraju et al. 2017)" },
+    { "--class", "NAME", "class to explain; without it, the one that the network answers" },
+    { "--layer", "NAME", "layer whose map is weighed; without it, the last convolution" },
+    { "--scale", "film|fixed", "full heat is each map's own maximum (film), or the largest of all films (fixed)" },
+    { "--max", "N", "only the first N films" },
+    { "--device", "NAME", "backend; without it, the run's own" },
+    { "--threads", "N", "threads of the backend; 0: all cores" },
+    { "--json", NULL, "print the table as JSON" },
+};
+
+const cx_verb cx_verb_explain = {
+    .name = "explain", .args = "RUN", .doc = "show where a trained network looked on films", .flags = flags, .n_flags = CX_COUNT(flags),
+    .min_args = 1, .max_args = 1, .run = run_explain
+};

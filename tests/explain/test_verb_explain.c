@@ -1,0 +1,220 @@
+/* test_verb_explain.c - the verb from the outside: pictures, maps, table, JSON, bad films and wrong words, on an untrained network saved as a run. */
+#include "support.h"
+#include <jansson.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include "cxnet/train.h"
+
+enum { SIDE = 160 };          /* the smallest sides leave one pixel of map; this leaves 3 x 3 */
+static char folder[] = "/tmp/cxnet_explain_XXXXXX";
+
+static void write_at(const char *name, const void *data, size_t n)
+{
+    char *path = cx_path_join(folder, name), *dir = cx_path_dir(path);
+    assert_cx_ok(cx_mkdirs(dir, err));
+    assert_cx_ok(cx_file_write(path, data, n, err));
+    free(path);
+    free(dir);
+}
+
+static void write_film(const char *name, int seed, double keep)
+{
+    static uint16_t px[90 * 70];
+    cx_buf png = { 0 };
+    for (int i = 0; i < 90 * 70; i++)
+        px[i] = (uint16_t)(127 + 100 * sin(i % 90 / (5.0 + seed)) * cos(i / 90 / (7.0 + seed)));
+    assert_cx_ok(cx_png_grey(px, 90, 70, 255, &png, err));
+    write_at(name, png.data, (size_t)((double)png.len * keep));
+    cx_buf_free(&png);
+}
+
+/* A run's folder as cx_net_open wants it: task with `outputs` logits and random weights. */
+static void write_run(const char *name, const char *task, const char *classes, int outputs)
+{
+    char *set[] = { cx_sprintf("data.side=%d", SIDE), cx_sprintf("data.task=%s", task), cx_sprintf("data.classes=%s", classes) };
+    cx_config c;
+    cx_buf yaml = { 0 };
+    cx_model m;
+    cx_backend *b;
+    cx_store *store;
+    assert_cx_ok(cx_config_load(NULL, set, 3, &c, err));
+    cx_config_yaml(&c, &yaml);
+    char *config = cx_sprintf("%s/config.resolved.yaml", name), *weights = cx_sprintf("%s/%s/checkpoints/best.safetensors", folder, name);
+    write_at(config, yaml.data, yaml.len);
+    cx_model_spec spec = { .arch = "base_cnn", .side = SIDE, .channels = 3, .outputs = outputs };
+    assert_cx_ok(cx_model_new(&spec, &m, err));
+    assert_cx_ok(cx_backend_open("cpu", 1, &b, err));
+    assert_cx_ok(cx_store_new(m.graph, b, 3, &store, err));
+    char *dir = cx_path_dir(weights);
+    assert_cx_ok(cx_mkdirs(dir, err));
+    assert_cx_ok(cx_weights_save(store, weights, NULL, 0, NULL, 0, err));
+    cx_store_free(store);
+    cx_backend_close(b);
+    cx_model_free(&m);
+    cx_config_free(&c);
+    cx_buf_free(&yaml);
+    for (int i = 0; i < 3; i++)
+        free(set[i]);
+    free(config);
+    free(weights);
+    free(dir);
+}
+
+static int make(void **state)
+{
+    (void)state;
+    assert_non_null(mkdtemp(folder));
+    write_film("films/a.png", 0, 1);
+    write_film("films/b.png", 1, 1);
+    write_film("films/cut.png", 2, 0.5);
+    write_at("films/notes.txt", "no film", 7);
+    write_at("bad/notes.txt", "no film", 7);
+    write_at("manifest.csv", "path,labels\nfilms/b.png,x\nfilms/missing.png,x\nfilms/a.png,x\n", 60);
+    write_run("binary", "binary", "[No Finding, COVID-19]", 1);
+    write_run("multi", "multiclass", "[No Finding, COVID-19, Pneumonia]", 3);
+    return 0;
+}
+
+static int clean(void **state)
+{
+    (void)state;
+    char *command = cx_sprintf("rm -r '%s'", folder);
+    int rc = system(command);
+    free(command);
+    return rc;
+}
+
+/* Runs `cxnet explain RUN ...` in the folder; stdout to out, stderr to errors. Returns the exit code. */
+static int explain(const char *args, cx_buf *out, cx_buf *errors)
+{
+    char *command = cx_sprintf("cd '%s' && '%s' explain %s >out.txt 2>err.txt", folder, CX_TEST_PROGRAM, args), *o = cx_path_join(folder, "out.txt"),
+         *e = cx_path_join(folder, "err.txt");
+    int rc = system(command);
+    assert_true(WIFEXITED(rc));
+    assert_cx_ok(cx_file_read(o, 1 << 20, out, err));
+    assert_cx_ok(cx_file_read(e, 1 << 20, errors, err));
+    free(command);
+    free(o);
+    free(e);
+    return WEXITSTATUS(rc);
+}
+
+static void assert_picture(const char *name)
+{
+    char *path = cx_path_join(folder, name);
+    cx_film f;
+    assert_cx_ok(cx_film_load(path, &f, err));
+    assert_true(f.width > 2 * 384 && f.channels == 3);
+    cx_film_free(&f);
+    free(path);
+}
+
+static void a_folder(void **state)
+{
+    (void)state;
+    cx_buf out = { 0 }, errors = { 0 }, raw = { 0 };
+    assert_int_equal(explain("binary --in films --out seen", &out, &errors), 0);
+    assert_non_null(strstr(out.data, "COVID-19"));
+    assert_non_null(strstr(out.data, "films/a.png"));
+    assert_non_null(strstr(out.data, "2 of 4 films explained"));
+    assert_null(strstr(out.data, "cut.png"));
+    assert_non_null(strstr(errors.data, "films/cut.png: damaged PNG"));
+    assert_non_null(strstr(errors.data, "films/notes.txt: no PNG, JPEG or WebP picture: it looks like text"));
+    assert_picture("seen/0001-a.png");
+    assert_picture("seen/0002-b.png");
+    char *path = cx_path_join(folder, "seen/0001-a.npy");
+    assert_cx_ok(cx_file_read(path, 4096, &raw, err));
+    assert_int_equal(raw.len, 128 + 9 * 4);
+    assert_non_null(strstr(raw.data + 10, "(3, 3)"));
+    free(path);
+    cx_buf_free(&out);
+    cx_buf_free(&errors);
+    cx_buf_free(&raw);
+}
+
+static double real_at(const json_t *j, int film, const char *key)
+{
+    return json_real_value(json_object_get(json_array_get(json_object_get(j, "films"), (size_t)film), key));
+}
+
+/* The two classes of a binary network are explained by the two signs of one logit: the maps differ, the probabilities do not. */
+static void json_and_classes(void **state)
+{
+    (void)state;
+    cx_buf out[2] = { { 0 }, { 0 } }, errors = { 0 };
+    json_t *j[2];
+    for (int k = 0; k < 2; k++) {
+        char *args = cx_sprintf("binary --in manifest.csv --out seen%d --json --scale fixed --class %s --layer conv3", k, k ? "'No Finding'" : "COVID-19");
+        assert_int_equal(explain(args, &out[k], &errors), 0);
+        assert_non_null(strstr(errors.data, "films/missing.png"));
+        j[k] = json_loads(out[k].data, 0, NULL);
+        assert_non_null(j[k]);
+        assert_string_equal(json_string_value(json_object_get(j[k], "layer")), "conv3");
+        assert_int_equal(json_array_size(json_object_get(j[k], "films")), 3);
+        free(args);
+    }
+    const json_t *film = json_array_get(json_object_get(j[0], "films"), 0), *missing = json_array_get(json_object_get(j[0], "films"), 1);
+    assert_string_equal(json_string_value(json_object_get(film, "path")), "films/b.png");
+    assert_string_equal(json_string_value(json_object_get(film, "explained")), "COVID-19");
+    assert_non_null(json_object_get(missing, "error"));
+    const json_t *p = json_object_get(film, "probability"), *q = json_object_get(json_array_get(json_object_get(j[1], "films"), 0), "probability");
+    assert_true(fabs(json_real_value(json_object_get(p, "COVID-19")) + json_real_value(json_object_get(p, "No Finding")) - 1) < 1e-9);
+    assert_true(json_equal(p, q));
+    assert_true(real_at(j[0], 0, "map_max") != real_at(j[1], 0, "map_max"));
+    assert_picture("seen1/0003-a.png");
+    for (int k = 0; k < 2; k++) {
+        json_decref(j[k]);
+        cx_buf_free(&out[k]);
+    }
+    cx_buf_free(&errors);
+}
+
+static void other_tasks_and_limits(void **state)
+{
+    (void)state;
+    cx_buf out = { 0 }, errors = { 0 };
+    assert_int_equal(explain("multi --in films --out many --max 1", &out, &errors), 0);
+    assert_non_null(strstr(out.data, "Pneumonia"));
+    assert_non_null(strstr(out.data, "1 of 1 film explained"));
+    assert_int_equal(explain("multi --in films/b.png --out one --class Pneumonia", &out, &errors), 0);
+    assert_picture("one/0001-b.png");
+    cx_buf_free(&out);
+    cx_buf_free(&errors);
+}
+
+static void wrong_words(void **state)
+{
+    (void)state;
+    static const struct { const char *args; int code; const char *says; } cases[] = {
+        { "binary --in bad --out x", 65, "none of 1 films could be explained" },
+        { "binary --in films/cut.png --out x", 65, "films/cut.png" },
+        { "binary --in nowhere --out x", 66, "nowhere: not found" },
+        { "nowhere --in films --out x", 66, "nowhere" },
+        { "binary --in films --out x --class Flu", 64, "\"No Finding\", \"COVID-19\"" },
+        { "binary --in films --out x --layer conv33", 64, "did you mean \"conv3\"" },
+        { "binary --in films --out x --layer conv33", 64, "relu5, conv5, relu4" },
+        { "binary --in films --out x --layer flatten", 64, "single pixel" },
+        { "binary --in films --out x --layer conv1.weight", 64, "a weight" },
+        { "binary --in films --out x --method lime", 64, "want gradcam" },
+        { "binary --in films --out x --scale big", 64, "film or fixed" },
+        { "binary --in films --out x --max 0", 64, "--max" },
+        { "binary --in films", 64, "--out DIR" },
+        { "binary --in films --out films/a.png", 73, "films/a.png" },
+    };
+    for (int i = 0; i < CX_COUNT(cases); i++) {
+        cx_buf out = { 0 }, errors = { 0 };
+        int code = explain(cases[i].args, &out, &errors);
+        if (code != cases[i].code || !strstr(errors.data, cases[i].says))
+            fail_msg("explain %s: exit %d, want %d; it says \"%s\", wanted \"%s\"", cases[i].args, code, cases[i].code, errors.data, cases[i].says);
+        cx_buf_free(&out);
+        cx_buf_free(&errors);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_folder), cmocka_unit_test(json_and_classes), cmocka_unit_test(other_tasks_and_limits), cmocka_unit_test(wrong_words),
+    };
+    return cmocka_run_group_tests(tests, make, clean);
+}
