@@ -93,7 +93,8 @@ typedef struct {
     cx_resume resume;                     /* auto: continue when the run's folder holds a checkpoint of the same configuration */
     const volatile sig_atomic_t *stop;    /* set by a signal handler: checkpoint at the next step, CX_E_INTERRUPTED. NULL: never */
     bool quiet;                           /* no progress */
-    /* What to do with a finished epoch (a line on the terminal); may be NULL. */
+    /* Called after every step and after every epoch (a line on the terminal); may be NULL. epoch from 1, step from 1. */
+    void (*on_step)(void *self, int epoch, int step);
     void (*on_epoch)(void *self, int epoch, double train_loss, double val_loss, double val_auroc, double lr, double seconds);
     void *self;
 } cx_run_opts;

@@ -261,6 +261,8 @@ static cx_status train_epoch(cx_run *r, cx_progress *bar, cx_error *err)
         if (!r->opts->quiet)
             cx_progress_show(bar, "epoch %d/%d  step %d/%d  loss %.4f  %.1f films/s", r->state.epoch + 1, r->config->optim.epochs, r->state.step, r->steps,
                              r->state.loss_sum / r->state.step, (r->state.step - first) * r->batch / (cx_now_s() - start));
+        if (r->opts->on_step)
+            r->opts->on_step(r->opts->self, r->state.epoch + 1, r->state.step);
         bool stop = stopped(r);
         if (stop || (every > 0 && r->state.step % every == 0 && r->state.step < r->steps))
             TRY(cx_checkpoint_save(r, "last", true, err));

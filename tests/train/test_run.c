@@ -1,0 +1,327 @@
+/* test_run.c - training runs from films to results: the same weights for any number of threads, across interruptions and kills; clear errors. */
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include "support.h"
+#include "cxnet/train.h"
+
+enum { FILMS = 60, SIDE = 80, STEPS = 4 };        /* 60 films: 36 or so train; batch 8 */
+static char root[256], manifest[300];
+
+/* Films of noise; class 1 has a bright square. Patients have two films each. */
+static void write_film(const char *path, int film, int label)
+{
+    static uint16_t px[SIDE * SIDE];
+    cx_rng r = cx_rng_new(7, (uint64_t)film);
+    cx_buf b = { 0 };
+    for (int i = 0; i < SIDE * SIDE; i++) {
+        int y = i / SIDE, x = i % SIDE;
+        bool in = label && y > 20 && y < 45 && x > 30 && x < 60;
+        px[i] = (uint16_t)(60 + (int)cx_rng_below(&r, 60) + (in ? 70 : 0));
+    }
+    assert_cx_ok(cx_png_grey(px, SIDE, SIDE, 255, &b, err));
+    assert_cx_ok(cx_file_write(path, b.data, b.len, err));
+    cx_buf_free(&b);
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    cx_buf csv = { 0 };
+    snprintf(root, sizeof root, "%s/cxnet-run-XXXXXX", getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp");
+    assert_non_null(mkdtemp(root));
+    snprintf(manifest, sizeof manifest, "%s/manifest.csv", root);
+    cx_buf_puts(&csv, "path,labels,patient_id,source,split\n");
+    for (int i = 0; i < FILMS; i++) {
+        char path[320];
+        int patient = i / 2, label = patient % 3 == 0 ? 0 : patient % 3 == 1;
+        snprintf(path, sizeof path, "%s/f%02d.png", root, i);
+        write_film(path, i, label);
+        cx_buf_printf(&csv, "f%02d.png,%s,p%02d,%s,%s\n", i, label ? (patient % 2 ? "Opacity" : "Edema") : "Clear", patient, i % 2 ? "a" : "b",
+                      patient % 5 == 3 ? "val" : patient % 5 == 4 ? "test" : "train");
+    }
+    assert_cx_ok(cx_file_write(manifest, csv.data, csv.len, err));
+    cx_buf_free(&csv);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    char command[400];
+    snprintf(command, sizeof command, "rm -r '%s'", root);
+    return system(command) != 0;
+}
+
+/* The experiment of this file under a name, plus up to six settings. */
+static void load(cx_config *c, const char *name, const char *const *more)
+{
+    char text[24][400];
+    char *set[24];
+    int n = 0;
+    const char *base[] = { "data.classes=[Clear, Disease=Opacity+Edema]", "data.near_duplicates=false", "data.side=80", "data.channels=1", "data.normalise=unit", "optim.batch=8",
+                           "optim.epochs=3", "augment.rotate_deg=5", "augment.shift=0.05", "run.bootstrap=50", "model.dropout=0.2", "early_stop.patience=0" };
+    for (int i = 0; i < CX_COUNT(base); i++)
+        snprintf(text[n++], sizeof text[0], "%s", base[i]);
+    snprintf(text[n++], sizeof text[0], "data.manifest=%s", manifest);
+    snprintf(text[n++], sizeof text[0], "data.cache=%s/cache", root);
+    snprintf(text[n++], sizeof text[0], "run.dir=%s", root);
+    snprintf(text[n++], sizeof text[0], "run.name=%s", name);
+    for (int i = 0; more && more[i]; i++)
+        snprintf(text[n++], sizeof text[0], "%s", more[i]);
+    for (int i = 0; i < n; i++)
+        set[i] = text[i];
+    assert_cx_ok(cx_config_load(NULL, set, n, c, err));
+}
+
+/* SHA-256 over the weights and moments of a run's last checkpoint: all tensors, no metadata. */
+static void weights_of(const char *name, const char *which, char out[65])
+{
+    char path[400];
+    cx_st_file f;
+    cx_sha256 sha;
+    snprintf(path, sizeof path, "%s/%s/checkpoints/%s.safetensors", root, name, which);
+    assert_cx_ok(cx_st_read(path, &f, err));
+    cx_sha256_init(&sha);
+    for (int i = 0; i < f.n; i++) {
+        cx_sha256_update(&sha, f.tensors[i].name, strlen(f.tensors[i].name));
+        cx_sha256_update(&sha, f.tensors[i].data, f.tensors[i].bytes);
+    }
+    cx_sha256_hex(&sha, out);
+    cx_st_free(&f);
+}
+
+static void train(const char *name, const char *const *more)
+{
+    cx_config c;
+    char dir[400];
+    load(&c, name, more);
+    assert_cx_ok(cx_run_train(&c, &(cx_run_opts){ .quiet = true }, dir, sizeof dir, err));
+    cx_config_free(&c);
+}
+
+typedef struct { volatile sig_atomic_t stop; int countdown; bool kill; } trip;
+static void on_step(void *self, int epoch, int step)
+{
+    trip *t = self;
+    (void)epoch;
+    (void)step;
+    if (--t->countdown == 0) {
+        if (t->kill)
+            raise(SIGKILL);
+        t->stop = 1;
+    }
+}
+
+static void assert_same_weights(const char *a, const char *b)
+{
+    const char *which[] = { "last", "best" };
+    for (int i = 0; i < 2; i++) {
+        char x[65], y[65];
+        weights_of(a, which[i], x);
+        weights_of(b, which[i], y);
+        assert_string_equal(x, y);
+    }
+}
+
+static void test_threads_do_not_matter(void **state)
+{
+    (void)state;
+    char a[65], b[65];
+    train("whole", (const char *[]){ "run.threads=1", "run.workers=0", NULL });
+    train("three", (const char *[]){ "run.threads=3", "run.workers=2", NULL });
+    assert_same_weights("whole", "three");
+    train("seed2", (const char *[]){ "run.seed=2", NULL });
+    weights_of("whole", "last", a);
+    weights_of("seed2", "last", b);
+    assert_string_not_equal(a, b);
+}
+
+/* Stops after `after` steps of this attempt, again and again, until the run is through. */
+static void interrupted(const char *name, int after)
+{
+    for (int attempt = 0; attempt < 100; attempt++) {
+        cx_config c;
+        cx_error e = { 0 };
+        trip t = { .countdown = after };
+        load(&c, name, NULL);
+        cx_status s = cx_run_train(&c, &(cx_run_opts){ .quiet = true, .stop = &t.stop, .on_step = on_step, .self = &t, .resume = attempt ? CX_RESUME_MUST : CX_RESUME_AUTO }, NULL, 0, &e);
+        cx_config_free(&c);
+        if (s == CX_OK) {
+            assert_true(attempt > 0);
+            return;
+        }
+        assert_int_equal(s, CX_E_INTERRUPTED);
+    }
+    fail_msg("%s never ended", name);
+}
+
+static void test_resume_is_bit_identical(void **state)
+{
+    (void)state;
+    const int after[] = { 1, STEPS - 1, STEPS, STEPS + 1, 2 * STEPS };       /* inside an epoch, at its last step, across epochs */
+    for (int i = 0; i < CX_COUNT(after); i++) {
+        char name[32];
+        snprintf(name, sizeof name, "stop%d", after[i]);
+        interrupted(name, after[i]);
+        assert_same_weights("whole", name);
+    }
+}
+
+static int count_lines(const char *run, const char *file)
+{
+    char path[400];
+    cx_buf b = { 0 };
+    int lines = 0;
+    snprintf(path, sizeof path, "%s/%s/%s", root, run, file);
+    assert_cx_ok(cx_file_read(path, 1 << 20, &b, err));
+    for (size_t i = 0; i < b.len; i++)
+        lines += b.data[i] == '\n';
+    cx_buf_free(&b);
+    return lines;
+}
+
+static void test_results_are_complete(void **state)
+{
+    (void)state;
+    assert_int_equal(count_lines("whole", "metrics.csv"), 1 + 3);
+    assert_int_equal(count_lines("stop1", "metrics.csv"), 1 + 3);
+    assert_int_equal(count_lines("whole", "predictions.csv"), 1 + 2 * FILMS / 5);
+    const char *files[] = { "metrics.json", "manifest.json", "config.resolved.yaml", "log.txt" };
+    for (int i = 0; i < CX_COUNT(files); i++)
+        assert_true(count_lines("whole", files[i]) > 3);
+    cx_net net;
+    char run[320];
+    double p[2];
+    snprintf(run, sizeof run, "%s/whole", root);
+    assert_cx_ok(cx_net_open(run, NULL, 1, &net, err));
+    assert_int_equal(net.n_classes, 2);
+    assert_string_equal(net.classes[1], "Disease");
+    cx_net_probabilities(&net, &(float){ 0 }, p);
+    assert_true(p[0] == 0.5 && p[1] == 0.5);
+    cx_net_close(&net);
+    assert_cx_fails(CX_E_NOINPUT, "no such run", cx_net_open("no/such/run", NULL, 1, &net, err));
+}
+
+/* kill -9 in mid-epoch, three times, then to the end: a child process of this program trains. */
+static void test_kill_is_survived(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 3; i++) {
+        char after[8];
+        snprintf(after, sizeof after, "%d", STEPS - 1 + i);
+        pid_t pid = fork();
+        if (pid == 0) {
+            execl("/proc/self/exe", "test_run", "--child", root, after, (char *)NULL);
+            _exit(127);
+        }
+        int status;
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+        assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+    }
+    train("killed", NULL);
+    assert_same_weights("whole", "killed");
+}
+
+static int child(const char *folder, int after)
+{
+    cx_config c;
+    cx_error e = { 0 };
+    trip t = { .countdown = after, .kill = true };
+    snprintf(root, sizeof root, "%s", folder);
+    snprintf(manifest, sizeof manifest, "%s/manifest.csv", root);
+    load(&c, "killed", (const char *[]){ "run.checkpoint_steps=1", NULL });
+    cx_run_train(&c, &(cx_run_opts){ .quiet = true, .on_step = on_step, .self = &t }, NULL, 0, &e);
+    cx_config_free(&c);
+    return 1;
+}
+
+static cx_status attempt(const char *name, const char *const *more, cx_resume resume, cx_error *err)
+{
+    cx_config c;
+    load(&c, name, more);
+    cx_status s = cx_run_train(&c, &(cx_run_opts){ .quiet = true, .resume = resume }, NULL, 0, err);
+    cx_config_free(&c);
+    return s;
+}
+
+static void test_errors_are_clear(void **state)
+{
+    (void)state;
+    char path[400];
+    assert_cx_fails(CX_E_NOINPUT, "no checkpoint to resume from", attempt("fresh", NULL, CX_RESUME_MUST, err));
+    assert_cx_fails(CX_E_CONFIG, "lr: 0.5", attempt("whole", (const char *[]){ "optim.lr=0.5", NULL }, CX_RESUME_AUTO, err));
+    assert_cx_fails(CX_E_CONFIG, "class \"Tumour\"", attempt("bad", (const char *[]){ "data.classes=[Clear, Tumour]", NULL }, CX_RESUME_AUTO, err));
+    assert_cx_fails(CX_E_CONFIG, "no film takes part", attempt("bad", (const char *[]){ "data.sources=[c]", NULL }, CX_RESUME_AUTO, err));
+    assert_cx_fails(CX_E_CONFIG, "no parameter of base_cnn matches", attempt("bad", (const char *[]){ "model.freeze=[nothing.*]", NULL }, CX_RESUME_AUTO, err));
+    assert_cx_fails(CX_E_NOINPUT, "absent.csv", attempt("bad", (const char *[]){ "data.manifest=absent.csv", NULL }, CX_RESUME_AUTO, err));
+    snprintf(path, sizeof path, "%s/whole/checkpoints/last.safetensors", root);
+    assert_cx_ok(cx_file_write(path, "garbage", 7, err));
+    assert_cx_fails(CX_E_DATA, "last.safetensors", attempt("whole", NULL, CX_RESUME_AUTO, err));
+    assert_cx_ok(attempt("whole", (const char *[]){ "optim.epochs=1", NULL }, CX_RESUME_NEVER, err));
+    snprintf(path, sizeof path, "%s/whole.old-1/metrics.csv", root);       /* starting over loses nothing */
+    assert_true(cx_file_exists(path));
+}
+
+/* Weights far out of range overflow in the first forward pass: the run stops and names its films. */
+static void test_nan_names_the_films(void **state)
+{
+    (void)state;
+    cx_config c;
+    cx_model_spec spec;
+    cx_model model;
+    cx_backend *b;
+    cx_store *s;
+    char path[320], set[400];
+    load(&c, "nan", NULL);
+    cx_config_model(&c, 1, &spec);
+    cx_config_free(&c);
+    assert_cx_ok(cx_model_new(&spec, &model, err));
+    int t, w;
+    cx_model_loss(&model, CX_LOSS_BCE, 0, &t, &w);
+    assert_cx_ok(cx_backend_open("cpu", 1, &b, err));
+    assert_cx_ok(cx_store_new(model.graph, b, 1, &s, err));
+    for (int v = 0; v < model.graph->n_values; v++) {
+        if (model.graph->values[v].kind != CX_PARAM)
+            continue;
+        cx_shape shape = model.graph->values[v].shape;
+        float *x = cx_alloc((size_t)cx_elems(shape), sizeof *x);
+        for (int64_t i = 0; i < cx_elems(shape); i++)
+            x[i] = 1e15f;
+        assert_cx_ok(cx_store_set(s, v, x, err));
+        free(x);
+    }
+    snprintf(path, sizeof path, "%s/huge.safetensors", root);
+    assert_cx_ok(cx_weights_save(s, path, NULL, 0, NULL, 0, err));
+    cx_store_free(s);
+    cx_backend_close(b);
+    cx_model_free(&model);
+    snprintf(set, sizeof set, "model.weights=%s", path);
+    assert_cx_fails(CX_E_NAN, ".png", attempt("nan", (const char *[]){ set, NULL }, CX_RESUME_AUTO, err));
+    assert_int_equal(cx_exit_code(CX_E_NAN), 70);
+}
+
+static void test_other_tasks(void **state)
+{
+    (void)state;
+    train("multilabel", (const char *[]){ "data.task=multilabel", "data.classes=[Opacity, Edema]", "data.label_sets=[\"a:Opacity\"]", "optim.epochs=1", NULL });
+    train("multiclass", (const char *[]){ "data.task=multiclass", "data.classes=[Clear, Opacity, Edema]", "optim.epochs=1",
+                                          "schedule.kind=cosine", "schedule.warmup_epochs=0.5", NULL });
+    assert_int_equal(count_lines("multilabel", "predictions.csv"), 1 + 2 * FILMS / 5);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc == 4 && !strcmp(argv[1], "--child"))
+        return child(argv[2], atoi(argv[3]));
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_threads_do_not_matter),
+        cmocka_unit_test(test_resume_is_bit_identical),
+        cmocka_unit_test(test_results_are_complete),
+        cmocka_unit_test(test_kill_is_survived),
+        cmocka_unit_test(test_other_tasks),
+        cmocka_unit_test(test_nan_names_the_films),
+        cmocka_unit_test(test_errors_are_clear),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
