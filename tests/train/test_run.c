@@ -59,8 +59,10 @@ static void load(cx_config *c, const char *name, const char *const *more)
     char text[24][400];
     char *set[24];
     int n = 0;
-    const char *base[] = { "data.classes=[Clear, Disease=Opacity+Edema]", "data.near_duplicates=false", "data.side=80", "data.channels=1", "data.normalise=unit", "optim.batch=8",
-                           "optim.epochs=3", "augment.rotate_deg=5", "augment.shift=0.05", "run.bootstrap=50", "model.dropout=0.2", "early_stop.patience=0" };
+    const char *base[] = { "data.classes=[Clear, Disease=Opacity+Edema]", "data.near_duplicates=false", "data.side=80", "data.channels=1",
+        "data.normalise=unit", "optim.batch=8",
+                           "optim.epochs=3", "augment.rotate_deg=5", "augment.shift=0.05", "run.bootstrap=50", "model.dropout=0.2",
+                               "early_stop.patience=0" };
     for (int i = 0; i < CX_COUNT(base); i++)
         snprintf(text[n++], sizeof text[0], "%s", base[i]);
     snprintf(text[n++], sizeof text[0], "data.manifest=%s", manifest);
@@ -145,7 +147,8 @@ static void interrupted(const char *name, int after)
         cx_error e = { 0 };
         trip t = { .countdown = after };
         load(&c, name, NULL);
-        cx_status s = cx_run_train(&c, &(cx_run_opts){ .quiet = true, .stop = &t.stop, .on_step = on_step, .self = &t, .resume = attempt ? CX_RESUME_MUST : CX_RESUME_AUTO }, NULL, 0, &e);
+        cx_status s = cx_run_train(&c, &(cx_run_opts){ .quiet = true, .stop = &t.stop, .on_step = on_step, .self = &t, .resume = attempt
+            ? CX_RESUME_MUST : CX_RESUME_AUTO }, NULL, 0, &e);
         cx_config_free(&c);
         if (s == CX_OK) {
             assert_true(attempt > 0);
@@ -253,7 +256,8 @@ static void test_errors_are_clear(void **state)
     assert_cx_fails(CX_E_CONFIG, "lr: 0.5", attempt("whole", (const char *[]){ "optim.lr=0.5", NULL }, CX_RESUME_AUTO, err));
     assert_cx_fails(CX_E_CONFIG, "class \"Tumour\"", attempt("bad", (const char *[]){ "data.classes=[Clear, Tumour]", NULL }, CX_RESUME_AUTO, err));
     assert_cx_fails(CX_E_CONFIG, "no film takes part", attempt("bad", (const char *[]){ "data.sources=[c]", NULL }, CX_RESUME_AUTO, err));
-    assert_cx_fails(CX_E_CONFIG, "no parameter of base_cnn matches", attempt("bad", (const char *[]){ "model.freeze=[nothing.*]", NULL }, CX_RESUME_AUTO, err));
+    assert_cx_fails(CX_E_CONFIG, "no parameter of base_cnn matches", attempt("bad", (const char *[]){ "model.freeze=[nothing.*]", NULL },
+        CX_RESUME_AUTO, err));
     assert_cx_fails(CX_E_NOINPUT, "absent.csv", attempt("bad", (const char *[]){ "data.manifest=absent.csv", NULL }, CX_RESUME_AUTO, err));
     snprintf(path, sizeof path, "%s/whole/checkpoints/last.safetensors", root);
     assert_cx_ok(cx_file_write(path, "garbage", 7, err));
@@ -304,7 +308,8 @@ static void test_nan_names_the_films(void **state)
 static void test_other_tasks(void **state)
 {
     (void)state;
-    train("multilabel", (const char *[]){ "data.task=multilabel", "data.classes=[Opacity, Edema]", "data.label_sets=[\"a:Opacity\"]", "optim.epochs=1", NULL });
+    train("multilabel", (const char *[]){ "data.task=multilabel", "data.classes=[Opacity, Edema]", "data.label_sets=[\"a:Opacity\"]",
+        "optim.epochs=1", NULL });
     train("multiclass", (const char *[]){ "data.task=multiclass", "data.classes=[Clear, Opacity, Edema]", "optim.epochs=1",
                                           "schedule.kind=cosine", "schedule.warmup_epochs=0.5", NULL });
     assert_int_equal(count_lines("multilabel", "predictions.csv"), 1 + 2 * FILMS / 5);

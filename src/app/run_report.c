@@ -1,0 +1,317 @@
+/* run_report.c - the page of a finished run, made from its folder alone. Depends on run_report.h. */
+#include <jansson.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include "cxnet/explain.h"
+#include "cxnet/report.h"
+#include "run_report.h"
+
+typedef struct {
+    const char *run;
+    cx_net net;
+    json_t *metrics;
+    cx_csv history, predictions;
+    cx_report page;
+} page;
+
+/* ---- figures --------------------------------------------------------------------------------------------------- */
+
+static const char *const shown[][2] = {
+    { "auroc", "AUROC" }, { "auprc", "AUPRC" }, { "accuracy", "accuracy" }, { "f1", "F1" }, { "sensitivity", "sensitivity" }, { "specificity",
+        "specificity" },
+    { "macro_auroc", "AUROC, mean of classes" }, { "macro_f1", "F1, mean of classes" }, { "brier", "Brier score" }, { "ece", "calibration error (ECE)" },
+};
+
+static void estimate_text(const json_t *e, char *out, size_t n)
+{
+    const json_t *v = json_object_get(e, "value"), *lo = json_object_get(e, "lo"), *hi = json_object_get(e, "hi");
+    if (!json_is_number(v))
+        snprintf(out, n, "n/a");
+    else if (!json_is_number(lo) || !json_is_number(hi))
+        snprintf(out, n, "%.3f", json_number_value(v));
+    else
+        snprintf(out, n, "%.3f (%.3f to %.3f)", json_number_value(v), json_number_value(lo), json_number_value(hi));
+}
+
+/* A table: one row a figure that the run has, columns validation and test. */
+static void figures(page *p, const char *title, const json_t *val, const json_t *test)
+{
+    char text[CX_COUNT(shown)][2][64];
+    const char *cells[3 * (CX_COUNT(shown) + 1)] = { "", "validation", "test" };
+    int rows = 1;
+    for (int i = 0; i < CX_COUNT(shown); i++) {
+        const json_t *v = json_object_get(val, shown[i][0]), *t = json_object_get(test, shown[i][0]);
+        if (!t)
+            continue;
+        estimate_text(v, text[i][0], sizeof text[i][0]);
+        estimate_text(t, text[i][1], sizeof text[i][1]);
+        cells[3 * rows] = shown[i][1];
+        cells[3 * rows + 1] = text[i][0];
+        cells[3 * rows + 2] = text[i][1];
+        rows++;
+    }
+    if (rows > 1)
+        cx_report_table(&p->page, title, cells, rows, 3);
+}
+
+static void all_figures(page *p)
+{
+    const json_t *val = json_object_get(p->metrics, "val"), *test = json_object_get(p->metrics, "test");
+    cx_report_heading(&p->page, "Figures");
+    figures(p, "value (95 % interval)", val, test);
+    const json_t *each = json_object_get(test, "per_class");
+    for (int k = 0; each && k < p->net.n_classes; k++)
+        figures(p, p->net.classes[k], json_object_get(json_object_get(val, "per_class"), p->net.classes[k]), json_object_get(each, p->net.classes[k]));
+    cx_report_text(&p->page, "Intervals come from a bootstrap over patients and duplicate clusters. "
+                   "%sThe test films were looked at once, with the weights of epoch %d.",
+                   each ? "" : "The threshold was chosen on validation. ", (int)json_integer_value(json_object_get(p->metrics, "best_epoch")));
+}
+
+static void confusion(page *p)
+{
+    const json_t *m = json_object_get(json_object_get(p->metrics, "test"), "confusion");
+    int k = (int)json_array_size(m);
+    int64_t *cells = k == p->net.n_classes ? cx_alloc((size_t)k * (size_t)k, sizeof *cells) : NULL;
+    if (!cells)
+        return;
+    for (int i = 0; i < k * k; i++)
+        cells[i] = json_integer_value(json_array_get(json_array_get(m, (size_t)(i / k)), (size_t)(i % k)));
+    cx_report_confusion(&p->page, "Test films: truth (rows) against prediction", cells, (const char *const *)p->net.classes, k);
+    free(cells);
+}
+
+/* ---- curves ---------------------------------------------------------------------------------------------------- */
+
+/* Columns of metrics.csv as curves over epochs. */
+static void curve(page *p, const char *title, const char *y, const char *const *columns, const char *const *names, int n, double lo, double hi)
+{
+    int rows = p->history.rows - 1;
+    double *x = cx_alloc((size_t)(rows * (n + 1)), sizeof *x);
+    cx_series s[4];
+    for (int j = 0; x && j < n; j++) {
+        int column = cx_csv_column(&p->history, columns[j]);
+        for (int i = 0; i < rows; i++) {
+            x[i] = atof(cx_csv_at(&p->history, i + 1, 0));
+            x[(j + 1) * rows + i] = column < 0 ? NAN : strtod(cx_csv_at(&p->history, i + 1, column), NULL);
+        }
+        s[j] = (cx_series){ names[j], x, x + (j + 1) * rows, rows };
+    }
+    if (x)
+        cx_report_lines(&p->page, title, "epoch", y, s, n, lo, hi);
+    free(x);
+}
+
+typedef struct { double p; int y; } scored;
+static int by_score(const void *a, const void *b)
+{
+    const scored *x = a, *y = b;
+    return x->p < y->p ? 1 : x->p > y->p ? -1 : 0;
+}
+
+/* ROC of one class against the rest on the test films: one point a distinct score. */
+static void roc(page *p, int k)
+{
+    const cx_csv *csv = &p->predictions;
+    char column[300];
+    snprintf(column, sizeof column, "p_%s", p->net.classes[k]);
+    int at = cx_csv_column(csv, column), truth = cx_csv_column(csv, "target"), split = cx_csv_column(csv, "split"), n = 0, positives = 0, points = 1;
+    scored *s = cx_alloc((size_t)csv->rows, sizeof *s);
+    double *x = cx_alloc((size_t)csv->rows + 1, sizeof *x), *y = cx_alloc((size_t)csv->rows + 1, sizeof *y);
+    for (int i = 1; s && at >= 0 && truth >= 0 && i < csv->rows; i++)
+        if (!strcmp(cx_csv_at(csv, i, split), "test")) {
+            s[n] = (scored){ strtod(cx_csv_at(csv, i, at), NULL), !strcmp(cx_csv_at(csv, i, truth), p->net.classes[k]) };
+            positives += s[n++].y;
+        }
+    if (s && x && y && positives > 0 && positives < n) {
+        qsort(s, (size_t)n, sizeof *s, by_score);
+        int tp = 0, fp = 0;
+        for (int i = 0; i < n; i++) {
+            tp += s[i].y;
+            fp += !s[i].y;
+            if (i + 1 < n && s[i + 1].p == s[i].p)
+                continue;
+            x[points] = (double)fp / (n - positives);
+            y[points++] = (double)tp / positives;
+        }
+        const double chance[] = { 0, 1 };
+        cx_series lines[] = { { p->net.classes[k], x, y, points }, { "chance", chance, chance, 2 } };
+        cx_report_lines(&p->page, "ROC, test films", "1 - specificity", "sensitivity", lines, 2, 0, 1);
+    }
+    free(s);
+    free(x);
+    free(y);
+}
+
+static void curves(page *p)
+{
+    cx_report_heading(&p->page, "Training");
+    curve(p, "Loss", "loss", (const char *[]){ "train_loss", "val_loss" }, (const char *[]){ "training", "validation" }, 2, 0, NAN);
+    curve(p, "AUROC on validation", "AUROC", (const char *[]){ "val_auroc" }, (const char *[]){ "validation" }, 1, NAN, 1);
+    for (int k = p->net.n_classes == 2 ? 1 : 0; k < p->net.n_classes; k++)
+        roc(p, k);
+}
+
+/* ---- gallery --------------------------------------------------------------------------------------------------- */
+
+/* Rows of predictions.csv to show: test films, taken in turn from each (truth, prediction) pair in file order. Returns how many. */
+static int choose(const page *p, int want, int *row)
+{
+    const cx_csv *csv = &p->predictions;
+    int truth = cx_csv_column(csv, "target"), said = cx_csv_column(csv, "predicted"), split = cx_csv_column(csv, "split"), n = 0, k = p->net.n_classes;
+    bool *used = cx_alloc((size_t)csv->rows, sizeof *used);
+    for (bool found = true; used && found && n < want;) {
+        found = false;
+        for (int pair = 0; pair < (truth < 0 ? 1 : k * k) && n < want; pair++)
+            for (int i = 1; i < csv->rows; i++) {
+                if (used[i] || strcmp(cx_csv_at(csv, i, split), "test") || (truth >= 0 && (strcmp(cx_csv_at(csv, i, truth), p->net.classes[pair / k]) ||
+                    strcmp(cx_csv_at(csv, i, said), p->net.classes[pair % k]))))
+                    continue;
+                used[i] = found = true;
+                row[n++] = i;
+                break;
+            }
+    }
+    free(used);
+    return n;
+}
+
+static int argmax(const double *v, int n)
+{
+    int best = 0;
+    for (int i = 1; i < n; i++)
+        best = v[i] > v[best] ? i : best;
+    return best;
+}
+
+/* One film through the network and Grad-CAM, onto the page and into figures/. */
+static cx_status picture(page *p, cx_explainer *e, const char *film_path, const char *truth, int number, cx_error *err)
+{
+    cx_net *net = &p->net;
+    int side = net->config.data.side, classes = net->n_classes, w = cx_explainer_width(e), h = cx_explainer_height(e);
+    bool binary = !strcmp(net->config.data.task, "binary");
+    cx_film film = { 0 };
+    cx_buf png = { 0 };
+    char caption[256], *file = cx_sprintf("%s/figures/cam_%02d.png", p->run, number);
+    float *x = cx_alloc((size_t)(side * side * net->norm.channels), sizeof *x), *map = cx_alloc((size_t)(w * h), sizeof *map), *logits =
+        cx_alloc((size_t)classes, sizeof *logits);
+    double *prob = cx_alloc((size_t)classes, sizeof *prob);
+    cx_status s = file && x && map && logits && prob ? cx_film_load(film_path, &film, err) : cx_fail(err, CX_E_MEMORY, "out of memory");
+    if (s == CX_OK && (s = cx_film_to_input(&film, side, &net->norm, x, err)) == CX_OK)
+        s = cx_gradcam(e, x, 1, &(int){ 0 }, NULL, map, logits, err);
+    if (s == CX_OK) {
+        cx_net_probabilities(net, logits, prob);
+        int k = binary ? prob[1] >= net->threshold : argmax(prob, classes);
+        if (!binary || k == 0)      /* the map above is that of logit 0, positive sign: the answer for classes[1] of a binary network */
+            s = cx_gradcam(e, x, 1, &(int){ binary ? 0 : k }, &(float){ binary ? -1 : 1 }, map, NULL, err);
+        snprintf(caption, sizeof caption, "%s %.2f   truth: %s", net->classes[k], prob[k], truth);
+    }
+    if (s == CX_OK && (s = cx_overlay_png(&film, map, w, h, 0, caption, &png, err)) == CX_OK && (s = cx_file_write(file, png.data, png.len, err)) == CX_OK)
+        cx_report_picture(&p->page, png.data, png.len, caption);
+    cx_film_free(&film);
+    cx_buf_free(&png);
+    free(file);
+    free(x);
+    free(map);
+    free(logits);
+    free(prob);
+    return s;
+}
+
+static cx_status gallery(page *p, cx_error *err)
+{
+    const cx_csv *csv = &p->predictions;
+    int want = p->net.config.run.explain_films, path = cx_csv_column(csv, "path"), truth = cx_csv_column(csv, "target"), labels =
+        cx_csv_column(csv, "labels");
+    char *figures_dir = cx_path_join(p->run, "figures"), *data_dir = cx_path_dir(p->net.config.data.manifest);
+    int *row = cx_alloc((size_t)want, sizeof *row);
+    cx_explainer *e = NULL;
+    cx_status s = row && figures_dir && data_dir ? cx_mkdirs(figures_dir, err) : cx_fail(err, CX_E_MEMORY, "out of memory");
+    int n = s == CX_OK ? choose(p, want, row) : 0;
+    if (s == CX_OK && n)
+        s = cx_explainer_new(&p->net.model, p->net.store, -1, 1, &e, err);
+    if (s == CX_OK && n) {
+        cx_report_heading(&p->page, "Where it looked");
+        cx_report_text(&p->page, "Grad-CAM of the last convolution for the class that was answered, each map scaled to its own maximum. Heat outside the lungs, on text, markers or borders "
+                                 "means that the network answers from something that is not the disease, however good the figures above are.");
+        cx_report_gallery_begin(&p->page);
+        for (int i = 0; s == CX_OK && i < n; i++) {
+            char *film = cx_path_join(data_dir, cx_csv_at(csv, row[i], path));
+            s = film ? picture(p, e, film, cx_csv_at(csv, row[i], truth < 0 ? labels : truth), i + 1, err) : cx_fail(err, CX_E_MEMORY, "out of memory");
+            free(film);
+        }
+        cx_report_gallery_end(&p->page);
+    }
+    cx_explainer_free(e);
+    free(row);
+    free(figures_dir);
+    free(data_dir);
+    return s;
+}
+
+/* ---- the page --------------------------------------------------------------------------------------------------- */
+
+static cx_status provenance(page *p, cx_error *err)
+{
+    char *file = cx_path_join(p->run, "manifest.json");
+    json_t *j = file ? json_load_file(file, 0, NULL) : NULL;
+    free(file);
+    if (!j)
+        return cx_fail(err, CX_E_NOINPUT, "%s/manifest.json: missing or damaged; train the run again", p->run);
+    const char *keys[] = { "version", "commit", "device", "data_manifest", "data_manifest_sha256", "weights_sha256", "written" };
+    const char *cells[2 * (CX_COUNT(keys) + 1)] = { "", "" };
+    for (int i = 0; i < CX_COUNT(keys); i++) {
+        const char *value = json_string_value(json_object_get(j, keys[i]));
+        cells[2 * i + 2] = keys[i];
+        cells[2 * i + 3] = value ? value : "";
+    }
+    cx_report_heading(&p->page, "Provenance");
+    cx_report_table(&p->page, "what this run was made from", cells, CX_COUNT(keys) + 1, 2);
+    cx_report_text(&p->page, "The exact configuration is config.resolved.yaml beside this page; "
+                   "every film's probability is in predictions.csv. Not for clinical use.");
+    json_decref(j);
+    return CX_OK;
+}
+
+static cx_status load(page *p, int threads, cx_error *err)
+{
+    char *metrics = cx_path_join(p->run, "metrics.json"), *history = cx_path_join(p->run, "metrics.csv"), *predictions = cx_path_join(p->run,
+        "predictions.csv");
+    cx_status s = metrics && history && predictions ? cx_net_open(p->run, NULL, threads, &p->net, err) : cx_fail(err, CX_E_MEMORY, "out of memory");
+    if (s == CX_OK && !(p->metrics = json_load_file(metrics, 0, NULL)))
+        s = cx_fail(err, CX_E_NOINPUT, "%s: missing or damaged; has the run finished? Continue it with cxnet train", metrics);
+    if (s == CX_OK && (s = cx_csv_load(history, &p->history, err)) == CX_OK)
+        s = cx_csv_load(predictions, &p->predictions, err);
+    free(metrics);
+    free(history);
+    free(predictions);
+    return s;
+}
+
+cx_status cx_run_report(const char *run, int threads, cx_error *err)
+{
+    page p = { .run = run };
+    char subtitle[256], *path = cx_path_join(run, "report.html");
+    cx_status s = path ? load(&p, threads, err) : cx_fail(err, CX_E_MEMORY, "out of memory");
+    if (s == CX_OK) {
+        snprintf(subtitle, sizeof subtitle, "%s, %d x %d px, %s", p.net.config.model.arch, p.net.config.data.side, p.net.config.data.side,
+            p.net.config.data.manifest);
+        cx_report_begin(&p.page, *p.net.config.run.name ? p.net.config.run.name : cx_path_base(run), subtitle);
+        all_figures(&p);
+        confusion(&p);
+        curves(&p);
+        s = gallery(&p, err);
+        if (s == CX_OK)
+            s = provenance(&p, err);
+        if (s == CX_OK)
+            s = cx_report_write(&p.page, path, err);
+        else
+            cx_buf_free(&p.page.html);
+    }
+    cx_csv_free(&p.history);
+    cx_csv_free(&p.predictions);
+    json_decref(p.metrics);
+    cx_net_close(&p.net);
+    free(path);
+    return s;
+}
