@@ -232,7 +232,8 @@ static cx_status gallery(page *p, cx_error *err)
         s = cx_explainer_new(&p->net.model, p->net.store, -1, 1, &e, err);
     if (s == CX_OK && n) {
         cx_report_heading(&p->page, "Where it looked");
-        cx_report_text(&p->page, "Grad-CAM of the last convolution for the class that was answered, each map scaled to its own maximum. Heat outside the lungs, on text, markers or borders "
+        cx_report_text(&p->page, "Grad-CAM of the last convolution for the class that was answered, each map scaled to its own maximum. "
+                                 "Heat outside the lungs, on text, markers or borders "
                                  "means that the network answers from something that is not the disease, however good the figures above are.");
         cx_report_gallery_begin(&p->page);
         for (int i = 0; s == CX_OK && i < n; i++) {
