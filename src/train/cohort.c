@@ -10,62 +10,30 @@ cx_task cx_task_of(const cx_config *c)
     return !strcmp(c->data.task, "multilabel") ? TASK_MULTILABEL : TASK_BINARY;
 }
 
-/* Splits text at `sep` into owned pieces. */
-static cx_status pieces(const char *text, char sep, char ***out, int *n, cx_error *err)
-{
-    int count = 1;
-    for (const char *p = text; *p; p++)
-        count += *p == sep;
-    *out = cx_alloc((size_t)count, sizeof **out);
-    *n = 0;
-    for (const char *p = text; *out; p++) {
-        const char *end = strchr(p, sep);
-        size_t len = end ? (size_t)(end - p) : strlen(p);
-        char *piece = cx_alloc(len + 1, 1);
-        if (!piece)
-            break;
-        memcpy(piece, p, len);
-        (*out)[(*n)++] = piece;
-        if (!end)
-            return CX_OK;
-        p = end;
-    }
-    return cx_fail(err, CX_E_MEMORY, "out of memory while reading \"%s\"", text);
-}
-
-cx_status cx_classes_parse(const cx_list *list, cx_class **out, int *n, cx_error *err)
+cx_status cx_specs_parse(const cx_list *list, char separator, cx_spec **out, int *n, cx_error *err)
 {
     *n = 0;
     *out = cx_alloc(list->n, sizeof **out);
     if (!*out)
         return cx_fail(err, CX_E_MEMORY, "out of memory for %u classes", list->n);
-    for (unsigned i = 0; i < list->n; i++) {
-        cx_class *k = &(*out)[(*n)++];
-        const char *equals = strchr(list->item[i], '=');
-        k->name = cx_strdup(list->item[i]);
-        if (!k->name)
-            return cx_fail(err, CX_E_MEMORY, "out of memory for %u classes", list->n);
-        if (equals)
-            k->name[equals - list->item[i]] = '\0';
-        TRY(pieces(equals ? equals + 1 : list->item[i], equals ? '+' : '\n', &k->label, &k->n_labels, err));
+    for (unsigned i = 0; i < list->n; i++, (*n)++) {
+        const char *wrong = cx_spec_parse(list->item[i], separator, &(*out)[i]);
+        if (wrong)
+            return cx_fail(err, CX_E_CONFIG, "\"%s\": %s", list->item[i], wrong);
     }
     return CX_OK;
 }
 
-void cx_classes_free(cx_class *classes, int n)
+void cx_specs_free(cx_spec *specs, int n)
 {
-    for (int i = 0; classes && i < n; i++) {
-        for (int j = 0; j < classes[i].n_labels; j++)
-            free(classes[i].label[j]);
-        free(classes[i].label);
-        free(classes[i].name);
-    }
-    free(classes);
+    for (int i = 0; specs && i < n; i++)
+        cx_spec_free(&specs[i]);
+    free(specs);
 }
 
-static bool belongs(const cx_class *k, const char *labels)
+static bool belongs(const cx_spec *k, const char *labels)
 {
-    for (int i = 0; i < k->n_labels; i++)
+    for (int i = 0; i < k->n; i++)
         if (cx_has_label(labels, k->label[i]))
             return true;
     return false;
@@ -79,28 +47,23 @@ static bool listed(const cx_list *list, const char *text)
     return list->n == 0;
 }
 
-/* Is any label of class k in the '+' list? */
-static bool in_set(const char *set, const cx_class *k)
-{
-    for (const char *p = set; *p; p += strcspn(p, "+"), p += *p == '+')
-        for (int j = 0; j < k->n_labels; j++)
-            if (strcspn(p, "+") == strlen(k->label[j]) && !strncmp(p, k->label[j], strlen(k->label[j])))
-                return true;
-    return false;
-}
-
 /* Has this source looked for any label of class k? Sources without an entry in label_sets have looked for everything. */
-static bool looked_for(const cx_list *sets, const char *source, const cx_class *k)
+static bool looked_for(const cx_cohort *h, const char *source, const cx_spec *k)
 {
-    size_t len = strlen(source);
-    for (unsigned i = 0; i < sets->n; i++)
-        if (!strncmp(sets->item[i], source, len) && sets->item[i][len] == ':')
-            return in_set(sets->item[i] + len + 1, k);
+    for (int i = 0; i < h->n_sets; i++) {
+        if (strcmp(h->sets[i].name, source))
+            continue;
+        for (int j = 0; j < h->sets[i].n; j++)
+            for (int l = 0; l < k->n; l++)
+                if (!strcmp(h->sets[i].label[j], k->label[l]))
+                    return true;
+        return false;
+    }
     return true;
 }
 
 /* Writes the targets of one film; false when nothing is asked of it. */
-static bool target_of(const cx_config *c, const cx_cohort *h, const cx_sample *s, float *t)
+static bool target_of(const cx_cohort *h, const cx_sample *s, float *t)
 {
     int hits = 0, labelled = 0;
     if (!*s->labels)
@@ -109,7 +72,7 @@ static bool target_of(const cx_config *c, const cx_cohort *h, const cx_sample *s
         bool is = belongs(&h->classes[k], s->labels);
         hits += is;
         if (h->task == TASK_MULTILABEL) {
-            bool known = is || looked_for(&c->data.label_sets, s->source, &h->classes[k]);
+            bool known = is || looked_for(h, s->source, &h->classes[k]);
             t[k] = is ? 1 : known ? 0 : -1;
             labelled += known;
         } else if (is) {
@@ -134,7 +97,7 @@ static cx_status choose(const cx_config *c, cx_cohort *h, cx_error *err)
         const cx_sample *s = &m->samples[i];
         if (!listed(&c->data.sources, s->source) || !listed(&c->data.views, s->view) || s->age < c->data.min_age)
             h->left_out_filter++;
-        else if (!target_of(c, h, s, h->target + (size_t)h->n * (size_t)h->n_targets))
+        else if (!target_of(h, s, h->target + (size_t)h->n * (size_t)h->n_targets))
             h->left_out_label++;
         else
             h->sample[h->n++] = i;
@@ -275,7 +238,8 @@ static cx_status load(const cx_config *c, cx_cohort *h, cx_error *err)
     if (!*c->data.manifest)
         return cx_fail(err, CX_E_CONFIG, "data.manifest is not set: name the manifest CSV of the films, e.g. --set data.manifest=cohort/manifest.csv");
     h->task = cx_task_of(c);
-    TRY(cx_classes_parse(&c->data.classes, &h->classes, &h->n_classes, err));
+    TRY(cx_specs_parse(&c->data.classes, '=', &h->classes, &h->n_classes, err));
+    TRY(cx_specs_parse(&c->data.label_sets, ':', &h->sets, &h->n_sets, err));
     h->outputs = h->task == TASK_BINARY ? 1 : h->n_classes;
     h->n_targets = h->task == TASK_MULTILABEL ? h->n_classes : 1;
     TRY(cx_manifest_load(c->data.manifest, &h->manifest, err));
@@ -300,7 +264,8 @@ cx_status cx_cohort_load(const cx_config *c, cx_cohort *out, cx_error *err)
 
 void cx_cohort_free(cx_cohort *h)
 {
-    cx_classes_free(h->classes, h->n_classes);
+    cx_specs_free(h->classes, h->n_classes);
+    cx_specs_free(h->sets, h->n_sets);
     cx_manifest_free(&h->manifest);
     free(h->sample);
     free(h->target);

@@ -1,18 +1,16 @@
-/* cohort.h - the films of an experiment: which take part, what is asked of each, on which side of the split it lies. Depends on train.h. */
+/* cohort.h - the films of an experiment: which take part, what is asked of each, on which side of the split it lies. Depends on config.h. */
 #ifndef CX_TRAIN_COHORT_H
 #define CX_TRAIN_COHORT_H
-#include "cxnet/train.h"
+#include "config.h"
 
 typedef enum { TASK_BINARY, TASK_MULTICLASS, TASK_MULTILABEL } cx_task;
 cx_task cx_task_of(const cx_config *c);
 
-/* "name=LabelA+LabelB" or "Label" taken apart. */
-typedef struct { char *name; char **label; int n_labels; } cx_class;
-
 typedef struct {
     cx_manifest manifest;
     cx_task task;
-    cx_class *classes; int n_classes;
+    cx_spec *classes; int n_classes;
+    cx_spec *sets; int n_sets;          /* what a source (name) has looked for */
     int outputs;             /* logits: 1 for binary, else n_classes */
     int n_targets;           /* columns of target: n_classes for multilabel, else 1 */
     int n;                   /* films that take part */
@@ -28,9 +26,9 @@ typedef struct {
  * the classes. CX_E_CONFIG where a class has no film, a side of the split is empty or the split leaks. */
 cx_status cx_cohort_load(const cx_config *c, cx_cohort *out, cx_error *err);
 void cx_cohort_free(cx_cohort *h);
-/* Parses config.data.classes. */
-cx_status cx_classes_parse(const cx_list *list, cx_class **out, int *n, cx_error *err);
-void cx_classes_free(cx_class *classes, int n);
+/* Takes every text of a list apart; the array is the caller's, also after a failure. */
+cx_status cx_specs_parse(const cx_list *list, char separator, cx_spec **out, int *n, cx_error *err);
+void cx_specs_free(cx_spec *specs, int n);
 /* Indices (into the cohort) of one side of the split; the array is the caller's. */
 cx_status cx_cohort_side(const cx_cohort *h, cx_split side, int **index, int *n, cx_error *err);
 #endif

@@ -18,15 +18,16 @@ static double threshold_of(const char *run)
 
 static cx_status names(cx_net *n, cx_error *err)
 {
-    cx_class *classes;
-    cx_status s = cx_classes_parse(&n->config.data.classes, &classes, &n->n_classes, err);
+    cx_spec *classes;
+    cx_status s = cx_specs_parse(&n->config.data.classes, '=', &classes, &n->n_classes, err);
     n->classes = s == CX_OK ? cx_alloc((size_t)n->n_classes, sizeof *n->classes) : NULL;
-    for (int k = 0; n->classes && k < n->n_classes; k++) {
-        n->classes[k] = classes[k].name;
-        classes[k].name = NULL;
-    }
-    cx_classes_free(classes, n->n_classes);
-    return s == CX_OK && !n->classes ? cx_fail(err, CX_E_MEMORY, "out of memory") : s;
+    if (s == CX_OK && !n->classes)
+        s = cx_fail(err, CX_E_MEMORY, "out of memory for %d class names", n->n_classes);
+    for (int k = 0; s == CX_OK && k < n->n_classes; k++)
+        if (!(n->classes[k] = cx_strdup(classes[k].name)))
+            s = cx_fail(err, CX_E_MEMORY, "out of memory for %d class names", n->n_classes);
+    cx_specs_free(classes, n->n_classes);
+    return s;
 }
 
 static cx_status open_net(const char *run, const char *config, const char *weights, const char *device, int threads, cx_net *n, cx_error *err)
