@@ -3,7 +3,7 @@
 #include "conv.h"
 #include <omp.h>
 
-enum { POINT_ROWS = 112, STRIP_BYTES = 384 << 10, MIN_TASKS = 8 };
+enum { POINT_ROWS = 112, POINT_BLOCKS = 8, STRIP_BYTES = 384 << 10, MIN_TASKS = 8 };
 
 static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
 static int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
@@ -90,22 +90,32 @@ static void run_window(const cx_window *w, float *strips, size_t strip_floats, i
     }
 }
 
+static int point_rows(cx_tensor t, int64_t p0, const float **row)
+{
+    int m = (int)max64(0, min64(POINT_ROWS, cx_pixels(t.s) - p0));
+    for (int i = 0; i < m; i++)
+        row[i] = t.p + (p0 + i) * t.ld;
+    return m;
+}
+
 /* y (pixels x n) = x (pixels x k) b. */
 static void run_points(cx_tensor x, const float *b, cx_tensor y, cx_finish f)
 {
-    int64_t pixels = cx_pixels(x.s), tasks = up_div(pixels, POINT_ROWS);
+    int64_t tasks = up_div(cx_pixels(x.s), POINT_ROWS * POINT_BLOCKS);
 #pragma omp parallel for schedule(dynamic, 1)
-    for (int64_t t = 0; t < tasks; t++) {
-        const float *a[POINT_ROWS];
-        float *c[POINT_ROWS];
-        int m = (int)min64(POINT_ROWS, pixels - t * POINT_ROWS);
-        for (int i = 0; i < m; i++) {
-            a[i] = x.p + (t * POINT_ROWS + i) * x.ld;
-            c[i] = y.p + (t * POINT_ROWS + i) * y.ld;
+    for (int64_t t = 0; t < tasks; t++)
+        for (int i = 0; i < POINT_BLOCKS; i++) {
+            const float *a[POINT_ROWS], *c[POINT_ROWS], *later[POINT_ROWS];
+            int64_t p0 = (t * POINT_BLOCKS + i) * POINT_ROWS;
+            int m = point_rows(x, p0, a), n_later = i + 1 < POINT_BLOCKS ? point_rows(x, p0 + POINT_ROWS, later) : 0;
+            if (m == 0)
+                break;
+            point_rows(y, p0, c);
+            cx_ahead ahead = { .run = later, .n_run = n_later, .floats = x.s.c, .pace = (int)up_div(CX_AHEAD_STEP * MR, CX_LINE * cx_panels(y.s.c)) };
+            cx_product p = { .m = m, .a = a, .n_run = 1, .run_len = x.s.c, .b = b, .n = y.s.c, .c = (float *const *)c, .bias = f.bias, .relu = f.relu,
+                .add = f.add, .ahead = &ahead };
+            CX_FN(product)(&p);
         }
-        cx_product p = { .m = m, .a = a, .n_run = 1, .run_len = x.s.c, .b = b, .n = y.s.c, .c = c, .bias = f.bias, .relu = f.relu, .add = f.add };
-        CX_FN(product)(&p);
-    }
 }
 
 /* ---- big -> small ------------------------------------------------------------------------------------------------- */

@@ -70,12 +70,18 @@ static void points_task(const layout *l, cx_tensor big, cx_tensor small, int64_t
     for (int64_t j = 0; j < panels; j++)
         memset(copy + (j * l->k + k0) * NR, 0, (size_t)(k * NR) * sizeof(float));
     for (int64_t p = l->units * chunk / l->chunks; p < end; p += PIXELS) {
-        int64_t n = min64(PIXELS, end - p);
+        const float *later[2 * PIXELS];
+        int64_t n = min64(PIXELS, end - p), more = min64(PIXELS, end - p - n);
+        for (int64_t i = 0; i < more; i++) {
+            later[2 * i] = big.p + (p + n + i) * big.ld + k0;
+            later[2 * i + 1] = small.p + (p + n + i) * small.ld;
+        }
+        cx_ahead ahead = { .run = later, .n_run = (int)(2 * more), .floats = k, .pace = 2 };
         for (int64_t i = 0; i < n; i++)
             memcpy(xs + i * K_PITCH, big.p + (p + i) * big.ld + k0, (size_t)k * sizeof(float));
         pack_pixels(small.p + p * small.ld, small.ld, small.s.c, n, n, dys);
         cx_outer o = { .rows = 1, .cols = n, .a = xs, .a_pixel = K_PITCH, .b = dys, .b_panel = n * NR, .t = copy + k0 * NR, .t_panel = l->k * NR,
-            .m = k, .n = small.s.c };
+            .m = k, .n = small.s.c, .ahead = &ahead };
         CX_FN(outer)(&o);
     }
 }

@@ -8,6 +8,21 @@ typedef struct {
     bool add, last;             /* add to C; the last block of K: bias and ReLU */
 } block;
 
+/* The next few lines of what comes after. */
+INLINE void look_ahead(cx_ahead *a)
+{
+    for (int i = 0; i < a->pace; i++) {
+        if (a->at >= a->end) {
+            if (a->next >= a->n_run)
+                return;
+            a->at = a->run[a->next++];
+            a->end = a->at + a->floats;
+        }
+        __builtin_prefetch(a->at, 0, 2);
+        a->at += CX_LINE;
+    }
+}
+
 /* A tile narrower than NR goes through a copy, so that nothing outside C is touched. */
 static void store_narrow(int mr, const float *t, float *const *c, int64_t col, int64_t n, const block *k, const cx_product *p)
 {
@@ -62,15 +77,23 @@ INLINE void tile(const int mr, const float *const *a, const float *b, float *con
     for (int r = 0; r < mr; r++) {
         acc[r][0] = acc[r][1] = v_zero();
         row[r] = a[r] + k->a_off;
+        __builtin_prefetch(c[r] + col, 1, 3);           /* a store that misses would wait for its line at the end */
+        if (p->n - col > CX_LINE)
+            __builtin_prefetch(c[r] + col + CX_LINE, 1, 3);
     }
     for (int64_t s = 0; s < k->n_run; s++) {
-        for (int64_t i = 0; i < k->run_len; i++, b += NR) {
-            vf b0 = v_load(b), b1 = v_load(b + VL);
+        for (int64_t i = 0; i < k->run_len;) {
+            int64_t stop = i + CX_AHEAD_STEP < k->run_len ? i + CX_AHEAD_STEP : k->run_len;
+            if (p->ahead)
+                look_ahead(p->ahead);
+            for (; i < stop; i++, b += NR) {
+                vf b0 = v_load(b), b1 = v_load(b + VL);
 #pragma GCC unroll 8
-            for (int r = 0; r < mr; r++) {
-                vf v = v_set1(row[r][i]);
-                acc[r][0] = v_fma(v, b0, acc[r][0]);
-                acc[r][1] = v_fma(v, b1, acc[r][1]);
+                for (int r = 0; r < mr; r++) {
+                    vf v = v_set1(row[r][i]);
+                    acc[r][0] = v_fma(v, b0, acc[r][0]);
+                    acc[r][1] = v_fma(v, b1, acc[r][1]);
+                }
             }
         }
 #pragma GCC unroll 8
@@ -165,13 +188,18 @@ INLINE void outer_tile(const int mr, const cx_outer *o, const float *a, const fl
     }
     for (int64_t y = 0; y < o->rows; y++, a += o->a_line) {
         const float *p = a;
-        for (int64_t x = 0; x < o->cols; x++, p += o->a_pixel, b += NR) {
-            vf b0 = v_load(b), b1 = v_load(b + VL);
+        for (int64_t x = 0; x < o->cols;) {
+            int64_t stop = x + CX_AHEAD_STEP < o->cols ? x + CX_AHEAD_STEP : o->cols;
+            if (o->ahead)
+                look_ahead(o->ahead);
+            for (; x < stop; x++, p += o->a_pixel, b += NR) {
+                vf b0 = v_load(b), b1 = v_load(b + VL);
 #pragma GCC unroll 8
-            for (int r = 0; r < mr; r++) {
-                vf v = v_set1(p[r]);
-                acc[r][0] = v_fma(v, b0, acc[r][0]);
-                acc[r][1] = v_fma(v, b1, acc[r][1]);
+                for (int r = 0; r < mr; r++) {
+                    vf v = v_set1(p[r]);
+                    acc[r][0] = v_fma(v, b0, acc[r][0]);
+                    acc[r][1] = v_fma(v, b1, acc[r][1]);
+                }
             }
         }
     }

@@ -11,6 +11,17 @@ enum { CX_ROWS_MAX = 256 };     /* rows of one product: a block of pixels whose 
 static inline int64_t cx_panels(int64_t n) { return (n + NR - 1) / NR; }
 static inline int64_t cx_packed(int64_t k, int64_t n) { return cx_panels(n) * NR * k; }     /* floats of a packed K x N matrix */
 
+/* Memory that the next product will read: n_run runs of `floats`. A product that is given one asks for its lines while it multiplies, `pace` lines each
+ * CX_AHEAD_STEP steps of K, so that the next block waits in the second-level cache: the largest single gain of these kernels. The rest are the cursor's. */
+enum { CX_AHEAD_STEP = 8, CX_LINE = 16 };
+typedef struct {
+    const float *const *run;
+    int n_run, pace;
+    int64_t floats;
+    int next;
+    const float *at, *end;
+} cx_ahead;
+
 /* C (m x n) = A B, then += what C held (add), += bias, max(0, .) (relu).
  * A row i is n_run runs of run_len floats, run_stride apart, starting at a[i]; K = n_run * run_len, and may be 0.
  * B is packed: cx_panels(n) panels of K rows of NR floats, the columns beyond n zero. C row i starts at c[i]. */
@@ -23,6 +34,7 @@ typedef struct {
     float *const *c;
     const float *bias;          /* NULL = none */
     bool relu, add;
+    cx_ahead *ahead;            /* NULL = none */
 } cx_product;
 void CX_FN(product)(const cx_product *p);
 
@@ -40,6 +52,7 @@ typedef struct {
     int64_t b_panel;
     float *t;
     int64_t t_panel, m, n;
+    cx_ahead *ahead;            /* NULL = none */
 } cx_outer;
 void CX_FN(outer)(const cx_outer *o);
 
