@@ -183,7 +183,7 @@ static void pointwise(void **state)
             check(&k, 2);
         }
     a_case wide = { CX_OP_CONV2D, 0, { 2, 19, 19, 300 }, { 40, 1, 1, 300 }, { pads(1, 0, 0, 0, 0) }, 20, true, true, true, false };
-    check(&wide, 4);                                          /* several blocks of K and of pixels, several chunks of the weight gradient */
+    check(&wide, 4);                                       /* several blocks of K and of pixels, several chunks of the weight gradient */
 }
 
 static void windows(void **state)
@@ -230,8 +230,8 @@ static void linear(void **state)
     static const int64_t rows[] = { 1, 2, 3, 5, 32, 33, 70 }, in[] = { 1, 3, 17, 33, 100, 1024, 2500 }, out[] = { 10, 1, 3, 14, 33, 70, 4 };
     for (int i = 0; i < 7; i++)
         for (int j = 0; j < 7; j++) {
-            a_case k = { CX_OP_LINEAR, 1, { rows[i], 1, 1, in[j] }, { out[(i + 2 * j) % 7], 1, 1, in[j] }, { pads(1, 0, 0, 0, 0) }, (i + j) % 3 * 5, (i + j) % 4 > 0,
-                (i * j) % 2, (i + j) % 2, i == 2 };
+            a_case k = { CX_OP_LINEAR, 1, { rows[i], 1, 1, in[j] }, { out[(i + 2 * j) % 7], 1, 1, in[j] }, { pads(1, 0, 0, 0, 0) }, (i + j) % 3 * 5,
+                (i + j) % 4 > 0, (i * j) % 2, (i + j) % 2, i == 2 };
             check(&k, 2);
         }
 }

@@ -3,7 +3,7 @@
 #include "conv.h"
 #include <omp.h>
 
-enum { PIXELS = 224, K_BLOCK = 128, K_PITCH = K_BLOCK + 16, TASKS = 32, CHUNKS = 8 };
+enum { PIXELS = 112, STRIP_PIXELS = 224, K_BLOCK = 128, TASKS = 32, CHUNKS = 8 };
 
 static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
 static int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
@@ -25,8 +25,8 @@ static layout lay_out(const cx_geometry *g)
         l.units = cx_pixels(g->small.s);
         l.k_blocks = up_div(l.k, K_BLOCK);
         l.k_block = up_div(up_div(l.k, l.k_blocks), MR) * MR;
-        l.chunks = max64(1, min64(up_div(TASKS, l.k_blocks), l.units / (2 * PIXELS)));
-        floats = PIXELS * (K_PITCH + panels * NR);
+        l.chunks = max64(1, min64(up_div(TASKS, l.k_blocks), l.units / (4 * PIXELS)));
+        floats = PIXELS * panels * NR;
     } else {
         cx_window w = CX_FN(window_down)(g);
         l.unit_rows = CX_FN(strip_rows)(&w);
@@ -63,10 +63,9 @@ static void pack_pixels(const float *s, int64_t ld, int64_t c, int64_t pixels, i
     }
 }
 
-static void points_task(const layout *l, cx_tensor big, cx_tensor small, int64_t chunk, int64_t k0, float *copy, float *scratch)
+static void points_task(const layout *l, cx_tensor big, cx_tensor small, int64_t chunk, int64_t k0, float *copy, float *packed)
 {
     int64_t k = min64(l->k_block, l->k - k0), panels = cx_panels(small.s.c), end = l->units * (chunk + 1) / l->chunks;
-    float *xs = scratch, *dys = scratch + PIXELS * K_PITCH;
     for (int64_t j = 0; j < panels; j++)
         memset(copy + (j * l->k + k0) * NR, 0, (size_t)(k * NR) * sizeof(float));
     for (int64_t p = l->units * chunk / l->chunks; p < end; p += PIXELS) {
@@ -76,19 +75,23 @@ static void points_task(const layout *l, cx_tensor big, cx_tensor small, int64_t
             later[2 * i] = big.p + (p + n + i) * big.ld + k0;
             later[2 * i + 1] = small.p + (p + n + i) * small.ld;
         }
-        cx_ahead ahead = { .run = later, .n_run = (int)(2 * more), .floats = k, .pace = 2 };
-        for (int64_t i = 0; i < n; i++)
-            memcpy(xs + i * K_PITCH, big.p + (p + i) * big.ld + k0, (size_t)k * sizeof(float));
-        pack_pixels(small.p + p * small.ld, small.ld, small.s.c, n, n, dys);
-        cx_outer o = { .rows = 1, .cols = n, .a = xs, .a_pixel = K_PITCH, .b = dys, .b_panel = n * NR, .t = copy + k0 * NR, .t_panel = l->k * NR,
-            .m = k, .n = small.s.c, .ahead = &ahead };
+        cx_ahead ahead = { .run = later, .n_run = (int)(2 * more), .floats = max64(k, small.s.c) };
+        ahead.pace = (int)up_div(2 * ahead.floats * CX_AHEAD_STEP, CX_LINE * panels * up_div(k, MR));
+        cx_outer o = { .rows = 1, .cols = n, .a = big.p + p * big.ld + k0, .a_pixel = big.ld, .b = small.p + p * small.ld, .b_panel = NR,
+            .b_pixel = small.ld, .t = copy + k0 * NR, .t_panel = l->k * NR, .m = k, .n = small.s.c, .ahead = &ahead };
+        if (small.s.c % NR) {                               /* the last panel would reach beyond a pixel */
+            pack_pixels(o.b, small.ld, small.s.c, n, n, packed);
+            o.b = packed;
+            o.b_panel = n * NR;
+            o.b_pixel = NR;
+        }
         CX_FN(outer)(&o);
     }
 }
 
 static void strips_task(const layout *l, const cx_window *w, int64_t chunk, float *copy, float *scratch)
 {
-    int64_t line = cx_strip_line(w), per_image = up_div(w->grid_h, l->unit_rows), block = max64(1, PIXELS / w->grid_w);
+    int64_t line = cx_strip_line(w), per_image = up_div(w->grid_h, l->unit_rows), block = max64(1, STRIP_PIXELS / w->grid_w);
     float *strip = scratch, *dys = scratch + up_div(cx_strip_floats(w, l->unit_rows), 16) * 16;
     memset(copy, 0, (size_t)l->copy * sizeof(float));
     for (int64_t u = l->units * chunk / l->chunks; u < l->units * (chunk + 1) / l->chunks; u++) {
@@ -98,8 +101,8 @@ static void strips_task(const layout *l, const cx_window *w, int64_t chunk, floa
         for (int64_t y = 0; y < rows; y += block)
             for (int64_t ky = 0; ky < w->kh; ky++) {
                 cx_outer o = { .rows = min64(block, rows - y), .cols = w->grid_w, .a = strip + (w->step * y + ky) * line, .a_line = w->step * line,
-                    .a_pixel = w->step * w->src.s.c, .b = dys + y * w->grid_w * NR, .b_panel = pixels * NR, .t = copy + ky * w->kw * w->src.s.c * NR,
-                    .t_panel = l->k * NR, .m = w->kw * w->src.s.c, .n = w->dst.s.c };
+                    .a_pixel = w->step * w->src.s.c, .b = dys + y * w->grid_w * NR, .b_panel = pixels * NR, .b_pixel = NR,
+                    .t = copy + ky * w->kw * w->src.s.c * NR, .t_panel = l->k * NR, .m = w->kw * w->src.s.c, .n = w->dst.s.c };
                 CX_FN(outer)(&o);
             }
     }

@@ -186,13 +186,14 @@ INLINE void outer_tile(const int mr, const cx_outer *o, const float *a, const fl
         acc[r][0] = v_load(t + r * NR);
         acc[r][1] = v_load(t + r * NR + VL);
     }
+    const int64_t a_pixel = o->a_pixel, b_pixel = o->b_pixel;
     for (int64_t y = 0; y < o->rows; y++, a += o->a_line) {
         const float *p = a;
         for (int64_t x = 0; x < o->cols;) {
             int64_t stop = x + CX_AHEAD_STEP < o->cols ? x + CX_AHEAD_STEP : o->cols;
             if (o->ahead)
                 look_ahead(o->ahead);
-            for (; x < stop; x++, p += o->a_pixel, b += NR) {
+            for (; x < stop; x++, p += a_pixel, b += b_pixel) {
                 vf b0 = v_load(b), b1 = v_load(b + VL);
 #pragma GCC unroll 8
                 for (int r = 0; r < mr; r++) {

@@ -42,14 +42,14 @@ void CX_FN(product)(const cx_product *p);
 void CX_FN(pack)(const float *src, int64_t stride_k, int64_t stride_n, int64_t k, int64_t n, float *dst, int64_t k0, int64_t k_all);
 
 /* T (m x n) += A^T B over pixels, in the order of the pixels: `rows` lines of `cols` pixels.
- * A: m floats of pixel (y, x) at a + y * a_line + x * a_pixel. B: packed pixel after pixel, panel p at b + p * b_panel, NR floats a pixel.
+ * A: m floats of pixel (y, x) at a + y * a_line + x * a_pixel. B: panel p at b + p * b_panel, NR floats every b_pixel, pixel after pixel.
  * T: panel p at t + p * t_panel, then m rows of NR floats. */
 typedef struct {
     int64_t rows, cols;
     const float *a;
     int64_t a_line, a_pixel;
     const float *b;
-    int64_t b_panel;
+    int64_t b_panel, b_pixel;
     float *t;
     int64_t t_panel, m, n;
     cx_ahead *ahead;            /* NULL = none */

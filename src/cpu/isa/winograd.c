@@ -252,7 +252,8 @@ static void run_tiles(const cx_window *w, float *scratch, const data_layout *l, 
 }
 
 /* U[point][panel of out][in][NR] = G w G'. Element (o, tap, i) of the weights at o * step_out + tap * step_tap + i * step_in; taps reversed for the gradient. */
-static void transform_weights(const float *w, int64_t in, int64_t out, int64_t step_in, int64_t step_out, int64_t step_tap, bool reverse, float *u)
+static void transform_weights(const float *w, int64_t in, int64_t out, int64_t step_in, int64_t step_out, int64_t step_tap, bool reverse,
+    float *u)
 {
     int64_t plane = cx_packed(in, out);
 #pragma omp parallel for schedule(static)
@@ -393,7 +394,7 @@ static void weight_task(const cx_window *w, const weight_layout *l, int64_t chun
             tile_dy(w, t0 + t, zeros, z + t * NR, l->z_plane, l->panel);
         }
         for (int64_t p = 0; p < POINTS; p++) {
-            cx_outer o = { .rows = 1, .cols = n, .a = v + p * l->x.plane, .a_pixel = l->x.pitch, .b = z + p * l->z_plane, .b_panel = l->panel,
+            cx_outer o = { .rows = 1, .cols = n, .a = v + p * l->x.plane, .a_pixel = l->x.pitch, .b = z + p * l->z_plane, .b_panel = l->panel, .b_pixel = NR,
                 .t = s + p * l->s_plane, .t_panel = c * NR, .m = c, .n = out };
             CX_FN(outer)(&o);
         }
