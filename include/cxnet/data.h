@@ -54,7 +54,8 @@ typedef struct {
     int width, height, bits, channels; cx_file_type type; bool wrong_extension, coloured, tiny, odd_shape;
     cx_signature sig;
 } cx_film_report;
-/* Sample indices a < b; Hamming distances; likeness: correlation of fine structure, 1 for exact copies. n copies of one picture are n - 1 pairs with the first. */
+/* Sample indices a < b; Hamming distances; likeness: correlation of fine structure, 1 for exact copies. n copies of one picture are n - 1 pairs with
+ * the first. */
 typedef struct { int a, b; bool exact; int dhash_bits, phash_bits; float likeness; } cx_pair;
 typedef struct {
     cx_film_report *films; int n;
@@ -72,22 +73,23 @@ cx_status cx_audit_sheet(const cx_manifest *m, const cx_audit *a, int max_pairs,
 /* ---- split ------------------------------------------------------------------------------------------------------------ */
 
 typedef struct { uint64_t seed; double val, test; } cx_split_opts;                     /* shares of groups, val + test < 1 */
-/* Assigns every sample a split and a group = patient (where known) joined with the manifest's `group` and its duplicate cluster (audit may be NULL: without duplicates; a sample
- * without patient is its own group). A `split` column is not looked at. Group-disjoint. Stable: a group's side is a hash of its name and the seed, so adding films moves no film
- * whose group did not change. Stratified by (labels, source): of n groups a share p is met within 4 sqrt(p (1 - p) / n) + 1/n, and of 10 groups or more none of the sides stays
- * empty (the one group that fills an empty side is the only one that additions can move). Why not closer: src/data/split.c.
- * split [n], group [n] (index of a representative sample) are the caller's. */
+/* Assigns every sample a split and a group = patient (where known) joined with the manifest's `group` and its duplicate cluster (audit may be NULL:
+ * without duplicates; a sample without patient is its own group). A `split` column is not looked at. Group-disjoint. Stable: a group's side is a hash
+ * of its name and the seed, so adding films moves no film whose group did not change. Stratified by (labels, source): of n groups a share p is met
+ * within 4 sqrt(p (1 - p) / n) + 1/n, and of 10 groups or more none of the sides stays empty (the one group that fills an empty side is the only one
+ * that additions can move). Why not closer: src/data/split.c. split [n], group [n] (index of a representative sample) are the caller's. */
 cx_status cx_split_make(const cx_manifest *m, const cx_audit *audit, const cx_split_opts *opts, cx_split *split, int *group, cx_error *err);
-/* A split leaks when a patient, group or duplicate cluster lies on two sides. Returns the number of leaking groups (-1 when out of memory; text->failed is set then)
- * and describes up to a few in `text`, one a line. */
+/* A split leaks when a patient, group or duplicate cluster lies on two sides. Returns the number of leaking groups (-1 when out of memory;
+ * text->failed is set then) and describes up to a few in `text`, one a line. */
 int cx_split_leaks(const cx_manifest *m, const cx_audit *audit, const cx_split *split, cx_buf *text);
 
 /* ---- cache: every film decoded once, at the working size ------------------------------------------------------------------ */
 
 typedef struct cx_cache cx_cache;
-/* Films of the manifest listed in index [n], resized to side x side px (aspect not kept, CX_RESIZE_AREA), 8-bit (16-bit films are scaled), in one file in `dir` that is
- * named by the SHA-256 of what it depends on (paths, sizes, times, side, version of the decoder) and mapped. A film that fails is listed in *bad
- * (owned text lines, may be empty), has no picture and cx_cache_ok() == false; more than max_bad of them is CX_E_DATA. dir NULL: in memory only. */
+/* Films of the manifest listed in index [n], resized to side x side px (aspect not kept, CX_RESIZE_AREA), 8-bit (16-bit films are scaled), in one
+ * file in `dir` that is named by the SHA-256 of what it depends on (paths, sizes, times, side, version of the decoder) and mapped. A film that fails
+ * is listed in *bad (owned text lines, may be empty), has no picture and cx_cache_ok() == false; more than max_bad of them is CX_E_DATA. dir NULL: in
+ * memory only. */
 cx_status cx_cache_open(const cx_manifest *m, const int *index, int n, int side, const char *dir, int max_bad, cx_buf *bad, cx_cache **out, cx_error *err);
 /* The same from pictures that are already here: px [n, side, side]. Copies. */
 cx_status cx_cache_from_memory(const uint8_t *px, int n, int side, cx_cache **out, cx_error *err);
@@ -128,7 +130,8 @@ typedef struct {
     uint64_t seed;
     int workers;                         /* threads that prepare batches ahead; 0: the caller does it. Batches are the same for any number */
 } cx_loader_opts;
-typedef struct { int n; float *x, *t; int *film; } cx_batch;   /* x [n, side, side, channels], t [n, n_targets], film [n] cache indices; owned by the loader until the next call */
+typedef struct { int n; float *x, *t; int *film; } cx_batch;   /* x [n, side, side, channels], t [n, n_targets], film [n] cache indices; owned by the
+                                                                  loader until the next call */
 typedef struct cx_loader cx_loader;
 cx_status cx_loader_new(const cx_loader_opts *o, cx_loader **out, cx_error *err);
 void cx_loader_free(cx_loader *l);
@@ -151,8 +154,8 @@ typedef struct {
     int *label;                          /* [n] 1 = opacities present */
     int *patient, *source;               /* [n] */
 } cx_synth;
-/* Films with lungs, ribs, spine, heart, diaphragm, noise, varying pose and exposure; label 1 has ground-glass opacities inside the lungs (subtle enough that a network prefers an
- * easier cue if there is one). A pure function of the options. */
+/* Films with lungs, ribs, spine, heart, diaphragm, noise, varying pose and exposure; label 1 has ground-glass opacities inside the lungs (subtle
+ * enough that a network prefers an easier cue if there is one). A pure function of the options. */
 cx_status cx_synth_make(const cx_synth_opts *o, cx_synth *out, cx_error *err);
 void cx_synth_free(cx_synth *s);
 /* Writes films/NNNN.png, masks, and manifest.csv (columns of cx_manifest) into dir. */

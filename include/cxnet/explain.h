@@ -8,12 +8,14 @@ extern "C" {
 #endif
 
 typedef struct cx_explainer cx_explainer;
-/* Prepares Grad-CAM on value `layer` (-1: model->features) in eval mode, for `batch` films at a time. The store must be of model->graph and outlive the explainer. */
+/* Prepares Grad-CAM on value `layer` (-1: model->features) in eval mode, for `batch` films at a time. The store must be of model->graph and outlive
+ * the explainer. */
 cx_status cx_explainer_new(const cx_model *model, cx_store *store, int layer, int batch, cx_explainer **out, cx_error *err);
 void cx_explainer_free(cx_explainer *e);
 int cx_explainer_width(const cx_explainer *e);            /* of the raw map */
 int cx_explainer_height(const cx_explainer *e);
-/* Grad-CAM (Selvaraju et al. 2017, eq. 1-2): weights = spatial mean of d logit / d map, map = ReLU(sum weights * activation). The gradient is that of the LOGIT, never of the sigmoid.
+/* Grad-CAM (Selvaraju et al. 2017, eq. 1-2): weights = spatial mean of d logit / d map, map = ReLU(sum weights * activation). The gradient is that of
+ * the LOGIT, never of the sigmoid.
  *   x       [n, side, side, channels] network inputs, n <= batch
  *   cls     [n] logit index; sign [n] +1, or -1 to explain the negative class of a single logit (may be NULL: all +1)
  *   map     [n, height, width] raw maps, not scaled: magnitudes are comparable between films

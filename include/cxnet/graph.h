@@ -95,7 +95,8 @@ typedef struct {
     const char *name;                                     /* "gemm 1x1 avx512": what `cxnet plan` prints */
     bool (*accepts)(const cx_call *c);                    /* shapes, ld, attr, flags are final, data pointers may be NULL; NULL = accepts all */
     size_t (*workspace)(const cx_call *c, bool backward); /* bytes of scratch; NULL = none */
-    cx_run_fn fwd, bwd;                                   /* NULL: this entry serves the other direction only. In accepts(), a backward call has dy[0].s.c > 0 */
+    cx_run_fn fwd, bwd;                                   /* NULL: this entry serves the other direction only. In accepts(), a backward call has
+                                                             dy[0].s.c > 0 */
 } cx_impl;
 
 /* One optimiser step over a flat range. g is scaled by grad_scale first (clipping). */
@@ -187,8 +188,15 @@ typedef struct {
     int64_t flops_forward, flops_backward;
 } cx_plan_stats;
 cx_plan_stats cx_plan_get_stats(const cx_plan *p);
-/* One row a step. `i` runs over n_steps: forward, then backward. seconds: measured, summed by cx_plan_run with profiling on; 0 otherwise. */
-typedef struct { const char *phase, *node, *op, *impl; cx_shape out; size_t bytes_read, bytes_written; int64_t flops; double seconds; bool folded_relu; } cx_step_info;
+/* One row a step. `i` runs over n_steps: forward, then backward. seconds: measured, summed while profiling is on; 0 otherwise. */
+typedef struct {
+    const char *phase, *node, *op, *impl;
+    cx_shape out;
+    size_t bytes_read, bytes_written;
+    int64_t flops;
+    double seconds;
+    bool folded_relu;
+} cx_step_info;
 cx_step_info cx_plan_step(const cx_plan *p, int i);
 void cx_plan_profile(cx_plan *p, bool on);
 void cx_plan_print(const cx_plan *p, FILE *f);            /* the table that `cxnet plan` shows */

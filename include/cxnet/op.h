@@ -35,7 +35,8 @@ typedef struct {
     cx_tensor y[CX_MAX_OUT];     /* outputs; y[1..] are what forward saves for backward */
     cx_tensor dy[CX_MAX_OUT];    /* backward: gradient of y[0] (others have none) */
     cx_tensor dx[CX_MAX_IN];     /* backward: p == NULL = not wanted */
-    bool dx_add[CX_MAX_IN];      /* add to dx; otherwise overwrite it. dx[j] may be the same memory as dx[i], i < j (add(x, x)); then it adds: finish dx[i] first */
+    bool dx_add[CX_MAX_IN];      /* add to dx; otherwise overwrite it. dx[j] may be the same memory as dx[i], i < j (add(x, x)); then it adds: finish
+                                    dx[i] first */
     void *work;                  /* scratch, 64-byte aligned, as large as the implementation's workspace() asked; contents undefined */
     size_t work_bytes;
 } cx_call;
@@ -68,7 +69,8 @@ typedef struct {
 /* ---- attributes: plain data, no pointers, at most CX_ATTR_BYTES ----------------------------------------------------- */
 
 typedef struct { char none; } cx_no_attr;
-/* conv2d: x (N,H,W,I), weight (O,KH,KW,I), bias (1,1,1,O) optional. Padding in pixels of zeros, explicit on each side. Out = floor((H + top + bottom - KH) / stride) + 1. */
+/* conv2d: x (N,H,W,I), weight (O,KH,KW,I), bias (1,1,1,O) optional. Padding in pixels of zeros, explicit on each side. Out = floor((H + top + bottom
+ * - KH) / stride) + 1. */
 typedef struct { int stride, pad_top, pad_bottom, pad_left, pad_right; } cx_conv_attr;
 /* conv_transpose2d: x (N,H,W,I), weight (I,KH,KW,O) [the layout of the convolution it transposes], bias optional. Out = (H-1)*stride + KH - 2*pad. */
 typedef struct { int stride, pad; } cx_convt_attr;

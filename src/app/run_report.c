@@ -92,7 +92,7 @@ static void curve(page *p, const char *title, const char *y, const char *const *
     for (int j = 0; x && j < n; j++) {
         int column = cx_csv_column(&p->history, columns[j]);
         for (int i = 0; i < rows; i++) {
-            x[i] = atof(cx_csv_at(&p->history, i + 1, 0));
+            x[i] = strtod(cx_csv_at(&p->history, i + 1, 0), NULL);
             x[(j + 1) * rows + i] = column < 0 ? NAN : strtod(cx_csv_at(&p->history, i + 1, column), NULL);
         }
         s[j] = (cx_series){ names[j], x, x + (j + 1) * rows, rows };
