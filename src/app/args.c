@@ -64,26 +64,43 @@ bool cx_is_group(const char *word)
     return false;
 }
 
+/* The i-th second word of the verbs that begin with the word ctx. */
+static const char *next_in_group(const void *ctx, int i)
+{
+    const char *word = ctx;
+    size_t n = strlen(word);
+    for (int k = 0; cx_verbs[k]; k++)
+        if (!strncmp(cx_verbs[k]->name, word, n) && cx_verbs[k]->name[n] == ' ' && i-- == 0)
+            return cx_verbs[k]->name + n + 1;
+    return NULL;
+}
+
+static cx_status unknown_in_group(const char *word, const char *second, cx_error *err)
+{
+    char list[200] = "";
+    const char *each, *near = second ? cx_nearest(second, next_in_group, word) : NULL;
+    for (int i = 0; (each = next_in_group(word, i)); i++) {
+        size_t used = strlen(list);
+        snprintf(list + used, sizeof list - used, "%s%s", used ? ", " : "", each);
+    }
+    if (!second)
+        return cx_fail(err, CX_E_USAGE, "\"%s\" wants one more word: %s", word, list);
+    if (near)
+        return cx_fail(err, CX_E_USAGE, "unknown verb \"%s %s\"; did you mean \"%s %s\"?", word, second, word, near);
+    return cx_fail(err, CX_E_USAGE, "\"%s\" knows %s, not \"%s\"", word, list, second);
+}
+
 static cx_status unknown_verb(int argc, char *const *argv, cx_error *err)
 {
-    char two[64], list[200] = "";
-    bool group = cx_is_group(argv[0]);
-    if (group)
-        for (int i = 0; cx_verbs[i]; i++) {
-            size_t n = strlen(argv[0]), used = strlen(list);
-            if (!strncmp(cx_verbs[i]->name, argv[0], n) && cx_verbs[i]->name[n] == ' ')
-                snprintf(list + used, sizeof list - used, "%s%s", used ? ", " : "", cx_verbs[i]->name + n + 1);
-        }
-    if (group && argc < 2)
-        return cx_fail(err, CX_E_USAGE, "\"%s\" wants one more word: %s", argv[0], list);
-    snprintf(two, sizeof two, "%s%s%s", argv[0], argc > 1 ? " " : "", argc > 1 ? argv[1] : "");
-    const char *near = group ? NULL : cx_nearest(argv[0], next_verb, NULL);
+    if (cx_is_group(argv[0]))
+        return unknown_in_group(argv[0], argc > 1 ? argv[1] : NULL, err);
+    char two[64];
+    snprintf(two, sizeof two, "%s %s", argv[0], argc > 1 ? argv[1] : "");
+    const char *near = cx_nearest(argv[0], next_verb, NULL);
     if (!near && argc > 1)
         near = cx_nearest(two, next_verb, NULL);
     if (near)
-        return cx_fail(err, CX_E_USAGE, "unknown verb \"%s\"; did you mean \"%s\"?", group ? two : argv[0], near);
-    if (group)
-        return cx_fail(err, CX_E_USAGE, "\"%s\" knows %s, not \"%s\"", argv[0], list, argv[1]);
+        return cx_fail(err, CX_E_USAGE, "unknown verb \"%s\"; did you mean \"%s\"?", argv[0], near);
     return cx_fail(err, CX_E_USAGE, "unknown verb \"%s\"; \"cxnet --help\" lists them", argv[0]);
 }
 

@@ -2,9 +2,15 @@
 #include "verb.h"
 
 #define VERBS \
+    VERB(train) \
+    VERB(explain) \
+    VERB(plan) \
+    VERB(data_split) \
+    VERB(config_show) \
+    VERB(config_check) \
+    VERB(config_schema) \
     VERB(help) \
     VERB(version) \
-    VERB(explain) \
     VERB(completion)
 
 #define VERB(name) extern const cx_verb cx_verb_##name;

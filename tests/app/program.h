@@ -4,7 +4,7 @@
 #include "support.h"
 #include <sys/wait.h>
 
-typedef struct { int code; char out[60000], err[8000]; } ran;
+typedef struct { int code; char out[1 << 20], err[8000]; } ran;
 
 static void slurp(const char *path, char *text, size_t n)
 {

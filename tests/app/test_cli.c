@@ -49,7 +49,8 @@ static void help_is_on_stdout_and_free_of_errors(void **state)
 static void every_listed_verb_has_a_page(void **state)
 {
     (void)state;
-    char all[60000], *save = NULL;
+    static char all[1 << 20];
+    char *save = NULL;
     strcpy(all, run_program("--help")->out);
     int pages = 0;
     for (char *line = strtok_r(all, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
@@ -95,6 +96,11 @@ static void bash_completes_from_the_table(void **state)
     assert_completes("cxnet vers", 1, "version ");
     assert_completes("cxnet --v", 1, "--version ");
     assert_completes("cxnet version --", 2, "--help ");
+    assert_completes("cxnet co", 1, "config completion ");
+    assert_completes("cxnet config sh", 2, "show ");
+    assert_completes("cxnet data split --o", 3, "--out ");
+    assert_completes("cxnet train e.yaml --resume \"\"", 4, "auto must never ");
+    assert_completes("cxnet train LICEN", 2, "LICENSE ");
 }
 
 static void unwritable_output_is_74(void **state)

@@ -1,0 +1,60 @@
+/* app.c - the experiment of a command line, printing JSON, the signal that stops a run. Depends on app.h. */
+#include "app.h"
+#include <stdlib.h>
+
+cx_status cx_app_config(const cx_args *a, const char *path, char *const *extra, int n_extra, cx_config *c, cx_error *err)
+{
+    char **set = cx_alloc((size_t)a->n_flags + (size_t)n_extra, sizeof *set);
+    if (!set)
+        return cx_fail(err, CX_E_MEMORY, "no memory for the settings");
+    int n = cx_arg_all(a, "--set", set, a->n_flags);
+    for (int i = 0; i < n_extra; i++)
+        set[n++] = extra[i];
+    cx_status s = cx_config_load(path, set, n, c, err);
+    free(set);
+    return s;
+}
+
+int cx_app_outputs(const cx_config *c)
+{
+    return c->data.task[0] == 'b' ? 1 : (int)c->data.classes.n;
+}
+
+cx_status cx_app_print_json(json_t *j, cx_error *err)
+{
+    char *text = j ? json_dumps(j, JSON_INDENT(2) | JSON_REAL_PRECISION(17)) : NULL;
+    json_decref(j);
+    if (!text)
+        return cx_fail(err, CX_E_MEMORY, "no memory for the JSON document");
+    puts(text);
+    free(text);
+    return CX_OK;
+}
+
+cx_status cx_app_print(cx_buf *b, cx_error *err)
+{
+    cx_status s = b->failed ? cx_fail(err, CX_E_MEMORY, "no memory for the text") : CX_OK;
+    if (s == CX_OK && b->len)
+        fwrite(b->data, 1, b->len, stdout);
+    cx_buf_free(b);
+    return s;
+}
+
+/* mutable: a signal handler can reach nothing else */
+static volatile sig_atomic_t stop;
+
+static void on_signal(int signal_number)
+{
+    stop = signal_number;
+}
+
+const volatile sig_atomic_t *cx_app_stop_on_signals(void)
+{
+    /* SA_RESETHAND: whoever presses ^C twice means it. */
+    struct sigaction act = { .sa_handler = on_signal, .sa_flags = (int)(SA_RESETHAND | SA_RESTART) };
+    sigemptyset(&act.sa_mask);
+    static const int signals[] = { SIGINT, SIGTERM, SIGUSR1 };
+    for (int i = 0; i < CX_COUNT(signals); i++)
+        sigaction(signals[i], &act, NULL);
+    return &stop;
+}

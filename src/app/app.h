@@ -1,0 +1,19 @@
+/* app.h - what several verbs share: the experiment of a command line, printing JSON, the signal that stops a run. Depends on verb.h. */
+#ifndef CX_APP_APP_H
+#define CX_APP_APP_H
+#include <jansson.h>
+#include <signal.h>
+#include "cxnet/train.h"
+#include "verb.h"
+
+/* The experiment in `path` (NULL: defaults), then every --set in order, then `extra` settings ("run.name=x"). Free with cx_config_free. */
+cx_status cx_app_config(const cx_args *a, const char *path, char *const *extra, int n_extra, cx_config *c, cx_error *err);
+/* How many logits the network of c has: one for a binary task, one a class otherwise. */
+int cx_app_outputs(const cx_config *c);
+/* Prints a document, indented, on stdout. Takes the reference of j; NULL is CX_E_MEMORY. */
+cx_status cx_app_print_json(json_t *j, cx_error *err);
+/* Prints what b holds on stdout and frees it. */
+cx_status cx_app_print(cx_buf *b, cx_error *err);
+/* Handles SIGINT, SIGTERM and SIGUSR1 from now on: the first sets the flag that is returned, a second one ends the program as usual. */
+const volatile sig_atomic_t *cx_app_stop_on_signals(void);
+#endif

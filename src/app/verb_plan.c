@@ -1,0 +1,94 @@
+/* verb_plan.c - `cxnet plan FILE`: the steps that an experiment's network is compiled to, with their implementations, bytes and FLOPs. */
+#include "app.h"
+#include <string.h>
+
+typedef struct { cx_config c; cx_model m; cx_backend *backend; cx_store *store; cx_plan *plan; bool training; int batch; } planned;
+
+static cx_status build(planned *p, cx_error *err)
+{
+    const cx_config *c = &p->c;
+    cx_model_spec spec;
+    int target, weights;
+    cx_config_model(c, cx_app_outputs(c), &spec);
+    TRY(cx_model_new(&spec, &p->m, err));
+    for (unsigned i = 0; i < c->model.freeze.n; i++)
+        if (cx_graph_freeze(p->m.graph, c->model.freeze.item[i]) == 0)
+            return cx_fail(err, CX_E_CONFIG, "model.freeze: no parameter of %s matches \"%s\"", c->model.arch, c->model.freeze.item[i]);
+    int loss = cx_model_loss(&p->m, c->data.task[0] == 'm' && !strcmp(c->data.task, "multiclass") ? CX_LOSS_CE : CX_LOSS_BCE, c->loss.label_smoothing,
+                             &target, &weights);
+    TRY(cx_graph_check(p->m.graph, err));
+    TRY(cx_backend_open(c->run.device, c->run.threads, &p->backend, err));
+    TRY(cx_store_new(p->m.graph, p->backend, (uint64_t)c->run.seed, &p->store, err));
+    cx_plan_opts o = { .batch = p->batch, .training = p->training, .backward = p->training, .param_grads = p->training,
+                       .output = p->training ? loss : p->m.logits };
+    float *m, *v;
+    if (p->training)
+        TRY(cx_store_moments(p->store, &m, &v, err));       /* so that OPT is counted */
+    return cx_plan_new(p->store, &o, &p->plan, err);
+}
+
+static int64_t parameters(const cx_graph *g, bool trainable_only)
+{
+    int64_t n = 0;
+    for (int i = 0; i < g->n_values; i++)
+        if (g->values[i].kind == CX_PARAM && !(trainable_only && g->values[i].frozen))
+            n += cx_elems(g->values[i].shape);
+    return n;
+}
+
+static json_t *step_json(const cx_plan *plan, int i)
+{
+    cx_step_info s = cx_plan_step(plan, i);
+    return json_pack("{s:s, s:s, s:s, s:b, s:s, s:[i, i, i, i], s:I, s:I, s:I}", "phase", s.phase, "node", s.node, "op", s.op, "folded_relu", s.folded_relu,
+                     "implementation", s.impl, "output", (int)s.out.n, (int)s.out.h, (int)s.out.w, (int)s.out.c, "bytes_read", (json_int_t)s.bytes_read,
+                     "bytes_written", (json_int_t)s.bytes_written, "flops", (json_int_t)s.flops);
+}
+
+static cx_status print_json(const planned *p, cx_error *err)
+{
+    cx_plan_stats t = cx_plan_get_stats(p->plan);
+    json_t *steps = json_array();
+    for (int i = 0; i < t.n_steps; i++)
+        json_array_append_new(steps, step_json(p->plan, i));
+    return cx_app_print_json(json_pack(
+        "{s:s, s:i, s:b, s:s, s:I, s:I, s:{s:I, s:I, s:I, s:I, s:I}, s:I, s:I, s:o}", "arch", p->c.model.arch, "batch", p->batch, "training", p->training,
+        "backend", p->backend->description, "parameters", (json_int_t)parameters(p->m.graph, false), "trainable", (json_int_t)parameters(p->m.graph, true),
+        "bytes", "param", (json_int_t)t.param_bytes, "grad", (json_int_t)t.grad_bytes, "opt", (json_int_t)t.opt_bytes, "act", (json_int_t)t.act_bytes,
+        "work", (json_int_t)t.work_bytes, "flops_forward", (json_int_t)t.flops_forward, "flops_backward", (json_int_t)t.flops_backward, "steps", steps), err);
+}
+
+static cx_status run(const cx_verb *v, const cx_args *a, cx_error *err)
+{
+    (void)v;
+    planned p = { .training = !cx_arg(a, "--eval") };
+    TRY(cx_app_config(a, a->positional[0], NULL, 0, &p.c, err));
+    cx_status s = cx_arg_int(a, "--batch", p.c.optim.batch, 1, 4096, &p.batch, err);
+    if (s == CX_OK)
+        s = build(&p, err);
+    if (s == CX_OK && cx_arg(a, "--json"))
+        s = print_json(&p, err);
+    else if (s == CX_OK) {
+        printf("%s, %d x %d px, %d channels, %lld parameters (%lld train); ", p.c.model.arch, p.c.data.side, p.c.data.side, p.c.data.channels,
+               (long long)parameters(p.m.graph, false), (long long)parameters(p.m.graph, true));
+        printf("%s plan for a batch of %d on %s\n\n", p.training ? "training" : "evaluation", p.batch, p.backend->description);
+        cx_plan_print(p.plan, stdout);
+    }
+    cx_plan_free(p.plan);
+    cx_store_free(p.store);
+    if (p.backend)
+        cx_backend_close(p.backend);
+    cx_model_free(&p.m);
+    cx_config_free(&p.c);
+    return s;
+}
+
+static const cx_flag flags[] = {
+    CX_FLAG_SET,
+    { "--batch", "N", "films per step; absent: optim.batch" },
+    { "--eval", NULL, "the plan of inference instead of training" },
+    CX_FLAG_JSON,
+};
+const cx_verb cx_verb_plan = {
+    .name = "plan", .args = "FILE.yaml", .doc = "print how an experiment's network is run: steps, implementations, bytes, FLOPs", .min_args = 1, .max_args = 1,
+    .run = run, .flags = flags, .n_flags = CX_COUNT(flags), .more = "Needs no films. The last line is what a training holds in memory, by arena."
+};

@@ -1,0 +1,147 @@
+/* verb_train.c - `cxnet train FILE`: runs an experiment, resumes it, and shows what it measured. */
+#include "app.h"
+#include "run_report.h"
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void on_epoch(void *self, int epoch, double train_loss, double val_loss, double val_auroc, double lr, double seconds)
+{
+    (void)self;
+    printf("epoch %3d   train loss %.4f   val loss %.4f   val AUROC ", epoch, train_loss, val_loss);
+    if (isnan(val_auroc))
+        fputs("   n/a", stdout);
+    else
+        printf("%.4f", val_auroc);
+    printf("   lr %.2e   %.1f s\n", lr, seconds);
+    fflush(stdout);
+}
+
+static const char *const shown[][2] = {
+    { "auroc", "AUROC" }, { "macro_auroc", "macro AUROC" }, { "auprc", "AUPRC" }, { "accuracy", "accuracy" }, { "f1", "F1" },
+    { "macro_f1", "macro F1" }, { "sensitivity", "sensitivity" }, { "specificity", "specificity" }, { "brier", "Brier score" }, { "ece", "ECE" },
+};
+
+static void print_estimate(const json_t *test, const char *key, const char *name)
+{
+    const json_t *e = json_object_get(test, key), *v = json_object_get(e, "value"), *lo = json_object_get(e, "lo"), *hi = json_object_get(e, "hi");
+    if (!e)
+        return;
+    printf("  %-14s", name);
+    if (!json_is_number(v))
+        fputs("n/a", stdout);
+    else
+        printf("%.3f", json_number_value(v));
+    if (json_is_number(lo) && json_is_number(hi))
+        printf("   95 %% interval %.3f to %.3f", json_number_value(lo), json_number_value(hi));
+    putchar('\n');
+}
+
+static void print_confusion(const json_t *metrics, const json_t *test)
+{
+    const json_t *rows = json_object_get(test, "confusion"), *classes = json_object_get(metrics, "classes"), *row, *cell;
+    size_t i, k;
+    if (!rows)
+        return;
+    fputs("\n  truth \\ predicted  ", stdout);
+    json_array_foreach(classes, i, cell)
+        printf(" %16.16s", json_string_value(cell));
+    putchar('\n');
+    json_array_foreach(rows, i, row) {
+        printf("  %-19.19s", json_string_value(json_array_get(classes, i)));
+        json_array_foreach(row, k, cell)
+            printf(" %16lld", (long long)json_integer_value(cell));
+        putchar('\n');
+    }
+}
+
+static void print_results(const json_t *metrics, const char *dir)
+{
+    const json_t *test = json_object_get(metrics, "test"), *each = json_object_get(test, "per_class"), *one;
+    const char *name;
+    printf("\ntest: %lld films, weights of epoch %lld\n", (long long)json_integer_value(json_object_get(test, "films")),
+           (long long)json_integer_value(json_object_get(metrics, "best_epoch")));
+    for (int i = 0; i < CX_COUNT(shown); i++)
+        print_estimate(test, shown[i][0], shown[i][1]);
+    json_object_foreach((json_t *)each, name, one)
+        print_estimate(one, "auroc", name);
+    print_confusion(metrics, test);
+    printf("\nreport: %s/report.html\n", dir);
+}
+
+/* The measurements of a finished run; the caller releases them. */
+static cx_status load_metrics(const char *dir, json_t **metrics, cx_error *err)
+{
+    cx_buf b = { 0 };
+    json_error_t bad;
+    char *path = cx_path_join(dir, "metrics.json");
+    cx_status s = path ? cx_file_read(path, (size_t)64 << 20, &b, err) : cx_fail(err, CX_E_MEMORY, "no memory for a path");
+    if (s == CX_OK && !(*metrics = json_loadb(b.data, b.len, 0, &bad)))
+        s = cx_fail(err, CX_E_DATA, "%s:%d: %s", path, bad.line, bad.text);
+    cx_buf_free(&b);
+    free(path);
+    return s;
+}
+
+static cx_status finish(const cx_args *a, const cx_config *c, const char *dir, cx_error *err)
+{
+    json_t *metrics;
+    TRY(cx_run_report(dir, c->run.threads, err));
+    TRY(load_metrics(dir, &metrics, err));
+    cx_status s = CX_OK;
+    if (cx_arg(a, "--json"))
+        s = cx_app_print_json(json_pack("{s:s, s:O}", "run", dir, "metrics", metrics), err);
+    else
+        print_results(metrics, dir);
+    json_decref(metrics);
+    return s;
+}
+
+static cx_status train(const cx_args *a, const cx_config *c, cx_error *err)
+{
+    char dir[4096];
+    int resume;
+    TRY(cx_arg_choice(a, "--resume", "auto|must|never", CX_RESUME_AUTO, &resume, err));
+    bool json = cx_arg(a, "--json") != NULL;
+    cx_run_opts o = { .resume = (cx_resume)resume, .stop = cx_app_stop_on_signals(), .on_epoch = json ? NULL : on_epoch };
+    cx_status s = cx_run_train(c, &o, dir, sizeof dir, err);
+    if (s == CX_E_INTERRUPTED)
+        return cx_fail(err, s, "%s; to go on, run the same command with --resume auto", err->text);
+    return s == CX_OK ? finish(a, c, dir, err) : s;
+}
+
+static cx_status run(const cx_verb *v, const cx_args *a, cx_error *err)
+{
+    (void)v;
+    cx_config c;
+    int n = 0;
+    char *extra[2] = { NULL, NULL };
+    if (cx_arg(a, "--name"))
+        extra[n++] = cx_sprintf("run.name=%s", cx_arg(a, "--name"));
+    if (cx_arg(a, "--threads"))
+        extra[n++] = cx_sprintf("run.threads=%s", cx_arg(a, "--threads"));
+    cx_status s = (n > 0 && !extra[0]) || (n > 1 && !extra[1]) ? cx_fail(err, CX_E_MEMORY, "no memory for the settings")
+                                                               : cx_app_config(a, a->positional[0], extra, n, &c, err);
+    if (s == CX_OK) {
+        s = train(a, &c, err);
+        cx_config_free(&c);
+    }
+    free(extra[0]);
+    free(extra[1]);
+    return s;
+}
+
+static const cx_flag flags[] = {
+    CX_FLAG_SET,
+    { "--name", "NAME", "name of the run and its folder; absent: run.name, or the file's name" },
+    { "--resume", "auto|must|never", "auto: go on from the run's checkpoint where there is one; must: only that; never: start over, the old run "
+      "is moved aside" },
+    CX_FLAG_THREADS,
+    CX_FLAG_JSON,
+};
+const cx_verb cx_verb_train = {
+    .name = "train", .args = "FILE.yaml", .doc = "run an experiment: train, measure once on the test films, explain, report", .min_args = 1, .max_args = 1,
+    .run = run, .flags = flags, .n_flags = CX_COUNT(flags),
+    .more = "Leaves a folder with the resolved experiment, checkpoints, predictions.csv, metrics.json, metrics.csv and report.html. "
+            "SIGINT, SIGTERM and SIGUSR1 write a checkpoint and end with code 85; the same command goes on from there, to the same bits."
+};
