@@ -10,6 +10,7 @@
     VERB(config_check) \
     VERB(config_schema) \
     VERB(help) \
+    VERB(bench) \
     VERB(version) \
     VERB(completion)
 

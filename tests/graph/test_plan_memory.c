@@ -2,7 +2,9 @@
 #include "graph/plan.h"
 #include "runs.h"
 
-/* ---- counting allocations of this process -------------------------------------------------------------------------- */
+/* ---- counting allocations of this process --------------------------------------------------------------------------
+ * Not counted: memalign, by which libgomp (and nothing else here) makes a team of another size when a kernel asks for fewer threads. The hooks of
+ * AddressSanitizer cannot tell it apart, so there the steps of the CPU backend are not counted. */
 
 static volatile int allocations;
 
@@ -10,6 +12,7 @@ static volatile int allocations;
 int __sanitizer_install_malloc_and_free_hooks(void (*malloc_hook)(const volatile void *, size_t), void (*free_hook)(const volatile void *));
 static void on_malloc(const volatile void *p, size_t n) { (void)p, (void)n; allocations++; }
 static void on_free(const volatile void *p) { (void)p; }
+static const bool tells_libgomp_apart = false;
 static void count_allocations(void) { __sanitizer_install_malloc_and_free_hooks(on_malloc, on_free); }
 #else
 void *__libc_malloc(size_t n);
@@ -21,6 +24,7 @@ void *calloc(size_t n, size_t size) { allocations++; return __libc_calloc(n, siz
 void *realloc(void *p, size_t n) { allocations++; return __libc_realloc(p, n); }
 void *aligned_alloc(size_t align, size_t n) { allocations++; return __libc_memalign(align, n); }
 int posix_memalign(void **p, size_t align, size_t n) { allocations++; return (*p = __libc_memalign(align, n)) ? 0 : 12; }
+static const bool tells_libgomp_apart = true;
 static void count_allocations(void) { }
 #endif
 
@@ -72,7 +76,7 @@ static void test_steps_allocate_nothing(void **state)
     for (int k = 0; k < CX_COUNT(every_net); k++)
         train_without_allocating(&r.base, every_net[k]);
     assert_cx_ok(cx_backend_open("cpu", 2, &cpu, err));
-    for (int k = 0; k < CX_COUNT(every_net); k++)
+    for (int k = 0; k < CX_COUNT(every_net) && tells_libgomp_apart; k++)
         train_without_allocating(cpu, every_net[k]);
     cx_backend_close(cpu);
 }
@@ -95,11 +99,13 @@ static void check_placement(const cx_plan *p)
     }
 }
 
+/* Nor does rebuilding a value ever cost memory. */
 static void test_buffers_never_overlap(void **state)
 {
     (void)state;
-    for (int k = 0; k < CX_COUNT(every_net); k++)
-        for (int bits = 0; bits < 8; bits++) {
+    for (int k = 0; k < CX_COUNT(every_net); k++) {
+        size_t act[8];
+        for (int bits = 7; bits >= 0; bits--) {
             net n = checked(every_net[k]);
             ref_backend b;
             cx_store *s;
@@ -110,10 +116,13 @@ static void test_buffers_never_overlap(void **state)
             switches(&o, bits);
             assert_cx_ok(cx_plan_new(s, &o, &p, err));
             check_placement(p);
+            act[bits] = p->act_bytes;
+            assert_true(act[bits] <= act[bits | 4]);
             cx_plan_free(p);
             cx_store_free(s);
             cx_graph_free(n.g);
         }
+    }
 }
 
 static size_t act_of(cx_store *s, cx_plan_opts o, int *steps)
