@@ -164,7 +164,7 @@ static void damaged_files_are_made_anew(void **state)
     char *path = cache_file(dir);
     cx_buf good = { 0 }, now = { 0 };
     assert_cx_ok(cx_file_read(path, 1 << 20, &good, err));
-    for (size_t i = 0; i < good.len + 5; i += i < 120 ? 1 : 37) {
+    for (size_t i = 0; i < good.len + 5; i += i < good.len - 5 ? (i < 130 ? 7 : 173) : 1) {
         cx_buf damaged = { 0 };
         cx_buf_put(&damaged, good.data, good.len);
         if (i < good.len)
