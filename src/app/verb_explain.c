@@ -278,7 +278,7 @@ static void caption_of(const job *j, const film_row *f, cx_buf *text)
     cx_buf_printf(text, "%s: p = %.3f", n->classes[f->cls], f->p[f->cls]);
     if (is_binary(j))
         cx_buf_printf(text, " (%s from %.3f on)", n->classes[1], n->threshold);
-    cx_buf_printf(text, "\nGrad-CAM of %s, %s scale", n->model.graph->values[j->layer].name, j->fixed ? "one for all films" : "this film's own");
+    cx_buf_printf(text, "\nGrad-CAM of %s; %s", n->model.graph->values[j->layer].name, j->fixed ? "one scale for all films" : "own scale");
 }
 
 static cx_status write_film(job *j, film_row *f, int number, double full, cx_error *err)
