@@ -44,7 +44,8 @@ typedef struct {
 typedef cx_status (*cx_run_fn)(const cx_call *c);
 
 enum {                           /* flags of a row */
-    CX_CAN_RELU    = 1,           /* a following ReLU may be folded in (cx_call.relu) */
+    CX_CAN_RELU    = 1,           /* a following ReLU may be folded in (cx_call.relu); then backward also reads y[0] for the mask, except
+                                     batch_norm, which computes the mask again from x[0] and y[1..] */
     CX_BWD_X   = 2,           /* backward reads x[0] (for other inputs: parameters are always there; activations x[i>0] count as x[0]) */
     CX_BWD_Y   = 4,           /* backward reads y[0] (y[1..] are always kept) */
     CX_CHEAP   = 8,           /* y[0] may be dropped after the forward pass and rebuilt by a redo call */
@@ -78,7 +79,7 @@ typedef struct { int stride, pad; } cx_convt_attr;
 typedef struct { int kernel, stride, pad; bool count_pad; } cx_pool_attr;
 /* batch_norm: x, gamma, beta, mean, var (running, both updated in a training forward). outputs y, batch mean, batch 1/sqrt(var+eps).
  * running = (1 - momentum) * running + momentum * batch (PyTorch's meaning), variance unbiased there when `unbiased`.
- * frozen: running statistics are used, and stay, also in training. */
+ * frozen: running statistics are used, and stay, also in training. Where they are used, y[1] and y[2] are the running mean and 1/sqrt(running var + eps). */
 typedef struct { float eps, momentum; bool frozen, unbiased; } cx_norm_attr;
 typedef struct { float slope; } cx_leaky_attr;
 typedef struct { float rate; } cx_dropout_attr;              /* kept values are scaled by 1/(1-rate); identity in eval */
