@@ -194,18 +194,17 @@ static void tile_dy(const cx_window *w, int64_t t, const float *zeros, float *z,
 
 /* ---- both directions of the data ---------------------------------------------------------------------------------- */
 
-/* Brings the pixels that the next block will read first into the second-level cache; one 36th of them at each point's product. */
-static void prefetch_tiles(const cx_window *w, int64_t t0, int64_t n, int64_t point)
+/* The pixels of n tiles from t0 that no earlier tile of its line has brought: rows and columns `skip` .. skip+3 of each tile. Returns how many. */
+static int fresh_pixels(const cx_window *w, const cx_tensor *t, int64_t y_off, int64_t x_off, int64_t t0, int64_t n, int64_t c0, const float **run)
 {
-    for (int64_t i = n * 16 * point / POINTS; i < n * 16 * (point + 1) / POINTS; i++) {
-        tile_at at = tile_of(w, t0 + i / 16);
-        int64_t y = w->src_y + at.y + 2 + i % 16 / 4, x = w->src_x + at.x + 2 + i % 4;
-        if (y < 0 || x < 0 || y >= w->src.s.h || x >= w->src.s.w)
-            continue;
-        const float *s = w->src.p + ((at.n * w->src.s.h + y) * w->src.s.w + x) * w->src.ld;
-        for (int64_t c = 0; c < w->src.s.c; c += 16)
-            __builtin_prefetch(s + c, 0, 2);
+    int count = 0;
+    for (int64_t i = 0; i < n; i++) {
+        tile_at at = tile_of(w, t0 + i);
+        for (int64_t y = max64(0, at.y + y_off); y < min64(t->s.h, at.y + y_off + 4); y++)
+            for (int64_t x = max64(0, at.x + x_off); x < min64(t->s.w, at.x + x_off + 4); x++)
+                run[count++] = t->p + ((at.n * t->s.h + y) * t->s.w + x) * t->ld + c0;
     }
+    return count;
 }
 
 typedef struct { tile_layout in, out; size_t shared, per_thread; int64_t zeros; } data_layout;
@@ -221,6 +220,9 @@ static void run_block(const cx_window *w, const data_layout *l, int64_t t0, int6
 {
     float *zeros = scratch, *v = zeros + l->zeros, *m = v + POINTS * l->in.plane;
     int64_t in = w->src.s.c, out = w->dst.s.c;
+    const float *later[TILES * 16];
+    cx_ahead next = { .run = later, .n_run = fresh_pixels(w, &w->src, w->src_y + 2, w->src_x + 2, t0 + n, ahead, 0, later), .floats = in,
+        .pace = (int)up_div(16 * MR * CX_AHEAD_STEP, POINTS * CX_LINE * cx_panels(out)) };
     memset(zeros, 0, (size_t)in * sizeof(float));
     for (int64_t t = 0; t < n; t++)
         tile_x(w, t0 + t, 0, in, zeros, v + t * l->in.pitch, l->in.plane);
@@ -231,9 +233,8 @@ static void run_block(const cx_window *w, const data_layout *l, int64_t t0, int6
             a[t] = v + p * l->in.plane + t * l->in.pitch;
             c[t] = m + p * l->out.plane + t * l->out.pitch;
         }
-        cx_product g = { .m = (int)n, .a = a, .n_run = 1, .run_len = in, .b = w->b + p * cx_packed(in, out), .n = out, .c = c };
+        cx_product g = { .m = (int)n, .a = a, .n_run = 1, .run_len = in, .b = w->b + p * cx_packed(in, out), .n = out, .c = c, .ahead = &next };
         CX_FN(product)(&g);
-        prefetch_tiles(w, t0 + n, ahead, p);
     }
     for (int64_t t = 0; t < n; t++)
         tile_y(w, t0 + t, m + t * l->out.pitch, l->out.plane);
@@ -251,7 +252,8 @@ static void run_tiles(const cx_window *w, float *scratch, const data_layout *l, 
     }
 }
 
-/* U[point][panel of out][in][NR] = G w G'. Element (o, tap, i) of the weights at o * step_out + tap * step_tap + i * step_in; taps reversed for the gradient. */
+/* U[point][panel of out][in][NR] = G w G'. Element (o, tap, i) of the weights at o * step_out + tap * step_tap + i * step_in; the gradient of the data
+ * reverses the taps. */
 static void transform_weights(const float *w, int64_t in, int64_t out, int64_t step_in, int64_t step_out, int64_t step_tap, bool reverse,
     float *u)
 {
@@ -388,14 +390,19 @@ static void weight_task(const cx_window *w, const weight_layout *l, int64_t chun
     memset(z, 0, (size_t)(POINTS * l->z_plane) * sizeof(float));
     memset(s, 0, (size_t)(POINTS * l->s_plane) * sizeof(float));
     for (int64_t t0 = l->tiles * chunk / l->chunks; t0 < end; t0 += WEIGHT_TILES) {
-        int64_t n = min64(WEIGHT_TILES, end - t0);
+        const float *later[WEIGHT_TILES * 32];
+        int64_t n = min64(WEIGHT_TILES, end - t0), more = min64(WEIGHT_TILES, end - t0 - n);
+        int fresh = fresh_pixels(w, &w->src, w->src_y + 2, w->src_x + 2, t0 + n, more, c0, later);
+        fresh += fresh_pixels(w, &w->dst, 0, 0, t0 + n, more, 0, later + fresh);
+        cx_ahead next = { .run = later, .n_run = fresh, .floats = max64(c, out) };
+        next.pace = (int)up_div(32 * next.floats * CX_AHEAD_STEP, CX_LINE * POINTS * cx_panels(out) * up_div(c, MR));
         for (int64_t t = 0; t < n; t++) {
             tile_x(w, t0 + t, c0, c, zeros, v + t * l->x.pitch, l->x.plane);
             tile_dy(w, t0 + t, zeros, z + t * NR, l->z_plane, l->panel);
         }
         for (int64_t p = 0; p < POINTS; p++) {
             cx_outer o = { .rows = 1, .cols = n, .a = v + p * l->x.plane, .a_pixel = l->x.pitch, .b = z + p * l->z_plane, .b_panel = l->panel, .b_pixel = NR,
-                .t = s + p * l->s_plane, .t_panel = c * NR, .m = c, .n = out };
+                .t = s + p * l->s_plane, .t_panel = c * NR, .m = c, .n = out, .ahead = &next };
             CX_FN(outer)(&o);
         }
     }
