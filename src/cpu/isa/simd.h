@@ -48,6 +48,9 @@ INLINE vf v_max(vf a, vf b) { vi m = a > b; return (vf)(((vi)a & m) | ((vi)b & ~
 #endif
 INLINE vf v_zero(void) { return v_set1(0.0f); }
 
+/* Makes a pointer opaque: a loop that steps through many planes keeps one address instead of precomputing, and spilling, all of them. */
+#define V_OPAQUE(p) __asm__("" : "+r"(p))
+
 /* Sum of the lanes: pairs at distance VL/2, VL/4, ... */
 INLINE float v_sum(vf v)
 {

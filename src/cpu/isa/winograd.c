@@ -3,7 +3,7 @@
 #include "winograd.h"
 #include <omp.h>
 
-enum { POINTS = 36, TILES = 16, WEIGHT_TILES = 28, CHANNELS = 64, CHUNKS = 8 };
+enum { POINTS = 36, TILES = 16, WEIGHT_TILES = 56, CHANNELS = 64, CHUNKS = 8 };
 
 static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
 static int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
@@ -87,22 +87,31 @@ INLINE void load_x(const float *const *pixel, const float *base, int64_t line, i
 {
     for (int64_t i = 0; i < c; i += VL) {
         vf t[6][6];
+        const float *column = pixel ? NULL : base + i;
+        float *to = v + i;
+#pragma GCC unroll 1
         for (int x = 0; x < 6; x++) {
             vf d[6], o[6];
 #pragma GCC unroll 6
             for (int y = 0; y < 6; y++)
-                d[y] = v_load((pixel ? pixel[y * 6 + x] : base + y * line + x * ld) + i);
+                d[y] = v_load(pixel ? pixel[y * 6 + x] + i : column + y * line);
+            if (!pixel)
+                column += ld;
             transform_x(d, o);
 #pragma GCC unroll 6
             for (int y = 0; y < 6; y++)
                 t[y][x] = o[y];
         }
+#pragma GCC unroll 1
         for (int y = 0; y < 6; y++) {
             vf o[6];
             transform_x(t[y], o);
 #pragma GCC unroll 6
-            for (int x = 0; x < 6; x++)
-                v_store(v + (y * 6 + x) * plane + i, o[x]);
+            for (int x = 0; x < 6; x++) {
+                v_store(to, o[x]);
+                to += plane;
+                V_OPAQUE(to);
+            }
         }
     }
 }
@@ -132,16 +141,24 @@ static void tile_y(const cx_window *w, int64_t t, const float *m, int64_t plane)
     float *d = w->dst.p + ((at.n * w->dst.s.h + at.y) * w->dst.s.w + at.x) * ld;
     for (int64_t i = 0; i < w->dst.s.c; i += VL) {
         vf t1[4][6], bias = w->finish.bias ? v_load(w->finish.bias + i) : v_zero();
+        const float *column = m + i;
+#pragma GCC unroll 1
         for (int x = 0; x < 6; x++) {
             vf c[6], o[4];
+            const float *from = column;
 #pragma GCC unroll 6
-            for (int y = 0; y < 6; y++)
-                c[y] = v_load(m + (y * 6 + x) * plane + i);
+            for (int y = 0; y < 6; y++) {
+                c[y] = v_load(from);
+                from += 6 * plane;
+                V_OPAQUE(from);
+            }
+            column += plane;
             transform_y(c, o);
 #pragma GCC unroll 4
             for (int y = 0; y < 4; y++)
                 t1[y][x] = o[y];
         }
+#pragma GCC unroll 1
         for (int y = 0; y < rows; y++) {
             vf o[4];
             float *to = d + y * w->dst.s.w * ld + i;
@@ -172,6 +189,7 @@ static void tile_dy(const cx_window *w, int64_t t, const float *zeros, float *z,
     for (int64_t i = 0; i < w->dst.s.c; i += VL) {
         vf t1[6][4];
         float *to = z + i / NR * panel + i % NR;
+#pragma GCC unroll 1
         for (int x = 0; x < 4; x++) {
             vf d[4], o[6];
 #pragma GCC unroll 4
@@ -182,12 +200,16 @@ static void tile_dy(const cx_window *w, int64_t t, const float *zeros, float *z,
             for (int y = 0; y < 6; y++)
                 t1[y][x] = o[y];
         }
+#pragma GCC unroll 1
         for (int y = 0; y < 6; y++) {
             vf o[6];
             transform_dy(t1[y], o);
 #pragma GCC unroll 6
-            for (int x = 0; x < 6; x++)
-                v_store(to + (y * 6 + x) * plane, o[x]);
+            for (int x = 0; x < 6; x++) {
+                v_store(to, o[x]);
+                to += plane;
+                V_OPAQUE(to);
+            }
         }
     }
 }
@@ -343,7 +365,7 @@ static weight_layout lay_out_weight(const cx_geometry *g)
     int64_t in = g->big.s.c, out = g->small.s.c, channels = min64(in, CHANNELS);
     cx_window w = CX_FN(window_down)(g);
     weight_layout l = { .x = tiles_of(channels, WEIGHT_TILES), .tiles = tile_count(&w), .blocks = up_div(in, CHANNELS), .copy = 9 * in * out };
-    l.chunks = max64(1, min64(CHUNKS, l.tiles / (4 * WEIGHT_TILES)));
+    l.chunks = max64(1, min64(CHUNKS, l.tiles / (2 * WEIGHT_TILES)));
     l.zeros = up_div(max64(in, out), 16) * 16;
     l.panel = WEIGHT_TILES * NR;
     l.z_plane = cx_panels(out) * l.panel + 16;
