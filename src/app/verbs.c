@@ -5,6 +5,7 @@
     VERB(train) \
     VERB(explain) \
     VERB(plan) \
+    VERB(data_check) \
     VERB(data_split) \
     VERB(config_show) \
     VERB(config_check) \

@@ -130,6 +130,19 @@ static void plan_counts_what_torchvision_counts(void **state)
     assert_runs(69, "", "", "plan %s/e.yaml --set run.device=toaster", dir);
 }
 
+static void data_check_reports(void **state)
+{
+    (void)state;
+    char sheet[200];
+    snprintf(sheet, sizeof sheet, "%s/sheet.png", dir);
+    json_t *j = json_of(run_program("data check %s/manifest.csv --json", dir)->out);
+    json_decref(j);
+    assert_runs(0, "", "", "data check %s/manifest.csv --sheet %s", dir, sheet);
+    assert_runs(66, "", "nowhere.csv", "data check nowhere.csv");
+    write_text("bad.csv", "path,age\nfilms/a.png,old\n");
+    assert_runs(65, "", "bad.csv:2", "data check %s/bad.csv", dir);
+}
+
 /* Rows of the split: as many as of the manifest, other columns untouched, every film still found, no group on two sides. */
 static void assert_split(const char *in, const char *out)
 {
@@ -247,7 +260,7 @@ static void signals_stop_resumably(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(config_verbs), cmocka_unit_test(plan_counts_what_torchvision_counts),
+        cmocka_unit_test(config_verbs), cmocka_unit_test(plan_counts_what_torchvision_counts), cmocka_unit_test(data_check_reports),
         cmocka_unit_test(data_split_writes_a_sound_table), cmocka_unit_test(train_ends_with_measurements), cmocka_unit_test(signals_stop_resumably)
     };
     return cmocka_run_group_tests(tests, make_cohort, remove_cohort);

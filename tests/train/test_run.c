@@ -211,7 +211,7 @@ static void test_kill_is_survived(void **state)
 {
     (void)state;
     for (int i = 0; i < 3; i++) {
-        char after[8];
+        char after[16];
         snprintf(after, sizeof after, "%d", STEPS - 1 + i);
         pid_t pid = fork();
         if (pid == 0) {
