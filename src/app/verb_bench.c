@@ -1,4 +1,4 @@
-/* verb_bench.c - `cxnet bench infer|train|step|image`: how fast this machine trains, applies, and decodes; what each step of a plan costs. Depends on verb.h. */
+/* verb_bench.c - `cxnet bench infer|train|step|image`: how fast this machine trains, applies and decodes, and what each step costs. Depends on verb.h. */
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
@@ -138,33 +138,46 @@ static cx_status run_steps(const options *o, bench *b, cx_error *err)
 
 static const char *const names[] = { "infer", "train", "step", "image" };
 
+static json_t *arenas_json(cx_plan_stats t)
+{
+    return json_pack("{s:I,s:I,s:I,s:I,s:I}", "param", (json_int_t)t.param_bytes, "grad", (json_int_t)t.grad_bytes, "opt", (json_int_t)t.opt_bytes,
+                     "act", (json_int_t)t.act_bytes, "work", (json_int_t)t.work_bytes);
+}
+
 static json_t *facts(const options *o, const bench *b)
 {
-    cx_plan_stats t = cx_plan_get_stats(b->plan);
-    return json_pack("{s:s,s:s,s:i,s:i,s:i,s:i,s:i,s:s,s:s,s:s,s:{s:I,s:I,s:I,s:I,s:I}}", "what", names[o->what], "model", o->model, "side", o->side, "batch", o->batch,
-                     "channels", o->channels, "threads", b->backend->threads, "steps", o->steps, "device", b->backend->description, "version", CX_VERSION, "commit",
-                     cx_build_commit(), "arena_bytes", "param", (json_int_t)t.param_bytes, "grad", (json_int_t)t.grad_bytes, "opt", (json_int_t)t.opt_bytes, "act",
-                     (json_int_t)t.act_bytes, "work", (json_int_t)t.work_bytes);
+    return json_pack("{s:s,s:s,s:i,s:i,s:i,s:i,s:i,s:s,s:s,s:s,s:o}", "what", names[o->what], "model", o->model, "side", o->side, "batch", o->batch,
+                     "channels", o->channels, "threads", b->backend->threads, "steps", o->steps, "device", b->backend->description,
+                     "version", CX_VERSION, "commit", cx_build_commit(), "arena_bytes", arenas_json(cx_plan_get_stats(b->plan)));
+}
+
+/* The facts and, under the next keys, what was found. Takes over the values. NULL when out of memory. */
+static json_t *facts_and(const options *o, const bench *b, const char *const *key, json_t *const *value, int n)
+{
+    json_t *j = facts(o, b);
+    bool ok = j != NULL;
+    for (int i = 0; i < n; i++)
+        ok = json_object_set_new(j, key[i], value[i]) == 0 && ok;
+    if (ok)
+        return j;
+    json_decref(j);
+    return NULL;
 }
 
 static cx_status report(const options *o, const bench *b, cx_error *err)
 {
     cx_plan_stats t = cx_plan_get_stats(b->plan);
-    double flops = (double)(t.flops_forward + t.flops_backward) / o->batch;
+    double gflop = (double)(t.flops_forward + t.flops_backward) / o->batch / 1e9;
     spread films = rate(o->batch, b->seconds, o->steps);
     size_t peak = cx_peak_rss_bytes();
     if (o->json) {
-        json_t *j = facts(o, b);
-        if (j && (json_object_set_new(j, "films_per_s", spread_json(films)) || json_object_set_new(j, "gflop_per_film", json_real(flops / 1e9)) ||
-                  json_object_set_new(j, "gflop_per_s", json_real(flops * films.median / 1e9)) || json_object_set_new(j, "peak_rss_bytes", json_integer((json_int_t)peak)))) {
-            json_decref(j);
-            j = NULL;
-        }
-        return put_json(j, err);
+        const char *const key[] = { "films_per_s", "gflop_per_film", "gflop_per_s", "peak_rss_bytes" };
+        json_t *const value[] = { spread_json(films), json_real(gflop), json_real(gflop * films.median), json_integer((json_int_t)peak) };
+        return put_json(facts_and(o, b, key, value, CX_COUNT(key)), err);
     }
     printf("%s %s, %d px, %d channels, batch %d, float32\n%s\n", names[o->what], o->model, o->side, o->channels, o->batch, b->backend->description);
-    printf("%.2f films/s (median of %d steps; %.2f to %.2f), %.1f GFLOP/s at %.2f GFLOP a film\n", films.median, o->steps, films.min, films.max, flops * films.median / 1e9,
-           flops / 1e9);
+    printf("%.2f films/s (median of %d steps; %.2f to %.2f), %.1f GFLOP/s at %.2f GFLOP a film\n", films.median, o->steps, films.min, films.max,
+           gflop * films.median, gflop);
     const struct { const char *name; size_t bytes; } arena[] = {
         { "peak memory", peak }, { "PARAM", t.param_bytes }, { "GRAD", t.grad_bytes }, { "OPT", t.opt_bytes }, { "ACT", t.act_bytes }, { "WORK", t.work_bytes },
     };
@@ -184,7 +197,7 @@ static int by_time(const void *a, const void *b)
     return strcmp(x->node, y->node);
 }
 
-/* Times summed over steps that have the same phase, operator and implementation. Rows must come sorted or not at all: order does not matter. */
+/* Times summed over steps that have the same phase, operator and implementation. Returns how many such kinds there are. */
 static int sum_kinds(const cx_step_info *rows, int n, cx_step_info *kinds)
 {
     int k = 0;
@@ -220,10 +233,12 @@ static void print_rows(const cx_step_info *rows, int n, int steps, double all)
 static json_t *rows_json(const cx_step_info *rows, int n, int steps)
 {
     json_t *list = json_array();
-    for (int i = 0; list && i < n; i++)
-        json_array_append_new(list, json_pack("{s:s,s:s,s:s,s:s,s:f,s:I,s:I,s:I}", "phase", rows[i].phase, "node", rows[i].node, "op", rows[i].op, "impl", rows[i].impl,
-                                              "ms", rows[i].seconds / steps * 1e3, "flops", (json_int_t)rows[i].flops, "bytes_read", (json_int_t)rows[i].bytes_read,
-                                              "bytes_written", (json_int_t)rows[i].bytes_written));
+    for (int i = 0; list && i < n; i++) {
+        const cx_step_info *r = &rows[i];
+        json_array_append_new(list, json_pack("{s:s,s:s,s:s,s:s,s:f,s:I,s:I,s:I}", "phase", r->phase, "node", r->node, "op", r->op, "impl", r->impl,
+                                              "ms", r->seconds / steps * 1e3, "flops", (json_int_t)r->flops,
+                                              "bytes_read", (json_int_t)r->bytes_read, "bytes_written", (json_int_t)r->bytes_written));
+    }
     return list;
 }
 
@@ -246,12 +261,9 @@ static cx_status profile(const options *o, const bench *b, cx_error *err)
     qsort(kinds, (size_t)k, sizeof *kinds, by_time);
     cx_status s = CX_OK;
     if (o->json) {
-        json_t *j = facts(o, b);
-        if (j && json_object_set_new(j, "profile", rows_json(rows, n, o->steps))) {
-            json_decref(j);
-            j = NULL;
-        }
-        s = put_json(j, err);
+        const char *const key[] = { "profile" };
+        json_t *const value[] = { rows_json(rows, n, o->steps) };
+        s = put_json(facts_and(o, b, key, value, 1), err);
     } else {
         print_rows(rows, n, o->steps, all);
         printf("\n");
@@ -321,8 +333,9 @@ static cx_status time_films(const options *o, const cx_buf *png, double *decode,
         TRY(one_film(png, o->side, &decode[i < 0 ? 0 : i], &resize[i < 0 ? 0 : i], err));
     spread d = rate(1, decode, o->steps), r = rate(1, resize, o->steps);
     if (o->json)
-        return put_json(json_pack("{s:s,s:i,s:I,s:i,s:s,s:s,s:o,s:o}", "what", "image", "side", o->side, "png_bytes", (json_int_t)png->len, "steps", o->steps, "version", CX_VERSION,
-                                  "commit", cx_build_commit(), "decode_films_per_s", spread_json(d), "resize_films_per_s", spread_json(r)), err);
+        return put_json(json_pack("{s:s,s:i,s:I,s:i,s:s,s:s,s:o,s:o}", "what", "image", "side", o->side, "png_bytes", (json_int_t)png->len,
+                                  "steps", o->steps, "version", CX_VERSION, "commit", cx_build_commit(),
+                                  "decode_films_per_s", spread_json(d), "resize_films_per_s", spread_json(r)), err);
     printf("PNG 1024x1024 grey, %.2f MB, one thread, %d films\n", (double)png->len / 1e6, o->steps);
     printf("decode            %8.1f films/s (%.1f to %.1f)\n", d.median, d.min, d.max);
     printf("resize to %4d px %8.1f films/s (%.1f to %.1f)\n", o->side, r.median, r.min, r.max);

@@ -1,7 +1,7 @@
 /* choose.c - pass 9: for each step the first implementation of the backend's list that accepts it, and the size of WORK.
  *
- * In: calls without data pointers. Out: steps[].impl, call.work_bytes, work_bytes. Forward and backward of a node are chosen each for itself: an entry without the wanted
- * direction is passed over, and a backward call is known by dy[0].s.c > 0. */
+ * In: calls without data pointers. Out: steps[].impl, call.work_bytes, work_bytes. Forward and backward of a node are chosen each for itself: an entry
+ * without the wanted direction is passed over, and a backward call is known by dy[0].s.c > 0. */
 #include "plan.h"
 #include "store.h"
 

@@ -47,7 +47,7 @@ cx_status cx_pass_gradients(cx_plan *p, cx_error *err)
     mark(p, leads);
     free(leads);
     if (!p->values[p->output].grad)
-        return cx_fail(err, CX_E_USAGE, "plan: backward from '%s' reaches no trainable parameter and no kept value: everything is frozen, or param_grads is off "
-                       "and keep is empty", p->g->values[p->output].name);
+        return cx_fail(err, CX_E_USAGE, "plan: backward from '%s' reaches no trainable parameter and no kept value: everything is frozen, or "
+                       "param_grads is off and keep is empty", p->g->values[p->output].name);
     return CX_OK;
 }

@@ -76,7 +76,8 @@ int cx_input(cx_graph *g, const char *name, cx_shape shape)
     if (broken(g))
         return -1;
     if (shape.n != 1)
-        return (void)cx_fail(&g->err, CX_E_SHAPE, "%s: an input is given at batch 1, got %lld; the plan sets the batch", name ? name : "", (long long)shape.n), -1;
+        return (void)cx_fail(&g->err, CX_E_SHAPE, "%s: an input is given at batch 1, got %lld; the plan sets the batch", name ? name : "",
+                             (long long)shape.n), -1;
     return add_value(g, name, CX_INPUT, shape);
 }
 

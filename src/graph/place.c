@@ -1,8 +1,8 @@
 /* place.c - pass 8: how long each buffer lives, and where in ACT it lies.
  *
- * In: operands of all steps, one combined schedule. Out: buffers[].start, end, offset; act_bytes. Inputs live from the start to the end, as the seed of the backward pass does: they are
- * written before the run and may serve another. Kept values (and their gradients) live to the end. Placement: largest first, each into the smallest gap
- * between the buffers that live at the same time, or above them. */
+ * In: operands of all steps, one combined schedule. Out: buffers[].start, end, offset; act_bytes. Inputs live from the start to the end, as the seed of the
+ * backward pass does: they are written before the run and may serve another. Kept values (and their gradients) live to the end. Placement: largest first,
+ * each into the smallest gap between the buffers that live at the same time, or above them. */
 #include <stdlib.h>
 #include "cxnet/base.h"
 #include "plan.h"

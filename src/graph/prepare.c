@@ -1,7 +1,7 @@
 /* prepare.c - pass 7: every cx_call is filled once: shapes, strides, flags, and which buffer each operand lives in.
  *
- * In: steps. Out: steps[].call (all but the data pointers), operand[], bytes; buffers[] without lifetimes. Backward gets numbers only for what the operator's flags say that it
- * reads; other tensors carry their shape and p == NULL. A slot that is absent is all zero. */
+ * In: steps. Out: steps[].call (all but the data pointers), operand[], bytes; buffers[] without lifetimes. Backward gets numbers only for what the
+ * operator's flags say that it reads; other tensors carry their shape and p == NULL. A slot that is absent is all zero. */
 #include <stddef.h>
 #include <string.h>
 #include "cxnet/base.h"

@@ -21,7 +21,8 @@ cx_step_info cx_plan_step(const cx_plan *p, int i)
 {
     static const char *const phase[] = { "forward", "redo", "zero", "backward" };
     const cx_step *st = &p->steps[i];
-    cx_step_info info = { .phase = phase[st->kind], .bytes_read = st->bytes_read, .bytes_written = st->bytes_written, .flops = st->flops, .seconds = st->seconds };
+    cx_step_info info = { .phase = phase[st->kind], .bytes_read = st->bytes_read, .bytes_written = st->bytes_written,
+                          .flops = st->flops, .seconds = st->seconds };
     if (st->kind == CX_STEP_ZERO) {
         info.node = p->g->values[st->value].name;
         info.op = info.impl = "zero";
@@ -52,7 +53,8 @@ void cx_plan_print(const cx_plan *p, FILE *f)
         impl = longer(impl, s.impl);
     }
     op += 5;                                            /* "+relu" */
-    fprintf(f, "%-8s  %-*s  %-*s  %-*s  %-22s %12s %12s %10s%s\n", "phase", node, "node", op, "op", impl, "implementation", "output", "KiB read", "KiB written", "MFLOP",
+    fprintf(f, "%-8s  %-*s  %-*s  %-*s  %-22s %12s %12s %10s%s\n", "phase", node, "node", op, "op", impl, "implementation", "output",
+            "KiB read", "KiB written", "MFLOP",
             p->profile ? "         ms" : "");
     for (int i = 0; i < p->n_steps; i++) {
         cx_step_info s = cx_plan_step(p, i);

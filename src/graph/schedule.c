@@ -1,8 +1,8 @@
 /* schedule.c - pass 6: the list of steps, forward then backward, and who overwrites and who adds to a gradient.
  *
- * In: views, folding, gradients. Out: steps[] with kind, node, part, dx_add. Forward in node order. Backward in reverse: the first writer of a gradient overwrites, later
- * ones add. Where gradients share a root buffer and the first writer covers only part of it, a zero step clears the root before. Parameters that no step
- * writes are cleared first, so no gradient is ever stale. A concat that is a view has no step in either direction. */
+ * In: views, folding, gradients. Out: steps[] with kind, node, part, dx_add. Forward in node order. Backward in reverse: the first writer of a gradient
+ * overwrites, later ones add. Where gradients share a root buffer and the first writer covers only part of it, a zero step clears the root before.
+ * Parameters that no step writes are cleared first, so no gradient is ever stale. A concat that is a view has no step in either direction. */
 #include <stdlib.h>
 #include "cxnet/base.h"
 #include "plan.h"

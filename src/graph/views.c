@@ -2,9 +2,9 @@
  *
  * In: shapes, folding. Out: values[].parent, first; nodes[].copied. An input of a concat lives in the channel slice of its output where it belongs, so a chain
  * of pairwise concats is one buffer, that of the last. A flatten's output lives in the buffer of its input. What cannot be a view is copied by a step:
- * an input of the graph, a value that already lives in another concat, a flatten whose input is a slice of more than one pixel or whose output is concatenated, and,
- * when gradients are kept, a concat or flatten that is itself kept (inside a shared buffer its gradient would be mixed with that of other readers).
- * The gradient of a value lies in the gradient of its parent as long as the parent has one. */
+ * an input of the graph, a value that already lives in another concat, a flatten whose input is a slice of more than one pixel or whose output is
+ * concatenated, and, when gradients are kept, a concat or flatten that is itself kept (inside a shared buffer its gradient would be mixed with that of
+ * other readers). The gradient of a value lies in the gradient of its parent as long as the parent has one. */
 #include "plan.h"
 
 static void mark_copies(cx_plan *p, int k, bool copied)

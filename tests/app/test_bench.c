@@ -21,7 +21,8 @@ static double number(json_t *j, const char *a, const char *b)
 static void test_networks(void **state)
 {
     (void)state;
-    json_t *infer = bench("infer --model base_cnn --side 65 --batch 2 --steps 3 --threads 1"), *train = bench("train --model base_cnn --side 65 --batch 2 --steps 3 --threads 1");
+    json_t *infer = bench("infer --model base_cnn --side 65 --batch 2 --steps 3 --threads 1");
+    json_t *train = bench("train --model base_cnn --side 65 --batch 2 --steps 3 --threads 1");
     assert_true(number(infer, "films_per_s", "median") > 0);
     assert_true(number(infer, "films_per_s", "min") <= number(infer, "films_per_s", "median"));
     assert_true(number(infer, "films_per_s", "max") >= number(infer, "films_per_s", "median"));

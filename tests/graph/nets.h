@@ -125,8 +125,9 @@ static net residual(void)
     return n;
 }
 
-/* What views cannot express: an input in a concat, a value twice in one concat, in two concats, in an add with itself, a slice under flatten, a concat of flattened
- * vectors, a concat whose member is read late. Also a value read before and after its ReLU, cheap operators in a row, and a weight that two convolutions share. */
+/* What views cannot express: an input in a concat, a value twice in one concat, in two concats, in an add with itself, a slice under flatten, a concat of
+ * flattened vectors, a concat whose member is read late. Also a value read before and after its ReLU, cheap operators in a row, and a weight that two
+ * convolutions share. */
 static net tangle(void)
 {
     net n = { .name = "tangle", .g = cx_graph_new() };

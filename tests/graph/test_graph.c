@@ -9,11 +9,13 @@ typedef struct { const char *what; cx_status status; const char *contains; void 
 #define WRONG(fn, body) static void fn(cx_graph *g, int x) { (void)x; body; }
 
 WRONG(taken, cx_relu(g, "film", x))
-WRONG(taken_param, (cx_linear(g, "a", cx_global_avg_pool(g, "g", x), 2, CX_INIT_ZERO), cx_param(g, "a.weight", CX_PARAM, (cx_shape){ 1, 1, 1, 1 }, CX_INIT_ZERO)))
+WRONG(taken_param, (cx_linear(g, "a", cx_global_avg_pool(g, "g", x), 2, CX_INIT_ZERO),
+                    cx_param(g, "a.weight", CX_PARAM, (cx_shape){ 1, 1, 1, 1 }, CX_INIT_ZERO)))
 WRONG(nameless, cx_relu(g, "", x))
 WRONG(null_name, cx_relu(g, NULL, x))
 WRONG(long_name, cx_relu(g, "a_name_that_goes_on_and_on_and_on_and_on_and_on_and_on_and_on_and_on_and_on_and_on_and_on_and_on_and_on_and_on", x))
-WRONG(long_param, cx_conv2d(g, "a_name_that_is_short_enough_for_a_node_but_not_for_the_weight_and_the_bias_that_belong_to_itttt", x, (cx_conv_spec){ 2, 1, 1, 0, true, CX_INIT_ZERO }))
+WRONG(long_param, cx_conv2d(g, "a_name_that_is_short_enough_for_a_node_but_not_for_the_weight_and_the_bias_that_belong_to_itttt", x,
+                            (cx_conv_spec){ 2, 1, 1, 0, true, CX_INIT_ZERO }))
 WRONG(no_value, cx_relu(g, "r", 99))
 WRONG(negative, cx_add(g, "sum", x, -1))
 WRONG(conv_negative, cx_conv2d(g, "c", -1, (cx_conv_spec){ 2, 3, 1, 0, false, CX_INIT_ZERO }))

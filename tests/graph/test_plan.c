@@ -138,7 +138,7 @@ static void test_gradients_are_derivatives(void **state)
     }
 }
 
-/* Gradient of a value under a seed at `output`, while the logits are kept too. param_grads on or off must not matter to it. NULL: the value does not lead there. */
+/* Gradient of a value under a seed at `output`, while the logits are kept too. param_grads on or off must not matter to it. */
 static float *seeded_gradient(cx_store *s, const net *n, int output, int value, int bits, bool param_grads, int *steps)
 {
     cx_plan *p;

@@ -154,7 +154,8 @@ static void test_densenet121_memory(void **state)
     stored.no_redo = true;
     copied.no_views = true;
     const struct { const char *what; cx_plan_opts o; double below_mb; } want[] = {
-        { "train", train, 1100 }, { "eval", eval, 250 }, { "Grad-CAM", cam, 300 }, { "train, norms stored", stored, 1e9 }, { "train, concat copied", copied, 1e9 },
+        { "train", train, 1100 }, { "eval", eval, 250 }, { "Grad-CAM", cam, 300 }, { "train, norms stored", stored, 1e9 },
+        { "train, concat copied", copied, 1e9 },
     };
     size_t act[5];
     for (int i = 0; i < CX_COUNT(want); i++) {
@@ -188,7 +189,9 @@ static void test_steps_of_a_dense_block(void **state)
         redone += !strcmp(info.phase, "redo");
         folded += !strcmp(info.phase, "forward") && info.folded_relu;
     }
-    int norms = 0, roots[2] = { cx_plan_view(p, cx_graph_find(n.g, "block0.layer0.conv2"), false).root, cx_plan_view(p, cx_graph_find(n.g, "pool0"), false).root };
+    int norms = 0, roots[2];
+    roots[0] = cx_plan_view(p, cx_graph_find(n.g, "block0.layer0.conv2"), false).root;
+    roots[1] = cx_plan_view(p, cx_graph_find(n.g, "pool0"), false).root;
     for (int k = 0; k < n.g->n_nodes; k++)
         norms += n.g->nodes[k].op == CX_OP_BATCH_NORM;
     assert_int_equal(folded, norms);

@@ -4,10 +4,11 @@
     tools/bench/peers.py                         DenseNet-121, 224 px, batch 16: training and inference, 7 pairs
     tools/bench/peers.py --what train --pairs 3 --save
 
-The peer is PyTorch eager, channels_last, float32, with torchvision's model: training is forward, binary cross-entropy on one logit, backward, Adam; inference is
-eval mode under inference_mode. It lives in a virtual environment outside the repository, made when absent (torch and torchvision from PyPI: about 5.5 GB, two minutes).
-Each side runs in a process of its own with the same number of threads, first one, then the other, for each pair; who begins alternates. A pair's
-ratio is robust against a machine whose speed drifts, which the speeds themselves are not. --save appends a table to tools/bench/results/.
+The peer is PyTorch eager, channels_last, float32, with torchvision's model: training is forward, binary cross-entropy on one logit, backward, Adam;
+inference is eval mode under inference_mode. It lives in a virtual environment outside the repository, made when absent (torch and torchvision from PyPI:
+about 5.5 GB, two minutes). Each side runs in a process of its own with the same number of threads, first one, then the other, for each pair; who begins
+alternates. A pair's ratio is robust against a machine whose speed drifts, which the speeds themselves are not. --save appends a table to
+tools/bench/results/.
 """
 import argparse
 import datetime
@@ -82,8 +83,8 @@ def run_peer(python, what, o):
 
 
 def run_cxnet(what, o):
-    r = child([o.cxnet, "bench", what, "--model", o.model, "--side", str(o.side), "--batch", str(o.batch), "--threads", str(o.threads), "--steps", str(o.steps), "--json"],
-              o.threads)
+    size = ["--side", str(o.side), "--batch", str(o.batch), "--threads", str(o.threads), "--steps", str(o.steps)]
+    r = child([o.cxnet, "bench", what, "--model", o.model, *size, "--json"], o.threads)
     return {"films_per_s": r["films_per_s"]["median"], "peak_rss_bytes": r["peak_rss_bytes"], "version": "cxnet %s %s" % (r["version"], r["commit"]),
             "device": r["device"]}
 
@@ -109,11 +110,12 @@ def measure(python, what, o):
 def show(what, pairs, o):
     speed = [[side["films_per_s"] for side in column] for column in zip(*pairs)]
     memory = [[side["peak_rss_bytes"] / 1e6 for side in column] for column in zip(*pairs)]
-    print(f"\n{what}: {o.model}, {o.side} px, batch {o.batch}, float32, {o.threads} threads, {o.pairs} pairs of {o.steps} steps; median (min to max)")
+    print(f"\n{what}: {o.model}, {o.side} px, batch {o.batch}, float32, {o.threads} threads; {o.pairs} pairs of {o.steps} steps; median (min to max)")
     print(f"  {'':8}  {'films/s':28}  peak memory, MB")
     for name, k in (("PyTorch", 0), ("cxnet", 1)):
         print(f"  {name:8}  {spread(speed[k], lambda v: f'{v:.2f}'):28}  {spread(memory[k], lambda v: f'{v:.0f}')}")
-    print(f"  {'ratio':8}  {spread([b / a for a, b in zip(*speed)], lambda v: f'{v:.3f}'):28}  {spread([b / a for a, b in zip(*memory)], lambda v: f'{v:.3f}')}")
+    ratio = [spread([b / a for a, b in zip(*columns)], lambda v: f"{v:.3f}") for columns in (speed, memory)]
+    print(f"  {'ratio':8}  {ratio[0]:28}  {ratio[1]}")
 
 
 def machine_name():
@@ -133,15 +135,17 @@ def save(results, o):
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"peers_{o.model}_{o.side}px_b{o.batch}.tsv"
     new = not path.exists()
+    columns = ["date", "machine", "cxnet", "peer", "what", "model", "side", "batch", "threads", "steps", "pair", "peer_films_per_s", "cxnet_films_per_s",
+               "ratio", "peer_peak_mb", "cxnet_peak_mb"]
     today = datetime.date.today().isoformat()
     with path.open("a", encoding="utf-8") as f:
         if new:
-            f.write("date\tmachine\tcxnet\tpeer\twhat\tmodel\tside\tbatch\tthreads\tsteps\tpair\tpeer_films_per_s\tcxnet_films_per_s\tratio\tpeer_peak_mb\tcxnet_peak_mb\n")
+            f.write("\t".join(columns) + "\n")
         for what, pairs in results.items():
             for i, (peer, mine) in enumerate(pairs):
-                row = [today, machine_name(), mine["version"], peer["version"], what, o.model, o.side, o.batch, o.threads, o.steps, i + 1, f"{peer['films_per_s']:.3f}",
-                       f"{mine['films_per_s']:.3f}", f"{mine['films_per_s'] / peer['films_per_s']:.4f}", f"{peer['peak_rss_bytes'] / 1e6:.0f}",
-                       f"{mine['peak_rss_bytes'] / 1e6:.0f}"]
+                speed = peer["films_per_s"], mine["films_per_s"]
+                row = [today, machine_name(), mine["version"], peer["version"], what, o.model, o.side, o.batch, o.threads, o.steps, i + 1, f"{speed[0]:.3f}",
+                       f"{speed[1]:.3f}", f"{speed[1] / speed[0]:.4f}", f"{peer['peak_rss_bytes'] / 1e6:.0f}", f"{mine['peak_rss_bytes'] / 1e6:.0f}"]
                 f.write("\t".join(map(str, row)) + "\n")
     print(f"\nappended to {path.relative_to(ROOT)}")
 
