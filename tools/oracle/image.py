@@ -165,7 +165,8 @@ def make_pictures():
         assert path.stat().st_size < 4096, path
         grey, share = expected(path, rgba16)
         if rgba16 is not None and facts["channels"] != 1:
-            eight = np.asarray(Image.alpha_composite(Image.new("RGBA", (W, H), (0, 0, 0, 255)), Image.open(path).convert("RGBA")).convert("L"))
+            black = Image.new("RGBA", (W, H), (0, 0, 0, 255))
+            eight = np.asarray(Image.alpha_composite(black, Image.open(path).convert("RGBA")).convert("L"))
             assert np.abs(grey / 257 - eight).max() < 2.5, path
         rows.append({"file": path.name, "max": 65535 if facts["bits"] == 16 else 255, **facts, "colour": f"{share:.9g}", "offset": at})
         values.append(grey.astype("<u2").ravel())
@@ -189,7 +190,8 @@ def make_resized():
         at += a.size
         return at - a.size
 
-    for sw, sh, dw, dh in [(45, 37, 16, 12), (45, 37, 60, 50), (45, 37, 45, 20), (7, 90, 30, 8), (64, 64, 32, 32), (1, 1, 5, 4), (33, 21, 1, 1), (101, 3, 7, 9)]:
+    sizes = [(45, 37, 16, 12), (45, 37, 60, 50), (45, 37, 45, 20), (7, 90, 30, 8), (64, 64, 32, 32), (1, 1, 5, 4), (33, 21, 1, 1), (101, 3, 7, 9)]
+    for sw, sh, dw, dh in sizes:
         src = (rng.random((sh, sw)) * 255).astype(np.float32)
         at_src = put(src)
         area = np.asarray(Image.fromarray(src, "F").resize((dw, dh), Image.BILINEAR, reducing_gap=None))
