@@ -7,7 +7,7 @@
 #include "cpu/kernels.h"
 #include "lanes.h"
 
-enum { SUB = 16, MIN_CHUNKS = 48, MAX_CHUNK_PX = 256 };
+enum { SUB = 16, MIN_CHUNKS = 48, MAX_CHUNK_PX = 256, MERGE = 32 };
 
 typedef struct { int64_t px, chunk_px, chunks, c; } blocks;
 
@@ -135,23 +135,32 @@ static void normalise_chunk(const cx_call *c, range px, affine a)
         normalise_rows(false, false, c, px, a);
 }
 
-/* One channel: chunks in order -> batch mean, 1/sqrt(var + eps), running statistics. */
-static void merge_channel(const cx_call *c, blocks b, const float *part, int64_t k)
+/* Channels k0 .. k1-1: chunks in order -> batch mean, 1/sqrt(var + eps), running statistics, scale. */
+static void merge_stats(const cx_call *c, blocks b, const float *part, int64_t k0, int64_t k1, float *scale)
 {
     const cx_norm_attr *attr = c->attr;
-    double mean = 0, m2 = 0, seen = 0;
+    const double kept = 1 - (double)attr->momentum, fresh = (double)attr->momentum;
+    const int n = (int)(k1 - k0);
+    double mean[MERGE] = { 0 }, m2[MERGE] = { 0 }, seen = 0;
     for (int64_t i = 0; i < b.chunks; i++) {
         const range px = chunk_at(b, i);
-        const double n = (double)(px.hi - px.lo), d = (double)part[2 * i * b.c + k] - mean;
-        mean += d * n / (seen + n);
-        m2 += (double)part[(2 * i + 1) * b.c + k] + d * d * seen * n / (seen + n);
-        seen += n;
+        const double here = (double)(px.hi - px.lo), share = here / (seen + here), cross = seen * share;
+        const float *pm = part + 2 * i * b.c + k0, *pq = pm + b.c;
+        for (int k = 0; k < n; k++) {
+            const double d = (double)pm[k] - mean[k];
+            mean[k] += d * share;
+            m2[k] += (double)pq[k] + d * d * cross;
+        }
+        seen += here;
     }
-    const double var = m2 / seen, kept = 1 - (double)attr->momentum, fresh = (double)attr->momentum;
-    c->y[1].p[k] = (float)mean;
-    c->y[2].p[k] = (float)(1 / sqrt(var + (double)attr->eps));
-    c->x[3].p[k] = (float)(kept * (double)c->x[3].p[k] + fresh * mean);
-    c->x[4].p[k] = (float)(kept * (double)c->x[4].p[k] + fresh * (attr->unbiased && seen > 1 ? m2 / (seen - 1) : var));
+    for (int k = 0; k < n; k++) {
+        const double var = m2[k] / seen, running = attr->unbiased && seen > 1 ? m2[k] / (seen - 1) : var;
+        c->y[1].p[k0 + k] = (float)mean[k];
+        c->y[2].p[k0 + k] = (float)(1 / sqrt(var + (double)attr->eps));
+        c->x[3].p[k0 + k] = (float)(kept * (double)c->x[3].p[k0 + k] + fresh * mean[k]);
+        c->x[4].p[k0 + k] = (float)(kept * (double)c->x[4].p[k0 + k] + fresh * running);
+        scale[k0 + k] = c->x[1].p[k0 + k] * c->y[2].p[k0 + k];
+    }
 }
 
 static void forward_batch(const cx_call *c, blocks b, float *scale, float *part)
@@ -164,10 +173,8 @@ static void forward_batch(const cx_call *c, blocks b, float *scale, float *part)
             stats_chunk(&c->x[0], chunk_at(b, i), part + 2 * i * b.c, part + (2 * i + 1) * b.c);
 #pragma omp barrier
 #pragma omp for schedule(static)
-        for (int64_t k = 0; k < b.c; k++) {
-            merge_channel(c, b, part, k);
-            scale[k] = c->x[1].p[k] * c->y[2].p[k];
-        }
+        for (int64_t k = 0; k < b.c; k += MERGE)
+            merge_stats(c, b, part, k, k + MERGE < b.c ? k + MERGE : b.c, scale);
         for (int64_t i = mine.hi - 1; i >= mine.lo; i--)
             normalise_chunk(c, chunk_at(b, i), a);
     }
@@ -249,38 +256,51 @@ static void reduce_chunk(const cx_call *c, range px, affine a, float *part)
 /* dx = scale g + slope (x - mean) + level; slope and level are zero with running statistics. */
 typedef struct { affine a; const float *slope, *level; } gradient;
 
-INLINE void dx_part(int V, int lanes, bool relu, bool add, const float *x, const float *dy, gradient g, float *dx)
+/* How dx takes a value. */
+typedef enum { STORE, STREAM, ADD } taking;
+
+INLINE void dx_part(int V, int lanes, bool relu, taking how, const float *x, const float *dy, gradient g, float *dx)
 {
     for (int v = 0; v < V; v++) {
         const int64_t o = v * VL;
         const vf scale = vf_load(g.a.scale + o, lanes), d = vf_load(x + o, lanes) - vf_load(g.a.mean + o, lanes);
         vf t = scale * masked(relu, vf_load(dy + o, lanes), d, scale, vf_load(g.a.beta + o, lanes));
         t += d * vf_load(g.slope + o, lanes) + vf_load(g.level + o, lanes);
-        vf_store(dx + o, add ? vf_load(dx + o, lanes) + t : t, lanes);
+        if (how == STREAM)
+            vf_stream(dx + o, t);
+        else
+            vf_store(dx + o, how == ADD ? vf_load(dx + o, lanes) + t : t, lanes);
     }
 }
 
-INLINE void dx_rows(bool relu, bool add, const cx_call *c, range px, gradient g)
+INLINE void dx_rows(bool relu, taking how, const cx_call *c, range px, gradient g)
 {
     for (int64_t p = px.lo; p < px.hi; p++) {
         const float *x = c->x[0].p + p * c->x[0].ld, *dy = c->dy[0].p + p * c->dy[0].ld;
         float *dx = c->dx[0].p + p * c->dx[0].ld;
-#define CALL(V, lanes) dx_part(V, lanes, relu, add, x + k, dy + k, (gradient){ affine_at(g.a, k), g.slope + k, g.level + k }, dx + k)
+#define CALL(V, lanes) dx_part(V, lanes, relu, how, x + k, dy + k, (gradient){ affine_at(g.a, k), g.slope + k, g.level + k }, dx + k)
         OVER_CHANNELS(c->x[0].s.c, CALL);
 #undef CALL
     }
+    if (how == STREAM)
+        vf_fence();
 }
 
 static void dx_chunk(const cx_call *c, range px, gradient g)
 {
-    if (c->relu && c->dx_add[0])
-        dx_rows(true, true, c, px, g);
+    const taking how = c->dx_add[0] ? ADD : can_stream(&c->dx[0]) ? STREAM : STORE;
+    if (c->relu && how == ADD)
+        dx_rows(true, ADD, c, px, g);
+    else if (c->relu && how == STREAM)
+        dx_rows(true, STREAM, c, px, g);
     else if (c->relu)
-        dx_rows(true, false, c, px, g);
-    else if (c->dx_add[0])
-        dx_rows(false, true, c, px, g);
+        dx_rows(true, STORE, c, px, g);
+    else if (how == ADD)
+        dx_rows(false, ADD, c, px, g);
+    else if (how == STREAM)
+        dx_rows(false, STREAM, c, px, g);
     else
-        dx_rows(false, false, c, px, g);
+        dx_rows(false, STORE, c, px, g);
 }
 
 static void put(const cx_call *c, int i, int64_t k, double value)
@@ -289,19 +309,25 @@ static void put(const cx_call *c, int i, int64_t k, double value)
         c->dx[i].p[k] = (float)(c->dx_add[i] ? (double)c->dx[i].p[k] + value : value);
 }
 
-/* One channel: chunks in order -> dgamma, dbeta, and what dx takes from them. */
-static void finish_channel(const cx_call *c, blocks b, const float *part, int64_t k, float *slope, float *level)
+/* Channels k0 .. k1-1: chunks in order -> dgamma, dbeta, and what dx takes from them. */
+static void merge_grads(const cx_call *c, blocks b, const float *part, int64_t k0, int64_t k1, float *slope, float *level)
 {
-    double dbeta = 0, dot = 0;
+    const int n = (int)(k1 - k0);
+    double dbeta[MERGE] = { 0 }, dot[MERGE] = { 0 };
     for (int64_t i = 0; i < b.chunks; i++) {
-        dbeta += (double)part[2 * i * b.c + k];
-        dot += (double)part[(2 * i + 1) * b.c + k];
+        const float *ps = part + 2 * i * b.c + k0, *pd = ps + b.c;
+        for (int k = 0; k < n; k++) {
+            dbeta[k] += (double)ps[k];
+            dot[k] += (double)pd[k];
+        }
     }
-    const double r = (double)c->y[2].p[k], scale = (double)c->x[1].p[k] * r, m = (double)b.px;
-    put(c, 1, k, dot * r);
-    put(c, 2, k, dbeta);
-    slope[k] = uses_batch(c) ? (float)(-scale * r * r * dot / m) : 0;
-    level[k] = uses_batch(c) ? (float)(-scale * dbeta / m) : 0;
+    for (int k = 0; k < n; k++) {
+        const double r = (double)c->y[2].p[k0 + k], scale = (double)c->x[1].p[k0 + k] * r, m = (double)b.px;
+        put(c, 1, k0 + k, dot[k] * r);
+        put(c, 2, k0 + k, dbeta[k]);
+        slope[k0 + k] = uses_batch(c) ? (float)(-scale * r * r * dot[k] / m) : 0;
+        level[k0 + k] = uses_batch(c) ? (float)(-scale * dbeta[k] / m) : 0;
+    }
 }
 
 static cx_status backward(const cx_call *c)
@@ -316,8 +342,8 @@ static cx_status backward(const cx_call *c)
             reduce_chunk(c, chunk_at(b, i), g.a, part + 2 * i * b.c);
 #pragma omp barrier
 #pragma omp for schedule(static)
-        for (int64_t k = 0; k < b.c; k++)
-            finish_channel(c, b, part, k, slope, level);
+        for (int64_t k = 0; k < b.c; k += MERGE)
+            merge_grads(c, b, part, k, k + MERGE < b.c ? k + MERGE : b.c, slope, level);
         for (int64_t i = mine.hi - 1; i >= mine.lo && c->dx[0].p; i--)
             dx_chunk(c, chunk_at(b, i), g);
     }

@@ -64,9 +64,10 @@ INLINE vf vf_relu(vf v)
 
 enum { WIDE = 4 };
 
-/* Calls CALL(vectors, lanes) with channel `k` from 0 to n: four vectors at a time, then one, then the rest of one. */
+/* Calls CALL(vectors, lanes) with channel `k` from 0 to n: four vectors at a time, then two, one, the rest of one. */
 #define OVER_CHANNELS(n, CALL) do { int64_t k = 0; \
     for (; k + WIDE * VL <= (n); k += WIDE * VL) CALL(WIDE, VL); \
+    for (; k + 2 * VL <= (n); k += 2 * VL) CALL(2, VL); \
     for (; k + VL <= (n); k += VL) CALL(1, VL); \
     if (k < (n)) CALL(1, (int)((n) - k)); } while (0)
 
