@@ -138,7 +138,7 @@ static int cores_allowed(void)
 /* The processor's own name, without the blanks it is padded with. */
 static void cpu_name(char out[64])
 {
-    strcpy(out, "CPU");
+    snprintf(out, 16, "CPU");
 #if defined(__x86_64__)
     unsigned r[12] = { 0 };
     char raw[49] = { 0 };
@@ -155,7 +155,7 @@ static void cpu_name(char out[64])
         n--;
     out[n] = '\0';
     if (n == 0)
-        strcpy(out, "CPU");
+        snprintf(out, 16, "CPU");
 #endif
 }
 

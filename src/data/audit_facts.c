@@ -1,4 +1,5 @@
-/* audit_facts.c - counts what an audit found: flaws, duplicates, labels by source, view and age, and how well the source gives the label away. Depends on base. */
+/* audit_facts.c - counts what an audit found: flaws, duplicates, labels by source, view and age, and how well the source gives the label away. Depends on
+ * base. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -210,8 +211,10 @@ static bool find_confounding(const cx_manifest *m, cx_audit_facts *f)
 
 void cx_confounding_say(const cx_confounding *c, cx_buf *out)
 {
-    const char *verdict = c->cramers_v < 0.1 ? "hardly depends on" : c->cramers_v < 0.3 ? "depends a little on" : c->cramers_v < 0.5 ? "depends on" : "depends strongly on";
-    cx_buf_printf(out, "%s %s the source (Cramer's V %.2f): %.0f %% of the films of %s have this label, %.0f %% of those of %s. The source alone, without a look at the film, gives it an AUROC of %.2f.",
+    const char *verdict = c->cramers_v < 0.1 ? "hardly depends on" : c->cramers_v < 0.3 ? "depends a little on"
+        : c->cramers_v < 0.5 ? "depends on" : "depends strongly on";
+    cx_buf_printf(out, "%s %s the source (Cramer's V %.2f): %.0f %% of the films of %s have this label, %.0f %% of those of %s. "
+                       "The source alone, without a look at the film, gives it an AUROC of %.2f.",
                   c->label, verdict, c->cramers_v, 100 * c->most_share, c->most, 100 * c->least_share, c->least, c->auroc);
     if (c->cramers_v >= 0.3)
         cx_buf_puts(out, " A network can learn the source instead of the disease; test within one source.");

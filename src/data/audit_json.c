@@ -34,7 +34,8 @@ static json_t *film_json(const cx_manifest *m, const cx_audit *a, int i, bool *o
         put(o, "problem", json_string(r->problem), ok);
     }
     const struct { bool has; const char *name; } flaw[] = { { !r->ok, "bad" }, { r->wrong_extension, "wrong_extension" }, { r->tiny, "tiny" },
-        { r->odd_shape, "odd_shape" }, { r->coloured, "coloured" }, { r->ok && r->bits > 8, "more_than_8_bits" }, { r->ok && r->sig.flat, "without_contrast" } };
+        { r->odd_shape, "odd_shape" }, { r->coloured, "coloured" }, { r->ok && r->bits > 8, "more_than_8_bits" },
+        { r->ok && r->sig.flat, "without_contrast" } };
     for (int k = 0; k < CX_COUNT(flaw); k++)
         if (flaw[k].has)
             push(flaws, json_string(flaw[k].name), ok);

@@ -1,4 +1,5 @@
-/* signature.c - two perceptual signatures and a detail map of a film, blind to flat borders, size, exposure and compression. Depends on image (resize), base. */
+/* signature.c - two perceptual signatures and a detail map of a film, blind to flat borders, size, exposure and compression. Depends on image (resize),
+ * base. */
 #include <math.h>
 #include <stdlib.h>
 #include "signature.h"

@@ -1,14 +1,15 @@
 /* split.c - divides a cohort into train, val and test by groups, so that no person and no copy of a film stands on two sides. Depends on base.
  *
- * Stable and stratified pull apart. That adding films moves no old group, whatever is added, means that a group's side is a function of its own name (and the seed)
- * alone; then the sides of different groups are independent coins, and a share strays like a binomial. Any rule that balances a stratum better has to look at the
- * other groups, and then some addition moves an old one. Training sets grow, and a film that has been trained on must never turn up in a later test, so stability is
- * taken: a group's hash, uniform in 0..1, falls into [0, test) test, [test, test + val) val, or above train. What stratification is left:
+ * Stable and stratified pull apart. That adding films moves no old group, whatever is added, means that a group's side is a function of its own name (and the
+ * seed) alone; then the sides of different groups are independent coins, and a share strays like a binomial. Any rule that balances a stratum better has to
+ * look at the other groups, and then some addition moves an old one. Training sets grow, and a film that has been trained on must never turn up in a later
+ * test, so stability is taken: a group's hash, uniform in 0..1, falls into [0, test) test, [test, test + val) val, or above train. What stratification is
+ * left:
  * - a stratum (labels, source) of n groups has share p within 4 sqrt(p (1 - p) / n) + 1/n (a tolerance that 1 stratum in 15,000 exceeds);
- * - a stratum of at least MIN_STRATUM groups is never without a side: where the coins leave one empty, the group with the smallest second hash is moved there. Only
- *   such a filler can move when films are added later (back to where its coin says, once the side has a group of its own).
- * A group's name is that of its members (the patient's id where known, else the film's path) whose hash is smallest: a new film changes it only when it brings a
- * patient or a copy in, which makes it another group. */
+ * - a stratum of at least MIN_STRATUM groups is never without a side: where the coins leave one empty, the group with the smallest second hash is moved
+ *   there. Only such a filler can move when films are added later (back to where its coin says, once the side has a group of its own).
+ * A group's name is that of its members (the patient's id where known, else the film's path) whose hash is smallest: a new film changes it only when it
+ * brings a patient or a copy in, which makes it another group. */
 #include <stdlib.h>
 #include <string.h>
 #include "manifest_words.h"
@@ -141,7 +142,8 @@ static bool number_strata(const cx_manifest *m, const int *group, int *stratum)
     return ok;
 }
 
-/* Gives each wanted but empty side of the groups in `member` (their samples' indices) one group: that with the smallest second hash among the sides that have two. */
+/* Gives each wanted but empty side of the groups in `member` (their samples' indices) one group: that with the smallest second hash among the sides that
+ * have two. */
 static void fill_empty(group_fact *fact, const int *member, int n, const cx_split_opts *o)
 {
     for (int side = 0; side < SIDES; side++) {

@@ -457,7 +457,8 @@ void cx_synth_draw(const cx_synth_case *c, int side, float *scratch, uint8_t *fi
     size_t px = (size_t)side * (size_t)side;
     float *grey = scratch, *vessels = scratch + px, *row = scratch + 2 * px;
     cx_rng person = cx_rng_new(c->seed, cx_hash("synth person") + (uint64_t)c->patient), take = cx_rng_new(c->seed, cx_hash("synth film") + (uint64_t)c->film);
-    cx_rng tree = cx_rng_new(c->seed, cx_hash("synth vessels") + (uint64_t)c->patient), sick = cx_rng_new(c->seed, cx_hash("synth opacities") + (uint64_t)c->film);
+    cx_rng tree = cx_rng_new(c->seed, cx_hash("synth vessels") + (uint64_t)c->patient);
+    cx_rng sick = cx_rng_new(c->seed, cx_hash("synth opacities") + (uint64_t)c->film);
     cx_rng grain = cx_rng_new(c->seed, cx_hash("synth noise") + (uint64_t)c->film), glyph = cx_rng_new(c->seed, cx_hash("synth marker") + (uint64_t)c->film);
     anatomy p;
     shot s;

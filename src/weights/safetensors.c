@@ -75,7 +75,8 @@ static cx_status read_offsets(const char *file, const char *name, const json_t *
     if (b < a)
         return cx_fail(err, CX_E_DATA, "%s: tensor '%s': data_offsets: end %lld lies before begin %lld", file, name, b, a);
     if ((unsigned long long)b > n)
-        return cx_fail(err, CX_E_DATA, "%s: tensor '%s': data_offsets: end %lld lies beyond the data of %zu bytes; the file is cut short or damaged", file, name, b, n);
+        return cx_fail(err, CX_E_DATA, "%s: tensor '%s': data_offsets: end %lld lies beyond the data of %zu bytes; the file is cut short or damaged",
+            file, name, b, n);
     if (!cx_st_product(t, &want))
         return cx_fail(err, CX_E_DATA, "%s: tensor '%s': shape: its size in bytes is too large to count", file, name);
     if ((unsigned long long)(b - a) != want)
@@ -182,9 +183,11 @@ static cx_status header_length(const char *file, const unsigned char *p, size_t 
     if (n < 2)
         return cx_fail(err, CX_E_DATA, "%s: its header is %llu bytes long, too short for '{}'", file, (unsigned long long)n);
     if (n > MAX_HEADER)
-        return cx_fail(err, CX_E_DATA, "%s: says that its header is %llu bytes long, more than the 64 MiB that are read; is this a safetensors file?", file, (unsigned long long)n);
+        return cx_fail(err, CX_E_DATA, "%s: says that its header is %llu bytes long, more than the 64 MiB that are read; is this a safetensors file?",
+            file, (unsigned long long)n);
     if (n > bytes - LENGTH_BYTES)
-        return cx_fail(err, CX_E_DATA, "%s: says that its header is %llu bytes long, but only %zu follow; the file is cut short", file, (unsigned long long)n, bytes - LENGTH_BYTES);
+        return cx_fail(err, CX_E_DATA, "%s: says that its header is %llu bytes long, but only %zu follow; the file is cut short", file,
+            (unsigned long long)n, bytes - LENGTH_BYTES);
     *out = (size_t)n;
     return CX_OK;
 }

@@ -18,7 +18,8 @@ static cx_status add_tensor(const char *path, json_t *root, const cx_st_tensor *
     json_t *shape = json_array();
     for (int i = 0; i < t->nd; i++)
         json_array_append_new(shape, json_integer(t->d[i]));
-    json_t *entry = json_pack("{s:s, s:o, s:[I, I]}", "dtype", cx_dtype_name(t->dtype), "shape", shape, "data_offsets", (json_int_t)*at, (json_int_t)(*at + bytes));
+    json_t *entry = json_pack("{s:s, s:o, s:[I, I]}", "dtype", cx_dtype_name(t->dtype), "shape", shape, "data_offsets", (json_int_t)*at,
+        (json_int_t)(*at + bytes));
     if (json_object_set_new(root, t->name, entry) != 0)
         return cx_fail(err, CX_E_USAGE, "%s: tensor '%s': its name is not UTF-8, or memory is short", path, t->name);
     *at += bytes;

@@ -39,7 +39,8 @@ static int remove_cohort(void **state)
 
 static const char *EXPERIMENT =
     "run:\n  dir: %s/runs\n  threads: 1\n  bootstrap: 20\n  explain_films: 0\n"
-    "data:\n  manifest: %s/manifest.csv\n  classes: [%s]\n  side: 72\n  channels: 1\n  normalise: unit\n  val: 0.3\n  test: 0.3\n  cache: %s/cache\n  near_duplicates: false\n"
+    "data:\n  manifest: %s/manifest.csv\n  classes: [%s]\n  side: 72\n  channels: 1\n"
+    "  normalise: unit\n  val: 0.3\n  test: 0.3\n  cache: %s/cache\n  near_duplicates: false\n"
     "optim:\n  batch: 8\n  epochs: %d\nearly_stop:\n  patience: 0\n";
 
 /* The two labels of the synthetic cohort, as the experiment wants them. */
@@ -109,11 +110,13 @@ static void plan_counts_what_torchvision_counts(void **state)
 {
     (void)state;
     write_experiment(2);
-    json_t *j = json_of(run_program("plan %s/e.yaml --json --batch 2 --set model.arch=densenet121 --set data.channels=3 --set data.side=32 --set data.normalise=imagenet", dir)->out);
+    json_t *j = json_of(run_program("plan %s/e.yaml --json --batch 2 --set model.arch=densenet121 --set data.channels=3 --set data.side=32 "
+                                    "--set data.normalise=imagenet", dir)->out);
     assert_int_equal(json_integer_value(json_object_get(j, "parameters")), 6953856 + 1025);
     assert_int_equal(json_integer_value(json_object_get(j, "trainable")), 6953856 + 1025);
     json_decref(j);
-    json_t *train = json_of(run_program("plan %s/e.yaml --json --batch 2", dir)->out), *eval = json_of(run_program("plan %s/e.yaml --json --batch 2 --eval", dir)->out);
+    json_t *train = json_of(run_program("plan %s/e.yaml --json --batch 2", dir)->out);
+    json_t *eval = json_of(run_program("plan %s/e.yaml --json --batch 2 --eval", dir)->out);
     assert_true(json_integer_value(json_object_get(train, "flops_backward")) > json_integer_value(json_object_get(train, "flops_forward")));
     assert_int_equal(json_integer_value(json_object_get(eval, "flops_backward")), 0);
     size_t i;

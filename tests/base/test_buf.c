@@ -125,7 +125,8 @@ static void bytes_read_well(void **state)
 {
     (void)state;
     static const struct { size_t n; const char *text; } row[] = {
-        { 0, "0 B" }, { 1023, "1023 B" }, { 1024, "1.00 KiB" }, { 1536, "1.50 KiB" }, { 1048575, "1.00 MiB" }, { 1664299827, "1.55 GiB" }, { SIZE_MAX, "16.00 EiB" }
+        { 0, "0 B" }, { 1023, "1023 B" }, { 1024, "1.00 KiB" }, { 1536, "1.50 KiB" }, { 1048575, "1.00 MiB" }, { 1664299827, "1.55 GiB" },
+        { SIZE_MAX, "16.00 EiB" }
     };
     for (int i = 0; i < CX_COUNT(row); i++) {
         char text[16];

@@ -208,7 +208,8 @@ static void test_flaws_are_named(void **state)
     put_bytes("text.png", "this is no picture", 18);
     put_bytes("empty.png", "", 0);
     cx_manifest m;
-    load("path,labels\ngood.png,A\njpeg.jpg,A\nsmall.png,A\nstrip.png,A\ndeep.png,A\nblank.png,A\narrow.png,A\nbroken.png,A\ntext.png,A\nempty.png,A\nmissing.png,A\n", &m);
+    load("path,labels\ngood.png,A\njpeg.jpg,A\nsmall.png,A\nstrip.png,A\n"
+         "deep.png,A\nblank.png,A\narrow.png,A\nbroken.png,A\ntext.png,A\nempty.png,A\nmissing.png,A\n", &m);
     cx_audit a;
     assert_cx_ok(cx_audit_run(&m, &a, err));
     json_t *root = json_of(&m, &a);
@@ -218,7 +219,8 @@ static void test_flaws_are_named(void **state)
         if (count_of(root, count[k].key) != count[k].want)
             fail_msg("%s: got %d, want %d", count[k].key, count_of(root, count[k].key), count[k].want);
     char *page = page_of(&m, &a);
-    static const char *const said[] = { "broken.png", "text.png", "empty.png", "missing.png", "jpeg.jpg is a PNG file", "line 4: small.png (90 x 100 px)", "one source only" };
+    static const char *const said[] = { "broken.png", "text.png", "empty.png", "missing.png", "jpeg.jpg is a PNG file",
+        "line 4: small.png (90 x 100 px)", "one source only" };
     for (int k = 0; k < CX_COUNT(said); k++)
         if (!strstr(page, said[k]))
             fail_msg("the page does not say \"%s\":\n%s", said[k], page);
@@ -239,7 +241,8 @@ static void test_tables_and_confounding(void **state)
     cx_buf_puts(&csv, "path,labels,patient_id,age,view,source\n");
     for (int i = 0; i < 40; i++) {
         int in_one = i < 20, ill = in_one ? i < 15 : i < 25;
-        cx_buf_printf(&csv, "absent%d.png,%s,p%d,%s,%s,%s\n", i, ill ? "Ill|Cough" : "Well", i / 2, i % 4 ? "50" : i == 8 ? "15" : "", i % 2 ? "PA" : "AP", in_one ? "one" : "two");
+        cx_buf_printf(&csv, "absent%d.png,%s,p%d,%s,%s,%s\n", i, ill ? "Ill|Cough" : "Well", i / 2, i % 4 ? "50" : i == 8 ? "15" : "",
+            i % 2 ? "PA" : "AP", in_one ? "one" : "two");
     }
     cx_manifest m;
     load(csv.data, &m);
@@ -332,7 +335,8 @@ static void test_films_of_the_wild(void **state)
     json_t *root = json_of(&m, &a);
     assert_int_equal(count_of(root, "decoded") + count_of(root, "bad"), files);
     assert_int_equal(count_of(root, "png") + count_of(root, "jpeg") + count_of(root, "webp") + count_of(root, "unknown_type"), files);
-    static const struct { const char *name; cx_file_type type; } wrong[] = { { "766p.jpg", CX_WEBP }, { "770.png", CX_JPEG }, { "771.png", CX_JPEG }, { "871.jpg", CX_PNG },
+    static const struct { const char *name; cx_file_type type; } wrong[] = { { "766p.jpg", CX_WEBP }, { "770.png", CX_JPEG }, { "771.png", CX_JPEG },
+        { "871.jpg", CX_PNG },
         { "872.jpg", CX_PNG }, { "884.png", CX_WEBP }, { "888.png", CX_JPEG } };
     assert_int_equal(count_of(root, "wrong_extension"), CX_COUNT(wrong));
     for (int i = 0; i < m.n; i++)

@@ -135,7 +135,8 @@ static void test_search_is_exact(void **state)
             if (!x->ok || !y->ok)
                 continue;
             bool is_exact = copy[j] && !copy[i] && strcmp(x->sig.sha256, y->sig.sha256) == 0;
-            bool is_near = !copy[i] && !copy[j] && !x->sig.flat && !y->sig.flat && bits(x->sig.phash ^ y->sig.phash) <= 12 && bits(x->sig.dhash ^ y->sig.dhash) <= 8;
+            bool is_near = !copy[i] && !copy[j] && !x->sig.flat && !y->sig.flat && bits(x->sig.phash ^ y->sig.phash) <= 12
+                && bits(x->sig.dhash ^ y->sig.dhash) <= 8;
             near += is_near;
             exact += is_exact;
             if (is_exact || is_near) {
@@ -153,7 +154,8 @@ static void test_search_is_exact(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_blind_to_size_depth_and_frame), cmocka_unit_test(test_tells_pictures_apart), cmocka_unit_test(test_flat), cmocka_unit_test(test_search_is_exact),
+        cmocka_unit_test(test_blind_to_size_depth_and_frame), cmocka_unit_test(test_tells_pictures_apart), cmocka_unit_test(test_flat),
+        cmocka_unit_test(test_search_is_exact),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -24,7 +24,8 @@ static void add(cohort *c, int film, int patient, const char *labels, const char
     assert_true(i < MAX_FILMS);
     snprintf(c->text[i][0], 24, "films/%06d.png", film);
     snprintf(c->text[i][1], 24, patient < 0 ? "" : "p-%d", patient);
-    c->s[i] = (cx_sample){ .path = c->text[i][0], .labels = labels, .patient_id = c->text[i][1], .sex = "", .view = "", .source = source, .group = "", .line = i + 2,
+    c->s[i] = (cx_sample){ .path = c->text[i][0], .labels = labels, .patient_id = c->text[i][1], .sex = "", .view = "", .source = source, .group = "",
+        .line = i + 2,
                            .split = CX_NO_SPLIT, .age = NAN };
 }
 

@@ -1,5 +1,5 @@
-"""Files for tests/weights: python.safetensors is written by the safetensors package; ours.safetensors is what cxnet writes (the test holds it to the byte) and is
-read here by that package. Run from the root of the repository."""
+"""Files for tests/weights: python.safetensors is written by the safetensors package; ours.safetensors is what cxnet writes (the test holds it to the byte)
+and is read here by that package. Run from the root of the repository."""
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file

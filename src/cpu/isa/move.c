@@ -1,4 +1,5 @@
-/* move.c - concat and flatten where the plan could not make them views, and upsample_bilinear: operators that carry rows of channels. Depends on kernels.h, lanes.h. */
+/* move.c - concat and flatten where the plan could not make them views, and upsample_bilinear: operators that carry rows of channels. Depends on
+ * kernels.h, lanes.h. */
 #include "cpu/kernels.h"
 #include "lanes.h"
 
