@@ -3,7 +3,7 @@
 #include "conv.h"
 #include <omp.h>
 
-enum { POINT_ROWS = 112, POINT_BLOCKS = 8, STRIP_BYTES = 384 << 10, MIN_TASKS = 8 };
+enum { POINT_ROWS = 112, POINT_BLOCKS = 8, WANT_TASKS = 16, STRIP_BYTES = 384 << 10, MIN_TASKS = 8 };
 
 static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
 static int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
@@ -98,24 +98,27 @@ static int point_rows(cx_tensor t, int64_t p0, const float **row)
     return m;
 }
 
-/* y (pixels x n) = x (pixels x k) b. */
+/* y (pixels x n) = x (pixels x k) b. A task is a few blocks of pixels; when there are few, columns are dealt out too. */
 static void run_points(cx_tensor x, const float *b, cx_tensor y, cx_finish f)
 {
-    int64_t tasks = up_div(cx_pixels(x.s), POINT_ROWS * POINT_BLOCKS);
+    int64_t blocks = up_div(cx_pixels(x.s), POINT_ROWS), run = max64(1, min64(POINT_BLOCKS, blocks / WANT_TASKS)), row_tasks = up_div(blocks, run);
+    int64_t panels = cx_panels(y.s.c), groups = min64(panels, up_div(WANT_TASKS, row_tasks)), cols = up_div(panels, groups) * NR;
+    groups = up_div(y.s.c, cols);
 #pragma omp parallel for schedule(dynamic, 1)
-    for (int64_t t = 0; t < tasks; t++)
-        for (int i = 0; i < POINT_BLOCKS; i++) {
-            const float *a[POINT_ROWS], *c[POINT_ROWS], *later[POINT_ROWS];
-            int64_t p0 = (t * POINT_BLOCKS + i) * POINT_ROWS;
-            int m = point_rows(x, p0, a), n_later = i + 1 < POINT_BLOCKS ? point_rows(x, p0 + POINT_ROWS, later) : 0;
-            if (m == 0)
-                break;
-            point_rows(y, p0, c);
-            cx_ahead ahead = { .run = later, .n_run = n_later, .floats = x.s.c, .pace = (int)up_div(CX_AHEAD_STEP * MR, CX_LINE * cx_panels(y.s.c)) };
-            cx_product p = { .m = m, .a = a, .n_run = 1, .run_len = x.s.c, .b = b, .n = y.s.c, .c = (float *const *)c, .bias = f.bias, .relu = f.relu,
-                .add = f.add, .ahead = &ahead };
+    for (int64_t t = 0; t < row_tasks * groups; t++) {
+        int64_t col = t % groups * cols, n = min64(cols, y.s.c - col);
+        for (int64_t i = t / groups * run; i < min64(blocks, (t / groups + 1) * run); i++) {
+            const float *a[POINT_ROWS], *later[POINT_ROWS];
+            float *c[POINT_ROWS];
+            int m = point_rows(x, i * POINT_ROWS, a), n_later = i + 1 < (t / groups + 1) * run ? point_rows(x, (i + 1) * POINT_ROWS, later) : 0;
+            for (int r = 0; r < m; r++)
+                c[r] = y.p + (i * POINT_ROWS + r) * y.ld + col;
+            cx_ahead ahead = { .run = later, .n_run = n_later, .floats = x.s.c, .pace = (int)up_div(CX_AHEAD_STEP * MR, CX_LINE * cx_panels(n)) };
+            cx_product p = { .m = m, .a = a, .n_run = 1, .run_len = x.s.c, .b = b + col * x.s.c, .n = n, .c = c, .bias = f.bias ? f.bias + col : NULL,
+                .relu = f.relu, .add = f.add, .ahead = &ahead };
             CX_FN(product)(&p);
         }
+    }
 }
 
 /* ---- big -> small ------------------------------------------------------------------------------------------------- */

@@ -264,13 +264,13 @@ static void run_block(const cx_window *w, const data_layout *l, int64_t t0, int6
 
 static void run_tiles(const cx_window *w, float *scratch, const data_layout *l, int threads)
 {
-    int64_t tiles = tile_count(w), blocks = up_div(tiles, TILES), group = max64(1, min64(4, blocks / 64));
+    int64_t tiles = tile_count(w), size = tiles >= 8 * TILES ? TILES : TILES / 2, blocks = up_div(tiles, size), group = max64(1, min64(4, blocks / 64));
 #pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
     for (int64_t b = 0; b < up_div(blocks, group); b++) {
         float *mine = scratch + (size_t)omp_get_thread_num() * (l->per_thread / sizeof(float));
-        int64_t end = min64(tiles, (b + 1) * group * TILES);
-        for (int64_t t = b * group * TILES; t < end; t += TILES)
-            run_block(w, l, t, min64(TILES, end - t), max64(0, min64(TILES, end - t - TILES)), mine);
+        int64_t end = min64(tiles, (b + 1) * group * size);
+        for (int64_t t = b * group * size; t < end; t += size)
+            run_block(w, l, t, min64(size, end - t), max64(0, min64(size, end - t - size)), mine);
     }
 }
 
