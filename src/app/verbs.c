@@ -10,8 +10,8 @@
     VERB(config_show) \
     VERB(config_check) \
     VERB(config_schema) \
-    VERB(help) \
     VERB(bench) \
+    VERB(help) \
     VERB(version) \
     VERB(completion)
 
