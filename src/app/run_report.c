@@ -193,17 +193,16 @@ static cx_status picture(page *p, cx_explainer *e, const char *film_path, const 
     cx_film film = { 0 };
     cx_buf png = { 0 };
     char caption[256], *file = cx_sprintf("%s/figures/cam_%02d.png", p->run, number);
-    float *x = cx_alloc((size_t)(side * side * net->norm.channels), sizeof *x), *map = cx_alloc((size_t)(w * h), sizeof *map), *logits =
-        cx_alloc((size_t)classes, sizeof *logits);
+    float *x = cx_alloc((size_t)(side * side * net->norm.channels), sizeof *x), *map = cx_alloc((size_t)(w * h), sizeof *map);
+    float *logits = cx_alloc((size_t)classes, sizeof *logits);
     double *prob = cx_alloc((size_t)classes, sizeof *prob);
     cx_status s = file && x && map && logits && prob ? cx_film_load(film_path, &film, err) : cx_fail(err, CX_E_MEMORY, "out of memory");
     if (s == CX_OK && (s = cx_film_to_input(&film, side, &net->norm, x, err)) == CX_OK)
-        s = cx_gradcam(e, x, 1, &(int){ 0 }, NULL, map, logits, err);
+        s = cx_explainer_logits(e, x, 1, logits, err);
     if (s == CX_OK) {
         cx_net_probabilities(net, logits, prob);
         int k = binary ? prob[1] >= net->threshold : argmax(prob, classes);
-        if (!binary || k == 0)      /* the map above is that of logit 0, positive sign: the answer for classes[1] of a binary network */
-            s = cx_gradcam(e, x, 1, &(int){ binary ? 0 : k }, &(float){ binary ? -1 : 1 }, map, NULL, err);
+        s = cx_explainer_maps(e, &(int){ binary ? 0 : k }, &(float){ binary && k == 0 ? -1 : 1 }, map, err);
         snprintf(caption, sizeof caption, "%s %.2f   truth: %s", net->classes[k], prob[k], truth);
     }
     if (s == CX_OK && (s = cx_overlay_png(&film, map, w, h, 0, caption, &png, err)) == CX_OK && (s = cx_file_write(file, png.data, png.len, err)) == CX_OK)
@@ -218,35 +217,47 @@ static cx_status picture(page *p, cx_explainer *e, const char *film_path, const 
     return s;
 }
 
-static cx_status gallery(page *p, cx_error *err)
+/* The pictures of n films, rows of predictions.csv. */
+static cx_status pictures(page *p, cx_explainer *e, const int *row, int n, cx_error *err)
 {
     const cx_csv *csv = &p->predictions;
-    int want = p->net.config.run.explain_films, path = cx_csv_column(csv, "path"), truth = cx_csv_column(csv, "target"), labels =
-        cx_csv_column(csv, "labels");
-    char *figures_dir = cx_path_join(p->run, "figures"), *data_dir = cx_path_dir(p->net.config.data.manifest);
-    int *row = cx_alloc((size_t)want, sizeof *row);
+    int path = cx_csv_column(csv, "path"), truth = cx_csv_column(csv, "target"), labels = cx_csv_column(csv, "labels");
+    char *data_dir = cx_path_dir(p->net.config.data.manifest);
+    cx_status s = data_dir ? CX_OK : cx_fail(err, CX_E_MEMORY, "out of memory");
+    cx_report_text(&p->page, "Grad-CAM of the last convolution for the class that was answered, each map scaled to its own maximum. Heat outside the "
+                             "lungs, on text, markers or borders means that the network answers from something that is not the disease, however good the "
+                             "figures above are.");
+    cx_report_gallery_begin(&p->page);
+    for (int i = 0; s == CX_OK && i < n; i++) {
+        char *film = cx_path_join(data_dir, cx_csv_at(csv, row[i], path));
+        s = film ? picture(p, e, film, cx_csv_at(csv, row[i], truth < 0 ? labels : truth), i + 1, err) : cx_fail(err, CX_E_MEMORY, "out of memory");
+        free(film);
+    }
+    cx_report_gallery_end(&p->page);
+    free(data_dir);
+    return s;
+}
+
+static cx_status gallery(page *p, cx_error *err)
+{
+    int want = p->net.config.run.explain_films, *row = cx_alloc((size_t)want, sizeof *row);
+    char *figures_dir = cx_path_join(p->run, "figures");
     cx_explainer *e = NULL;
-    cx_status s = row && figures_dir && data_dir ? cx_mkdirs(figures_dir, err) : cx_fail(err, CX_E_MEMORY, "out of memory");
+    cx_status s = row && figures_dir ? cx_mkdirs(figures_dir, err) : cx_fail(err, CX_E_MEMORY, "out of memory");
     int n = s == CX_OK ? choose(p, want, row) : 0;
-    if (s == CX_OK && n)
-        s = cx_explainer_new(&p->net.model, p->net.store, -1, 1, &e, err);
     if (s == CX_OK && n) {
         cx_report_heading(&p->page, "Where it looked");
-        cx_report_text(&p->page, "Grad-CAM of the last convolution for the class that was answered, each map scaled to its own maximum. "
-                                 "Heat outside the lungs, on text, markers or borders "
-                                 "means that the network answers from something that is not the disease, however good the figures above are.");
-        cx_report_gallery_begin(&p->page);
-        for (int i = 0; s == CX_OK && i < n; i++) {
-            char *film = cx_path_join(data_dir, cx_csv_at(csv, row[i], path));
-            s = film ? picture(p, e, film, cx_csv_at(csv, row[i], truth < 0 ? labels : truth), i + 1, err) : cx_fail(err, CX_E_MEMORY, "out of memory");
-            free(film);
+        s = cx_explainer_new(&p->net.model, p->net.store, -1, 1, &e, err);
+        if (s == CX_OK)
+            s = pictures(p, e, row, n, err);
+        else if (s == CX_E_USAGE) {         /* a network whose last map is a single pixel: the rest of the page stands without pictures */
+            cx_report_text(&p->page, "No heat maps: %s.", err->text);
+            s = CX_OK;
         }
-        cx_report_gallery_end(&p->page);
     }
     cx_explainer_free(e);
     free(row);
     free(figures_dir);
-    free(data_dir);
     return s;
 }
 

@@ -111,8 +111,8 @@ static cx_status moments_in(cx_run *r, const cx_st_file *f, const char *file, cx
 
 static cx_status restore(cx_run *r, const cx_st_file *f, const char *file, cx_error *err)
 {
-    const char *format = cx_st_meta_get(f, "format"), *config = cx_st_meta_get(f, "config"), *state = cx_st_meta_get(f, "state"), *history =
-        cx_st_meta_get(f, "history");
+    const char *format = cx_st_meta_get(f, "format"), *config = cx_st_meta_get(f, "config");
+    const char *state = cx_st_meta_get(f, "state"), *history = cx_st_meta_get(f, "history");
     cx_state s = { 0 };
     if (!format || strcmp(format, "cxnet checkpoint 1") || !config || !state || !history)
         return cx_fail(err, CX_E_DATA, "%s: not a checkpoint of a training run (no \"cxnet checkpoint 1\" in its metadata)", file);
