@@ -31,7 +31,7 @@ char *cx_sprintf(const char *fmt, ...) __attribute__((format(printf, 1, 2)));   
 typedef struct { char *data; size_t len, cap; bool failed; } cx_buf;
 void cx_buf_put(cx_buf *b, const void *bytes, size_t n);
 void cx_buf_puts(cx_buf *b, const char *s);
-void cx_buf_printf(cx_buf *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void cx_buf_printf(cx_buf *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));   /* in the C locale: a decimal point */
 void cx_buf_base64(cx_buf *b, const void *bytes, size_t n);
 void cx_buf_html(cx_buf *b, const char *s);           /* escapes & < > " ' */
 void cx_buf_free(cx_buf *b);

@@ -1,5 +1,6 @@
 /* buf.c - the growing buffer that text, HTML, PNG and JSON are written into. Depends on memory.c. */
 #include "cxnet/base.h"
+#include <locale.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,6 +35,8 @@ void cx_buf_puts(cx_buf *b, const char *s)
 
 void cx_buf_printf(cx_buf *b, const char *fmt, ...)
 {
+    /* What buffers hold is read by programs (SVG, CSV, YAML): a decimal point, whatever the locale. In glibc this locale costs nothing to make. */
+    locale_t c_locale = newlocale(LC_ALL_MASK, "C", (locale_t)0), before = c_locale ? uselocale(c_locale) : (locale_t)0;
     va_list ap, again;
     va_start(ap, fmt);
     va_copy(again, ap);
@@ -46,6 +49,10 @@ void cx_buf_printf(cx_buf *b, const char *fmt, ...)
     }
     va_end(again);
     va_end(ap);
+    if (c_locale) {
+        uselocale(before);
+        freelocale(c_locale);
+    }
 }
 
 void cx_buf_base64(cx_buf *b, const void *bytes, size_t n)

@@ -1,5 +1,6 @@
 /* test_buf.c - memory helpers and the growing buffer, with base64 (RFC 4648) and HTML escaping. */
 #include "support.h"
+#include <locale.h>
 
 static void alloc_is_zeroed_and_checks_overflow(void **state)
 {
@@ -91,6 +92,29 @@ static void failed_buffer_ignores_what_follows(void **state)
     assert_false(b.failed);
 }
 
+/* A host program with a decimal comma still gets numbers that programs read. */
+static void numbers_have_a_point_in_any_locale(void **state)
+{
+    (void)state;
+    static const char *const comma[] = { "de_DE.UTF-8", "de_DE.utf8", "fr_FR.UTF-8", "es_ES.UTF-8", "it_IT.UTF-8", "sv_SE.UTF-8" };
+    const char *name = NULL;
+    for (int i = 0; i < CX_COUNT(comma) && !name; i++)
+        name = setlocale(LC_NUMERIC, comma[i]);
+    char text[32];
+    snprintf(text, sizeof text, "%.2f", 0.5);
+    if (!name || strcmp(text, "0,50")) {
+        print_message("skipped: no locale with a decimal comma is installed\n");
+        skip();
+    }
+    cx_buf b = { 0 };
+    cx_buf_printf(&b, "%.2f", 0.5);
+    assert_string_equal(b.data, "0.50");
+    snprintf(text, sizeof text, "%.2f", 0.5);
+    assert_string_equal(text, "0,50");                   /* the caller's locale is untouched */
+    setlocale(LC_NUMERIC, "C");
+    cx_buf_free(&b);
+}
+
 static void base64_as_rfc4648(void **state)
 {
     (void)state;
@@ -141,6 +165,7 @@ int main(void)
         cmocka_unit_test(alloc_is_zeroed_and_checks_overflow),
         cmocka_unit_test(grow_keeps_contents_and_refuses_overflow), cmocka_unit_test(strings_are_owned),
         cmocka_unit_test(buffer_grows_and_ends_with_nul), cmocka_unit_test(failed_buffer_ignores_what_follows),
+        cmocka_unit_test(numbers_have_a_point_in_any_locale),
         cmocka_unit_test(base64_as_rfc4648),
         cmocka_unit_test(html_escapes_all_five), cmocka_unit_test(bytes_read_well)
     };
