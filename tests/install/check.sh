@@ -29,7 +29,7 @@ done
 env -u LD_LIBRARY_PATH "$work/by_pkg_config_static"
 [ "$(pkg-config --modversion cxnet)" = "$("$prefix/bin/cxnet" --version | cut -d' ' -f2)" ]
 
-cmake -S "$here" -B "$work/build" -DCMAKE_C_COMPILER="$cc" -DCMAKE_C_FLAGS="$flags" -DCMAKE_PREFIX_PATH="$prefix" >/dev/null
+cmake -G Ninja -S "$here" -B "$work/build" -DCMAKE_C_COMPILER="$cc" -DCMAKE_C_FLAGS="$flags" -DCMAKE_PREFIX_PATH="$prefix" >/dev/null
 cmake --build "$work/build" >/dev/null
 "$work/build/stranger_shared"
 env -u LD_LIBRARY_PATH "$work/build/stranger_static"
