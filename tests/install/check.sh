@@ -33,5 +33,6 @@ cmake -G Ninja -S "$here" -B "$work/build" -DCMAKE_C_COMPILER="$cc" -DCMAKE_C_FL
 cmake --build "$work/build" >/dev/null
 "$work/build/stranger_shared"
 env -u LD_LIBRARY_PATH "$work/build/stranger_static"
-! ldd "$work/build/stranger_static" | grep -q libcxnet
-! grep -rq "$work/first" "$lib/cmake" "$pc"
+# A negated command does not end a script, so these two say so themselves.
+if ldd "$work/build/stranger_static" | grep -q libcxnet; then echo "the static program wants the shared library"; exit 1; fi
+if grep -rq "$work/first" "$lib/cmake" "$pc"; then echo "the installed files name the folder they were installed to"; exit 1; fi
