@@ -10,7 +10,7 @@ typedef struct { cx_buf html; } cx_report;
 void cx_report_begin(cx_report *r, const char *title, const char *subtitle);
 void cx_report_heading(cx_report *r, const char *text);
 void cx_report_text(cx_report *r, const char *fmt, ...) __attribute__((format(printf, 2, 3)));       /* a paragraph, escaped */
-/* cells [rows * columns], row 0 is the header. */
+/* cells [rows * columns], row 0 is the header (not shown when all its cells are empty). */
 void cx_report_table(cx_report *r, const char *caption, const char *const *cells, int rows, int columns);
 typedef struct { const char *name; const double *x, *y; int n; } cx_series;
 /* Line chart; ranges NaN = from the data. */

@@ -63,6 +63,9 @@ static void print_results(const json_t *metrics, const char *dir)
            (long long)json_integer_value(json_object_get(metrics, "best_epoch")));
     for (int i = 0; i < CX_COUNT(shown); i++)
         print_estimate(test, shown[i][0], shown[i][1]);
+    const json_t *threshold = json_object_get(test, "threshold");
+    if (json_is_number(threshold))
+        printf("  %-14s%.3f   chosen on validation\n", "threshold", json_number_value(threshold));
     json_object_foreach((json_t *)each, name, one)
         print_estimate(one, "auroc", name);
     print_confusion(metrics, test);

@@ -17,7 +17,7 @@ static const char STYLE[] =
     "h1{font-size:1.9rem;line-height:1.2;font-weight:650;letter-spacing:-.01em;margin:0}\n"
     "h2{font-size:1.22rem;font-weight:620;margin:2.4em 0 .6em;padding-top:.9em;border-top:1px solid var(--line)}\n"
     "p{margin:.7em 0;max-width:70ch}.sub{color:var(--soft);font-size:1.05rem;margin:.45em 0 0}\n"
-    "figure{margin:1.2em 0}figcaption,caption{font-weight:600;font-size:.95rem;text-align:left;padding:0 0 .45em}\n"
+    "figure{margin:1.2em 0}caption{white-space:nowrap}figcaption,caption{font-weight:600;font-size:.95rem;text-align:left;padding:0 0 .45em}\n"
     "svg{display:block;width:100%;height:auto}svg text{font-size:12px;fill:var(--soft);font-variant-numeric:tabular-nums}\n"
     "svg .name{fill:var(--ink)}svg .grid{stroke:var(--line);stroke-width:1}svg .axis{stroke:var(--soft);stroke-width:1}\n"
     ".line{fill:none;stroke-width:2;stroke-linejoin:round;stroke-linecap:round}"
@@ -32,7 +32,7 @@ static const char STYLE[] =
     ".confusion td b{display:block;font-size:1.05rem}\n"
     ".confusion td span{font-size:.82rem;opacity:.85}.confusion td.hot{color:#fff}"
     ".confusion th{border:0}.confusion th[scope=col]{text-align:center}.confusion .way{color:var(--soft);font-weight:400}\n"
-    ".gallery{display:grid;grid-template-columns:repeat(auto-fill,minmax(260px,1fr));gap:14px;margin:1.2em 0}\n"
+    ".gallery{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,380px),1fr));gap:14px;margin:1.2em 0}\n"
     ".gallery figure{margin:0;background:var(--card);border:1px solid var(--line);border-radius:6px;overflow:hidden}\n"
     ".gallery img{display:block;width:100%;height:auto;background:#000}"
     ".gallery figcaption{font-weight:400;font-size:.84rem;color:var(--soft);padding:.5em .75em .6em;overflow-wrap:anywhere}\n"
@@ -109,7 +109,10 @@ void cx_report_table(cx_report *r, const char *caption, const char *const *cells
     cx_buf_puts(b, "<div class=\"scroll\"><table>\n");
     if (caption && caption[0])
         element(b, "<caption>", caption, "</caption>\n");
-    for (int i = 0; i < rows; i++) {
+    bool titled = false;
+    for (int c = 0; rows > 0 && c < columns; c++)
+        titled = titled || cells[c][0];
+    for (int i = titled ? 0 : 1; i < rows; i++) {
         cx_buf_puts(b, i == 0 ? "<thead><tr>" : i == 1 ? "<tbody>\n<tr>" : "<tr>");
         for (int c = 0; c < columns; c++) {
             bool right = numeric_column(cells, rows, columns, c);

@@ -279,7 +279,11 @@ static void numbers_stand_right_words_left(void **state)
     const char *cells[] = { "name", "films", "share", "a", "12", "n/a", "b", "-3", "0.5 %" };
     cx_report_begin(&r, "t", "");
     cx_report_table(&r, "c", cells, 3, 3);
+    const char *untitled[] = { "", "", "commit", "abc" };
+    cx_report_table(&r, "c", untitled, 2, 2);
     finish(&r, &b);
+    assert_int_equal(count(b.data, "<thead>"), 1);
+    assert_non_null(strstr(b.data, "<tr><td>commit</td><td>abc</td></tr>"));
     assert_non_null(strstr(b.data, "<th scope=\"col\">name</th><th scope=\"col\" class=\"n\">films</th><th scope=\"col\" class=\"n\">share</th>"));
     assert_non_null(strstr(b.data, "<td>a</td><td class=\"n\">12</td><td class=\"n\">n/a</td>"));
     cx_buf_free(&b);
