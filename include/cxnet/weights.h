@@ -27,12 +27,13 @@ const char *cx_st_meta_get(const cx_st_file *f, const char *key);          /* NU
  * aligned. Tensors in the order given. */
 cx_status cx_st_write(const char *path, const cx_st_tensor *tensors, int n, const cx_st_meta *meta, int n_meta, cx_error *err);
 
-/* Every CX_PARAM and CX_STATE of the store's graph by its name (weights OHWI, as in memory), plus `extra` tensors and metadata. */
+/* A network's weights are every CX_PARAM and CX_STATE of the store's graph but the states that only losses read ("loss.weight"): with and without a loss,
+ * a network has the same weights. Saved by name (OHWI, as in memory), plus `extra` tensors and metadata. */
 cx_status cx_weights_save(cx_store *s, const char *path, const cx_st_tensor *extra, int n_extra, const cx_st_meta *meta, int n_meta, cx_error *err);
 /* Sets them from an open file. A missing tensor, or one of another shape or type, is CX_E_DATA and nothing is changed; tensors of f that the graph
  * does not have are ignored. */
 cx_status cx_weights_load(cx_store *s, const cx_st_file *f, cx_error *err);
-/* SHA-256 over name, shape and bytes of all CX_PARAM and CX_STATE in graph order: the identity of a network's weights. */
+/* SHA-256 over name, shape and bytes of the weights in graph order: their identity. */
 cx_status cx_weights_sha256(cx_store *s, char out[65], cx_error *err);
 
 #ifdef __cplusplus

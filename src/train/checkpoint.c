@@ -119,7 +119,9 @@ static cx_status restore(cx_run *r, const cx_st_file *f, const char *file, cx_er
     TRY(compare(r, file, config, err));
     if (!state_parse(state, &s))
         return cx_fail(err, CX_E_DATA, "%s: the training state in its metadata cannot be read: \"%.100s\"", file, state);
-    TRY(cx_weights_load(r->store, f, err));
+    cx_status loaded = cx_weights_load(r->store, f, err);
+    if (loaded != CX_OK)
+        return cx_prefix(err, loaded, "%s", file);
     TRY(moments_in(r, f, file, err));
     s.history = cx_strdup(history);
     if (!s.history)

@@ -49,7 +49,7 @@ static cx_status open_net(const char *run, const char *config, const char *weigh
     TRY(cx_st_read(weights, &f, err));
     cx_status s = cx_weights_load(n->store, &f, err);
     cx_st_free(&f);
-    return s;
+    return cx_prefix(err, s, "%s", weights);
 }
 
 cx_status cx_net_open(const char *run, const char *device, int threads, cx_net *out, cx_error *err)

@@ -106,7 +106,7 @@ static cx_status initial_weights(cx_run *r, cx_error *err)
     TRY(cx_st_read(r->config->model.weights, &f, err));
     cx_status s = cx_weights_load(r->store, &f, err);
     cx_st_free(&f);
-    return s == CX_OK ? s : cx_prefix(err, s, "model.weights %s", r->config->model.weights);
+    return cx_prefix(err, s, "model.weights %s", r->config->model.weights);
 }
 
 static cx_status open_network(cx_run *r, cx_error *err)
@@ -339,11 +339,11 @@ static cx_status finish(cx_run *r, cx_error *err)
     cx_eval val, test;
     char *best = cx_run_path(r, "checkpoints/best.safetensors");
     cx_status s = best ? cx_st_read(best, &f, err) : cx_fail(err, CX_E_MEMORY, "out of memory");
+    if (s == CX_OK) {
+        s = cx_prefix(err, cx_weights_load(r->store, &f, err), "%s", best);
+        cx_st_free(&f);
+    }
     free(best);
-    if (s != CX_OK)
-        return s;
-    s = cx_weights_load(r->store, &f, err);
-    cx_st_free(&f);
     if (s != CX_OK || (s = cx_evaluate(r, CX_VAL, &val, err)) != CX_OK)
         return s;
     if ((s = cx_evaluate(r, CX_TEST, &test, err)) == CX_OK) {

@@ -128,12 +128,45 @@ static void misfits_change_nothing(void **state)
     close_net(&b);
 }
 
+/* A loss with its class weights on top of a network changes neither its file nor its identity, so files go from one to the other. */
+static void a_loss_is_no_part_of_a_network(void **state)
+{
+    (void)state;
+    char path[] = "/tmp/cxnet-test-XXXXXX", bare[65], with[65];
+    net a = open_net(2, 1);
+    cx_graph *g = small_graph(2);
+    int logits = cx_graph_find(g, "head"), target = cx_input(g, "target", (cx_shape){ 1, 1, 1, 2 });
+    int weight = cx_param(g, "loss.weight", CX_STATE, (cx_shape){ 1, 1, 2, 2 }, CX_INIT_ONE);
+    assert_true(cx_bce_loss(g, "loss", logits, target, weight, 0) >= 0);
+    net b = { .g = g };
+    cx_st_file f;
+    assert_cx_ok(cx_backend_open("cpu", 1, &b.b, err));
+    assert_cx_ok(cx_store_new(g, b.b, 2, &b.s, err));
+    close(mkstemp(path));
+    assert_cx_ok(cx_weights_save(a.s, path, NULL, 0, NULL, 0, err));
+    assert_cx_ok(cx_st_read(path, &f, err));
+    assert_cx_ok(cx_weights_load(b.s, &f, err));
+    sha(&a, bare);
+    sha(&b, with);
+    assert_string_equal(bare, with);
+    cx_st_free(&f);
+    assert_cx_ok(cx_weights_save(b.s, path, NULL, 0, NULL, 0, err));
+    assert_cx_ok(cx_st_read(path, &f, err));
+    assert_int_equal(f.n, 7);
+    assert_null(cx_st_find(&f, "loss.weight"));
+    cx_st_free(&f);
+    unlink(path);
+    close_net(&a);
+    close_net(&b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(saved_weights_come_back),
         cmocka_unit_test(every_number_counts),
         cmocka_unit_test(misfits_change_nothing),
+        cmocka_unit_test(a_loss_is_no_part_of_a_network),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
