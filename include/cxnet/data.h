@@ -98,6 +98,7 @@ int cx_cache_count(const cx_cache *c);
 int cx_cache_side(const cx_cache *c);
 const uint8_t *cx_cache_film(const cx_cache *c, int i);   /* [side, side] */
 bool cx_cache_ok(const cx_cache *c, int i);
+uint64_t cx_cache_sum(const cx_cache *c, int i);          /* checksum of its pixels: another film has another one, but for chance */
 
 /* ---- augmentation and normalisation: a pure function of (film, seed, epoch, sample id) --------------------------------------- */
 

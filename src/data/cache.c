@@ -343,6 +343,8 @@ cx_status cx_cache_from_memory(const uint8_t *px, int n, int side, cx_cache **ou
         return cx_fail(err, CX_E_MEMORY, "cache: no memory for %d films of %d px a side", n, side);
     memcpy(c->px, px, (size_t)n * film_bytes(c));
     memset(c->ok, 1, (size_t)n);
+    for (int i = 0; i < n; i++)
+        c->sum[i] = checksum(0, c->px + (size_t)i * film_bytes(c), film_bytes(c));
     *out = c;
     return CX_OK;
 }
@@ -379,4 +381,9 @@ const uint8_t *cx_cache_film(const cx_cache *c, int i)
 bool cx_cache_ok(const cx_cache *c, int i)
 {
     return c->ok[i];
+}
+
+uint64_t cx_cache_sum(const cx_cache *c, int i)
+{
+    return c->sum[i];
 }

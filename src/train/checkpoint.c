@@ -14,6 +14,21 @@ void cx_run_identity(const cx_config *c, cx_buf *out)
     cx_config_yaml(&plain, out);
 }
 
+void cx_run_data_sha256(const cx_run *r, char out[65])
+{
+    const cx_cohort *h = &r->cohort;
+    cx_sha256 sha;
+    cx_sha256_init(&sha);
+    for (int i = 0; i < h->n; i++) {
+        const char *path = h->manifest.samples[h->sample[i]].path;
+        uint64_t facts[] = { (uint64_t)h->split[i], cx_cache_ok(r->cache, i), cx_cache_sum(r->cache, i) };
+        cx_sha256_update(&sha, path, strlen(path) + 1);
+        cx_sha256_update(&sha, facts, sizeof facts);
+        cx_sha256_update(&sha, h->target + (size_t)i * (size_t)h->n_targets, (size_t)h->n_targets * sizeof(float));
+    }
+    cx_sha256_hex(&sha, out);
+}
+
 /* The state as text. %a keeps every bit of a double. */
 static char *state_text(const cx_state *s)
 {
@@ -61,7 +76,8 @@ cx_status cx_checkpoint_save(cx_run *r, const char *name, bool moments, cx_error
     if (s == CX_OK && moments)
         s = moments_out(r, row, host, err);
     if (s == CX_OK) {
-        cx_st_meta meta[] = { { "format", "cxnet checkpoint 1" }, { "version", CX_VERSION }, { "config", config.data }, { "state", state },
+        cx_st_meta meta[] = { { "format", "cxnet checkpoint 1" }, { "version", CX_VERSION }, { "config", config.data }, { "data", r->data_sha },
+            { "state", state },
             { "history", r->state.history } };
         s = cx_weights_save(r->store, file, row, moments ? 2 : 0, meta, CX_COUNT(meta), err);
     }
@@ -112,11 +128,14 @@ static cx_status moments_in(cx_run *r, const cx_st_file *f, const char *file, cx
 static cx_status restore(cx_run *r, const cx_st_file *f, const char *file, cx_error *err)
 {
     const char *format = cx_st_meta_get(f, "format"), *config = cx_st_meta_get(f, "config");
-    const char *state = cx_st_meta_get(f, "state"), *history = cx_st_meta_get(f, "history");
+    const char *state = cx_st_meta_get(f, "state"), *history = cx_st_meta_get(f, "history"), *data = cx_st_meta_get(f, "data");
     cx_state s = { 0 };
-    if (!format || strcmp(format, "cxnet checkpoint 1") || !config || !state || !history)
+    if (!format || strcmp(format, "cxnet checkpoint 1") || !config || !state || !history || !data)
         return cx_fail(err, CX_E_DATA, "%s: not a checkpoint of a training run (no \"cxnet checkpoint 1\" in its metadata)", file);
     TRY(compare(r, file, config, err));
+    if (strcmp(data, r->data_sha))           /* a film that was tested would be trained on, or the reverse */
+        return cx_fail(err, CX_E_CONFIG, "%s was made with other films, labels or another split than %s gives now; "
+                       "restore them, choose another run.name, or start over with --resume never", file, r->cohort.manifest.path);
     if (!state_parse(state, &s))
         return cx_fail(err, CX_E_DATA, "%s: the training state in its metadata cannot be read: \"%.100s\"", file, state);
     cx_status loaded = cx_weights_load(r->store, f, err);

@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <unistd.h>
 #include "run.h"
 
@@ -39,27 +40,44 @@ static cx_status move_aside(const char *dir, cx_error *err)
     return cx_fail(err, CX_E_CREATE, "%s: too many earlier runs beside it; remove some", dir);
 }
 
+/* Makes the folder and opens its log, locked until this run or its process ends: two runs that write the same checkpoints would end as a mixture. */
+static cx_status open_log(cx_run *r, cx_error *err)
+{
+    char *log = cx_run_path(r, "log.txt"), *sub = cx_run_path(r, "checkpoints");
+    cx_status s = log && sub ? cx_mkdirs(sub, err) : cx_fail(err, CX_E_MEMORY, "out of memory");
+    if (s == CX_OK && !(r->log = fopen(log, "ae")))
+        s = cx_fail(err, CX_E_CREATE, "%s: %s", log, strerror(errno));
+    if (s == CX_OK && flock(fileno(r->log), LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
+        s = cx_fail(err, CX_E_CREATE, "%s: another run is at work in this folder; let it end, or choose another run.name", r->dir);
+        fclose(r->log);
+        r->log = NULL;
+    }
+    free(log);
+    free(sub);
+    return s;
+}
+
 /* Makes the run's folder and says whether there is a checkpoint to continue from. */
 static cx_status open_dir(cx_run *r, bool *resume, cx_error *err)
 {
     const cx_config *c = r->config;
     r->dir = cx_path_join(c->run.dir, *c->run.name ? c->run.name : "run");
-    char *last = r->dir ? cx_run_path(r, "checkpoints/last.safetensors") : NULL, *sub = r->dir ? cx_run_path(r, "checkpoints") : NULL,
-        *log = r->dir ? cx_run_path(r, "log.txt") : NULL;
-    cx_status s = last && sub && log ? CX_OK : cx_fail(err, CX_E_MEMORY, "out of memory");
+    char *last = r->dir ? cx_run_path(r, "checkpoints/last.safetensors") : NULL;
+    cx_status s = last ? CX_OK : cx_fail(err, CX_E_MEMORY, "out of memory");
+    if (s == CX_OK && r->opts->resume == CX_RESUME_MUST && !cx_file_exists(last))
+        s = cx_fail(err, CX_E_NOINPUT, "%s: no checkpoint to resume from; run without --resume must to start", last);
+    if (s == CX_OK)
+        s = open_log(r, err);
     bool there = s == CX_OK && cx_file_exists(last);
     *resume = there && r->opts->resume != CX_RESUME_NEVER;
-    if (s == CX_OK && !there && r->opts->resume == CX_RESUME_MUST)
-        s = cx_fail(err, CX_E_NOINPUT, "%s: no checkpoint to resume from; run without --resume must to start", last);
-    if (s == CX_OK && there && !*resume)
-        s = move_aside(r->dir, err);
-    if (s == CX_OK)
-        s = cx_mkdirs(sub, err);
-    if (s == CX_OK && !(r->log = fopen(log, *resume ? "a" : "w")))
-        s = cx_fail(err, CX_E_CREATE, "%s: %s", log, strerror(errno));
+    if (s == CX_OK && there && !*resume && (s = move_aside(r->dir, err)) == CX_OK) {
+        fclose(r->log);
+        r->log = NULL;
+        s = open_log(r, err);
+    }
+    if (s == CX_OK && !*resume && ftruncate(fileno(r->log), 0) != 0)
+        s = cx_fail(err, CX_E_IO, "%s/log.txt: %s", r->dir, strerror(errno));
     free(last);
-    free(sub);
-    free(log);
     return s;
 }
 
@@ -86,6 +104,8 @@ static cx_status open_data(cx_run *r, cx_error *err)
         cx_run_log(r, "films that could not be decoded:\n%s", bad.data);
     cx_buf_free(&bad);
     free(dir);
+    if (s == CX_OK)
+        cx_run_data_sha256(r, r->data_sha);
     r->norm = !strcmp(c->data.normalise, "imagenet") ? CX_NORM_IMAGENET : CX_NORM_UNIT;
     r->norm.channels = c->data.channels;
     return s;
@@ -123,6 +143,9 @@ static cx_status open_network(cx_run *r, cx_error *err)
     TRY(cx_graph_check(r->model.graph, err));
     TRY(cx_backend_open(c->run.device, c->run.threads, &r->backend, err));
     TRY(cx_store_new(r->model.graph, r->backend, (uint64_t)c->run.seed, &r->store, err));
+    if (cx_store_trainable(r->store) == 0)
+        return cx_fail(err, CX_E_CONFIG, "model.freeze: its patterns freeze every parameter of %s, so there is nothing to train; leave some out",
+            c->model.arch);
     TRY(initial_weights(r, err));
     TRY(cx_store_set(r->store, r->weight, r->cohort.loss_weight, err));
     TRY(cx_plan_new(r->store, &(cx_plan_opts){ .batch = r->batch, .training = true, .backward = true, .output = r->loss, .param_grads = true },

@@ -21,6 +21,7 @@ typedef struct {
     FILE *log;
     cx_cohort cohort;
     cx_cache *cache;             /* film i is cohort film i */
+    char data_sha[65];           /* of all that a training sees: films, targets, split */
     cx_model model;
     int target, weight, loss;    /* value indices */
     cx_backend *backend;
@@ -48,7 +49,9 @@ bool cx_early_stop_epoch(const cx_config *c, cx_state *s, double val_loss, doubl
 /* The configuration without what does not change results (names, folders, threads), for comparing runs. */
 void cx_run_identity(const cx_config *c, cx_buf *out);
 cx_status cx_checkpoint_save(cx_run *r, const char *name, bool moments, cx_error *err);       /* "last" with moments, "best" without */
-/* Loads checkpoints/last; CX_E_CONFIG names the first key that differs when it was made with another configuration. */
+/* SHA-256 of what the cohort and its cache give a training: names and pixels of the films, their targets, their split. */
+void cx_run_data_sha256(const cx_run *r, char out[65]);
+/* Loads checkpoints/last; CX_E_CONFIG when it was made with another configuration (it names the first key that differs) or with other data. */
 cx_status cx_checkpoint_load(cx_run *r, cx_error *err);
 
 /* ---- evaluate.c */

@@ -248,6 +248,58 @@ static cx_status attempt(const char *name, const char *const *more, cx_resume re
     return s;
 }
 
+/* Other labels, another split or other pixels under the same configuration are another experiment. */
+static void test_changed_data_do_not_resume(void **state)
+{
+    (void)state;
+    char film[320];
+    cx_buf csv = { 0 };
+    train("data", NULL);
+    assert_cx_ok(attempt("data", NULL, CX_RESUME_MUST, err));
+    assert_cx_ok(cx_file_read(manifest, 1 << 20, &csv, err));
+    char *label = strstr(csv.data, "Clear");
+    memcpy(label, "Edema", 5);
+    assert_cx_ok(cx_file_write(manifest, csv.data, csv.len, err));
+    assert_cx_fails(CX_E_CONFIG, "other films, labels or another split", attempt("data", NULL, CX_RESUME_AUTO, err));
+    memcpy(label, "Clear", 5);
+    char *side = strstr(csv.data, "train\n");
+    memcpy(side, "none\r\n", 6);
+    assert_cx_ok(cx_file_write(manifest, csv.data, csv.len, err));
+    assert_cx_fails(CX_E_CONFIG, "other films, labels or another split", attempt("data", NULL, CX_RESUME_AUTO, err));
+    memcpy(side, "train\n", 6);
+    assert_cx_ok(cx_file_write(manifest, csv.data, csv.len, err));
+    snprintf(film, sizeof film, "%s/f05.png", root);
+    write_film(film, 1000, 0);
+    assert_cx_fails(CX_E_CONFIG, "other films, labels or another split", attempt("data", NULL, CX_RESUME_AUTO, err));
+    write_film(film, 5, 0);
+    assert_cx_ok(attempt("data", NULL, CX_RESUME_MUST, err));
+    cx_buf_free(&csv);
+}
+
+static void intrude(void *self, int epoch, int step)
+{
+    cx_status *s = self;
+    if (epoch == 1 && step == 2) {
+        cx_error e = { 0 };
+        s[0] = attempt("shared", NULL, CX_RESUME_AUTO, &e);
+        s[1] = attempt("shared", NULL, CX_RESUME_NEVER, &e);
+    }
+}
+
+static void test_two_runs_do_not_share_a_folder(void **state)
+{
+    (void)state;
+    cx_config c;
+    cx_status s[2] = { CX_OK, CX_OK };
+    load(&c, "shared", NULL);
+    assert_cx_ok(cx_run_train(&c, &(cx_run_opts){ .quiet = true, .on_step = intrude, .self = s }, NULL, 0, err));
+    cx_config_free(&c);
+    assert_int_equal(s[0], CX_E_CREATE);
+    assert_int_equal(s[1], CX_E_CREATE);
+    assert_same_weights("whole", "shared");
+    assert_cx_ok(attempt("shared", NULL, CX_RESUME_NEVER, err));          /* the lock ends with the run */
+}
+
 static void test_errors_are_clear(void **state)
 {
     (void)state;
@@ -258,6 +310,7 @@ static void test_errors_are_clear(void **state)
     assert_cx_fails(CX_E_CONFIG, "no film takes part", attempt("bad", (const char *[]){ "data.sources=[c]", NULL }, CX_RESUME_AUTO, err));
     assert_cx_fails(CX_E_CONFIG, "no parameter of base_cnn matches", attempt("bad", (const char *[]){ "model.freeze=[nothing.*]", NULL },
         CX_RESUME_AUTO, err));
+    assert_cx_fails(CX_E_CONFIG, "nothing to train", attempt("bad", (const char *[]){ "model.freeze=[\"*\"]", NULL }, CX_RESUME_AUTO, err));
     assert_cx_fails(CX_E_NOINPUT, "absent.csv", attempt("bad", (const char *[]){ "data.manifest=absent.csv", NULL }, CX_RESUME_AUTO, err));
     snprintf(path, sizeof path, "%s/whole/checkpoints/last.safetensors", root);
     assert_cx_ok(cx_file_write(path, "garbage", 7, err));
@@ -325,6 +378,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_results_are_complete),
         cmocka_unit_test(test_kill_is_survived),
         cmocka_unit_test(test_other_tasks),
+        cmocka_unit_test(test_changed_data_do_not_resume),
+        cmocka_unit_test(test_two_runs_do_not_share_a_folder),
         cmocka_unit_test(test_nan_names_the_films),
         cmocka_unit_test(test_errors_are_clear),
     };
