@@ -1,6 +1,7 @@
 /* data.h - manifests, audits and splits of cohorts, the decoded cache, and the loader that makes batches. Depends on image.h. */
 #ifndef CXNET_DATA_H
 #define CXNET_DATA_H
+#include <signal.h>
 #include "cxnet/image.h"
 #ifdef __cplusplus
 extern "C" {
@@ -27,6 +28,7 @@ typedef struct {
     char *path, *dir;         /* films lie relative to dir, the folder of the manifest */
     cx_csv csv;               /* all columns, row i + 1 is sample i */
     char sha256[65];          /* of the file */
+    const volatile sig_atomic_t *stop;      /* NULL, or set by its owner: once it is not 0, a pass over the films ends as CX_E_INTERRUPTED */
 } cx_manifest;
 
 /* Needs a `path` column; labels, patient_id, sex, age, view, source, split, group are known, others are kept in csv. CX_E_DATA with file:line for a

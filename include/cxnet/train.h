@@ -91,7 +91,8 @@ void cx_multi_metrics_free(cx_multi_metrics *m);
 typedef enum { CX_RESUME_AUTO, CX_RESUME_MUST, CX_RESUME_NEVER } cx_resume;
 typedef struct {
     cx_resume resume;                     /* auto: continue when the run's folder holds a checkpoint of the same configuration */
-    const volatile sig_atomic_t *stop;    /* set by a signal handler: checkpoint at the next step, CX_E_INTERRUPTED. NULL: never */
+    const volatile sig_atomic_t *stop;    /* set by a signal handler: checkpoint at the next step, CX_E_INTERRUPTED; before the first step
+                                           * there is nothing to save, and the next attempt starts anew. NULL: never */
     bool quiet;                           /* no progress */
     /* Called after every step and after every epoch (a line on the terminal); may be NULL. epoch from 1, step from 1. */
     void (*on_step)(void *self, int epoch, int step);

@@ -1,5 +1,6 @@
 /* verb_completion.c - `cxnet completion bash`: the shell's completion, from the same table as the help. Depends on verb.h. */
 #include "verb.h"
+#include <ctype.h>
 #include <string.h>
 
 /* First words of all verbs, each once. */
@@ -32,7 +33,7 @@ static void flags(const cx_verb *v)
     puts("\"");
     for (int i = 0; i < v->n_flags; i++) {
         const char *value = v->flags[i].value;
-        if (!value || !strchr(value, '|'))
+        if (!value || !strchr(value, '|') || !islower((unsigned char)value[0]))      /* FILE|DIR: kinds of things, not words to choose from */
             continue;
         printf("            [ \"$prev\" = %s ] && choices=\"", v->flags[i].flag);
         for (const char *c = value; *c; c++)

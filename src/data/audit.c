@@ -48,6 +48,8 @@ static cx_status look_at_all(const cx_manifest *m, cx_audit *a, cx_detail *detai
 #pragma omp parallel for schedule(dynamic, 4)
     for (int i = 0; i < m->n; i++) {
         cx_error mine = { 0 };
+        if (m->stop && *m->stop)
+            continue;
         char *path = cx_sample_path(m, i);
         cx_status s = path ? look_at(path, &a->films[i], &detail[i], &mine) : cx_fail(&mine, CX_E_MEMORY, "no memory for a path");
         free(path);
@@ -62,6 +64,8 @@ static cx_status look_at_all(const cx_manifest *m, cx_audit *a, cx_detail *detai
         }
     }
     cx_progress_end(&progress);
+    if (worst == CX_OK && m->stop && *m->stop)
+        return cx_fail(err, CX_E_INTERRUPTED, "%s: interrupted while its films were compared", m->path);
     return worst;
 }
 

@@ -123,7 +123,7 @@ static cx_status decode_one(const cx_manifest *m, int sample, cx_cache *c, int i
     return s;
 }
 
-/* Fills px, ok, sum; the reason of each bad film goes to text, in order. Only running out of memory ends it. */
+/* Fills px, ok, sum; the reason of each bad film goes to text, in order. Only running out of memory or m->stop ends it. */
 static cx_status decode_all(const cx_manifest *m, const int *index, cx_cache *c, cx_buf *text, cx_error *err)
 {
     cx_progress progress = { 0 };
@@ -136,6 +136,8 @@ static cx_status decode_all(const cx_manifest *m, const int *index, cx_cache *c,
     for (int i = 0; i < c->n; i++) {
         cx_error e = { 0 };
         int now;
+        if (m->stop && *m->stop)
+            continue;
         cx_status s = decode_one(m, index[i], c, i, &e);
         c->ok[i] = s == CX_OK;
         c->sum[i] = checksum(0, c->px + (size_t)i * film_bytes(c), film_bytes(c));
@@ -157,6 +159,8 @@ static cx_status decode_all(const cx_manifest *m, const int *index, cx_cache *c,
         free(reason[i]);
     }
     free(reason);
+    if (fatal.status == CX_OK && m->stop && *m->stop)
+        return cx_fail(err, CX_E_INTERRUPTED, "%s: interrupted while its films were decoded", m->path);
     if (fatal.status != CX_OK && err)
         *err = fatal;
     return fatal.status;

@@ -233,7 +233,7 @@ static cx_status check(const cx_cohort *h, cx_error *err)
     return CX_OK;
 }
 
-static cx_status load(const cx_config *c, cx_cohort *h, cx_error *err)
+static cx_status load(const cx_config *c, const volatile sig_atomic_t *stop, cx_cohort *h, cx_error *err)
 {
     if (!*c->data.manifest)
         return cx_fail(err, CX_E_CONFIG, "data.manifest is not set: name the manifest CSV of the films, e.g. --set data.manifest=cohort/manifest.csv");
@@ -243,6 +243,7 @@ static cx_status load(const cx_config *c, cx_cohort *h, cx_error *err)
     h->outputs = h->task == TASK_BINARY ? 1 : h->n_classes;
     h->n_targets = h->task == TASK_MULTILABEL ? h->n_classes : 1;
     TRY(cx_manifest_load(c->data.manifest, &h->manifest, err));
+    h->manifest.stop = stop;
     TRY(choose(c, h, err));
     if (h->n == 0)
         return cx_fail(err, CX_E_CONFIG, "%s: no film takes part (%d have none of the classes, %d were filtered out); "
@@ -253,10 +254,10 @@ static cx_status load(const cx_config *c, cx_cohort *h, cx_error *err)
     return weigh(c, h, err);
 }
 
-cx_status cx_cohort_load(const cx_config *c, cx_cohort *out, cx_error *err)
+cx_status cx_cohort_load(const cx_config *c, const volatile sig_atomic_t *stop, cx_cohort *out, cx_error *err)
 {
     memset(out, 0, sizeof *out);
-    cx_status s = load(c, out, err);
+    cx_status s = load(c, stop, out, err);
     if (s != CX_OK)
         cx_cohort_free(out);
     return s;

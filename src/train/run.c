@@ -94,7 +94,7 @@ static cx_status open_data(cx_run *r, cx_error *err)
     const cx_config *c = r->config;
     cx_cohort *h = &r->cohort;
     cx_buf bad = { 0 };
-    TRY(cx_cohort_load(c, h, err));
+    TRY(cx_cohort_load(c, r->opts->stop, h, err));
     char *dir = cache_dir(c);
     cx_status s = dir ? cx_cache_open(&h->manifest, h->sample, h->n, c->data.side, dir, c->data.max_bad, &bad, &r->cache, err) : cx_fail(err,
         CX_E_MEMORY, "out of memory");

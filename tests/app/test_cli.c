@@ -100,6 +100,7 @@ static void bash_completes_from_the_table(void **state)
     assert_completes("cxnet config sh", 2, "show ");
     assert_completes("cxnet data split --o", 3, "--out ");
     assert_completes("cxnet train e.yaml --resume \"\"", 4, "auto must never ");
+    assert_completes("cxnet explain runs/x --in LICEN", 4, "LICENSE ");
     assert_completes("cxnet train LICEN", 2, "LICENSE ");
 }
 

@@ -242,11 +242,28 @@ static void refusals(void **state)
     free(dir);
 }
 
+static void stopped(void **state)
+{
+    (void)state;
+    static const volatile sig_atomic_t stop = 1;
+    cx_cache *c;
+    cx_audit audit;
+    char *dir = cx_path_join(folder, "stopped");
+    manifest.stop = &stop;
+    assert_cx_fails(CX_E_INTERRUPTED, "were decoded", cx_cache_open(&manifest, index_of, FILMS, SIDE, dir, 1, NULL, &c, err));
+    assert_null(c);
+    assert_int_equal(rmdir(dir), 0);          /* nothing half made stays behind */
+    assert_cx_fails(CX_E_INTERRUPTED, "were decoded", cx_cache_open(&manifest, index_of, FILMS, SIDE, NULL, 1, NULL, &c, err));
+    assert_cx_fails(CX_E_INTERRUPTED, "were compared", cx_audit_run(&manifest, &audit, err));
+    manifest.stop = NULL;
+    free(dir);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(same_from_memory_file_and_any_threads), cmocka_unit_test(one_film_gives_the_same_input),
-        cmocka_unit_test(damaged_files_are_made_anew), cmocka_unit_test(changed_films_are_another_cache), cmocka_unit_test(refusals),
+        cmocka_unit_test(damaged_files_are_made_anew), cmocka_unit_test(changed_films_are_another_cache), cmocka_unit_test(refusals), cmocka_unit_test(stopped),
     };
     return cmocka_run_group_tests(tests, make_films, remove_films);
 }

@@ -276,6 +276,24 @@ static void test_changed_data_do_not_resume(void **state)
     cx_buf_free(&csv);
 }
 
+/* A signal that comes while the films are still being decoded is heeded there, not only at the first step. */
+static void test_stop_before_the_first_step(void **state)
+{
+    (void)state;
+    cx_config c;
+    trip t = { .stop = 1, .countdown = -1 };
+    char set[400];
+    snprintf(set, sizeof set, "data.cache=%s/other-cache", root);
+    load(&c, "early", (const char *[]){ set, NULL });
+    assert_cx_fails(CX_E_INTERRUPTED, "were decoded", cx_run_train(&c, &(cx_run_opts){ .quiet = true, .stop = &t.stop, .on_step = on_step, .self = &t },
+        NULL, 0, err));
+    assert_int_equal(t.countdown, -1);
+    t.stop = 0;
+    assert_cx_ok(cx_run_train(&c, &(cx_run_opts){ .quiet = true, .stop = &t.stop }, NULL, 0, err));
+    cx_config_free(&c);
+    assert_same_weights("whole", "early");
+}
+
 static void intrude(void *self, int epoch, int step)
 {
     cx_status *s = self;
@@ -379,6 +397,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_kill_is_survived),
         cmocka_unit_test(test_other_tasks),
         cmocka_unit_test(test_changed_data_do_not_resume),
+        cmocka_unit_test(test_stop_before_the_first_step),
         cmocka_unit_test(test_two_runs_do_not_share_a_folder),
         cmocka_unit_test(test_nan_names_the_films),
         cmocka_unit_test(test_errors_are_clear),
