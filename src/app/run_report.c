@@ -185,19 +185,18 @@ static int argmax(const double *v, int n)
 }
 
 /* One film through the network and Grad-CAM, onto the page and into figures/. */
-static cx_status picture(page *p, cx_explainer *e, const char *film_path, const char *truth, int number, cx_error *err)
+static cx_status picture(page *p, cx_explainer *e, const cx_film *film, const char *truth, int number, cx_error *err)
 {
     cx_net *net = &p->net;
     int side = net->config.data.side, classes = net->n_classes, w = cx_explainer_width(e), h = cx_explainer_height(e);
     bool binary = !strcmp(net->config.data.task, "binary");
-    cx_film film = { 0 };
     cx_buf png = { 0 };
     char caption[256], *file = cx_sprintf("%s/figures/cam_%02d.png", p->run, number);
     float *x = cx_alloc((size_t)(side * side * net->norm.channels), sizeof *x), *map = cx_alloc((size_t)(w * h), sizeof *map);
     float *logits = cx_alloc((size_t)classes, sizeof *logits);
     double *prob = cx_alloc((size_t)classes, sizeof *prob);
-    cx_status s = file && x && map && logits && prob ? cx_film_load(film_path, &film, err) : cx_fail(err, CX_E_MEMORY, "out of memory");
-    if (s == CX_OK && (s = cx_film_to_input(&film, side, &net->norm, x, err)) == CX_OK)
+    cx_status s = file && x && map && logits && prob ? CX_OK : cx_fail(err, CX_E_MEMORY, "out of memory");
+    if (s == CX_OK && (s = cx_film_to_input(film, side, &net->norm, x, err)) == CX_OK)
         s = cx_explainer_logits(e, x, 1, logits, err);
     if (s == CX_OK) {
         cx_net_probabilities(net, logits, prob);
@@ -205,9 +204,8 @@ static cx_status picture(page *p, cx_explainer *e, const char *film_path, const 
         s = cx_explainer_maps(e, &(int){ binary ? 0 : k }, &(float){ binary && k == 0 ? -1 : 1 }, map, err);
         snprintf(caption, sizeof caption, "%s %.2f   truth: %s", net->classes[k], prob[k], truth);
     }
-    if (s == CX_OK && (s = cx_overlay_png(&film, map, w, h, 0, caption, &png, err)) == CX_OK && (s = cx_file_write(file, png.data, png.len, err)) == CX_OK)
+    if (s == CX_OK && (s = cx_overlay_png(film, map, w, h, 0, caption, &png, err)) == CX_OK && (s = cx_file_write(file, png.data, png.len, err)) == CX_OK)
         cx_report_picture(&p->page, png.data, png.len, caption);
-    cx_film_free(&film);
     cx_buf_free(&png);
     free(file);
     free(x);
@@ -217,23 +215,34 @@ static cx_status picture(page *p, cx_explainer *e, const char *film_path, const 
     return s;
 }
 
-/* The pictures of n films, rows of predictions.csv. */
+/* The pictures of n films, rows of predictions.csv. A film that is no longer there, hours after it was decoded for training, costs its picture only. */
 static cx_status pictures(page *p, cx_explainer *e, const int *row, int n, cx_error *err)
 {
     const cx_csv *csv = &p->predictions;
     int path = cx_csv_column(csv, "path"), truth = cx_csv_column(csv, "target"), labels = cx_csv_column(csv, "labels");
     char *data_dir = cx_path_dir(p->net.config.data.manifest);
+    cx_error first = { 0 };
+    int lost = 0;
     cx_status s = data_dir ? CX_OK : cx_fail(err, CX_E_MEMORY, "out of memory");
     cx_report_text(&p->page, "Grad-CAM of the last convolution for the class that was answered, each map scaled to its own maximum. Heat outside the "
                              "lungs, on text, markers or borders means that the network answers from something that is not the disease, however good the "
                              "figures above are.");
     cx_report_gallery_begin(&p->page);
     for (int i = 0; s == CX_OK && i < n; i++) {
-        char *film = cx_path_join(data_dir, cx_csv_at(csv, row[i], path));
-        s = film ? picture(p, e, film, cx_csv_at(csv, row[i], truth < 0 ? labels : truth), i + 1, err) : cx_fail(err, CX_E_MEMORY, "out of memory");
-        free(film);
+        char *file = cx_path_join(data_dir, cx_csv_at(csv, row[i], path));
+        cx_film film = { 0 };
+        if (!file)
+            s = cx_fail(err, CX_E_MEMORY, "out of memory");
+        else if (cx_film_load(file, &film, lost ? NULL : &first) != CX_OK)
+            lost++;
+        else
+            s = picture(p, e, &film, cx_csv_at(csv, row[i], truth < 0 ? labels : truth), i + 1, err);
+        cx_film_free(&film);
+        free(file);
     }
     cx_report_gallery_end(&p->page);
+    if (lost)
+        cx_report_text(&p->page, "%d of %d films have no picture, because they cannot be read any more; the first: %s", lost, n, first.text);
     free(data_dir);
     return s;
 }

@@ -304,8 +304,10 @@ static cx_status open_in(const char *dir, const cx_manifest *m, const int *index
     TRY(key_of(m, index, c->n, c->side, key, err));
     char *name = cx_sprintf("%s.films", key), *path = name ? cx_path_join(dir, name) : NULL;
     cx_status s = path ? CX_OK : cx_fail(err, CX_E_MEMORY, "cache: no memory for a path");
-    if (s == CX_OK && !map_existing(path, key, c, text) && (s = cx_mkdirs(dir, err)) == CX_OK)
-        s = build_file(path, m, index, key, c, text, err);
+    if (s == CX_OK && !map_existing(path, key, c, text)) {
+        s = cx_mkdirs(dir, err);
+        s = s == CX_OK ? build_file(path, m, index, key, c, text, err) : cx_prefix(err, s, "the cache of decoded films needs another folder (data.cache)");
+    }
     free(name);
     free(path);
     return s;

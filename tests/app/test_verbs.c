@@ -260,11 +260,31 @@ static void signals_stop_resumably(void **state)
     cx_buf_free(&b);
 }
 
+/* The cache still has the films, so the run ends; its page says what it could not show. Last: no film is left. */
+static void films_lost_after_decoding_cost_only_their_pictures(void **state)
+{
+    (void)state;
+    char command[600], page[200];
+    cx_buf b = { 0 };
+    write_experiment(1);
+    assert_runs(0, "report.html", "", "train %s/e.yaml --name lost --set data.side=128 --set run.explain_films=3", dir);
+    snprintf(command, sizeof command, "cd '%s' && touch -r . time && find . -name '*.png' ! -path './runs/*' | while read -r f; do touch -r \"$f\" time && "
+             "dd if=/dev/zero of=\"$f\" bs=100 count=1 conv=notrunc 2>/dev/null && touch -r time \"$f\" || exit 1; done", dir);
+    assert_int_equal(system(command), 0);
+    assert_runs(0, "report.html", "", "train %s/e.yaml --name lost --set data.side=128 --set run.explain_films=3", dir);
+    snprintf(page, sizeof page, "%s/runs/lost/report.html", dir);
+    assert_cx_ok(cx_file_read(page, 1 << 24, &b, err));
+    assert_non_null(strstr(b.data, "3 of 3 films have no picture"));
+    assert_non_null(strstr(b.data, "Provenance"));
+    cx_buf_free(&b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(config_verbs), cmocka_unit_test(plan_counts_what_torchvision_counts), cmocka_unit_test(data_check_reports),
-        cmocka_unit_test(data_split_writes_a_sound_table), cmocka_unit_test(train_ends_with_measurements), cmocka_unit_test(signals_stop_resumably)
+        cmocka_unit_test(data_split_writes_a_sound_table), cmocka_unit_test(train_ends_with_measurements), cmocka_unit_test(signals_stop_resumably),
+        cmocka_unit_test(films_lost_after_decoding_cost_only_their_pictures)
     };
     return cmocka_run_group_tests(tests, make_cohort, remove_cohort);
 }
