@@ -49,7 +49,8 @@ cx_status cx_canvas_new(int width, int height, cx_rgb fill, cx_canvas *out, cx_e
 void cx_canvas_free(cx_canvas *c);
 /* Draws a film scaled (CX_RESIZE_AREA when shrinking, bilinear otherwise) into the rectangle x,y,w,h. Clipped. */
 cx_status cx_canvas_film(cx_canvas *c, const cx_film *f, int x, int y, int w, int h, cx_error *err);
-/* Lays heat (values 0..1, [hh, hw]) over the rectangle: pixel = (1 - a) pixel + a * map(value), a = opacity * value^0.5, so that cold regions stay the film. */
+/* Lays heat (values 0..1, [hh, hw]) over the rectangle: pixel = (1 - a) pixel + a * map(value), a = opacity * value (2 - value). Cold regions stay the film,
+ * and faint heat begins without an edge: a step of grey in a film would be read as anatomy. */
 cx_status cx_canvas_heat(cx_canvas *c, const float *heat, int hw, int hh, int x, int y, int w, int h, double opacity, cx_error *err);
 void cx_canvas_rect(cx_canvas *c, int x, int y, int w, int h, cx_rgb colour);   /* filled, clipped */
 /* Text in a built-in bitmap font (ASCII 32..126), top left at x,y; scale >= 1. Returns the width in px. Other bytes draw as '?'. */

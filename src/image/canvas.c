@@ -88,7 +88,7 @@ cx_status cx_canvas_heat(cx_canvas *c, const float *heat, int hw, int hh, int x,
             uint8_t *p = c->px + ((size_t)j * (size_t)c->width + (size_t)i) * 3;
             double v = (double)fine[(size_t)(j - y) * (size_t)w + (size_t)(i - x)];
             v = v > 0 ? (v < 1 ? v : 1) : 0;
-            double a = opacity * sqrt(v);
+            double a = opacity * v * (2 - v);
             cx_rgb m = cx_inferno(v);
             p[0] = byte_of((1 - a) * p[0] + a * m.r);
             p[1] = byte_of((1 - a) * p[1] + a * m.g);

@@ -66,11 +66,16 @@ static void heat_mixes_as_documented(void **state)
     assert_cx_ok(cx_canvas_new(4, 1, (cx_rgb) { 100, 100, 100 }, &c, err));
     assert_cx_ok(cx_canvas_heat(&c, heat, 4, 1, 0, 0, 4, 1, 0.5, err));
     for (int i = 0; i < 4; i++) {
-        double v = heat[i] > 1 ? 1 : (double)heat[i], a = 0.5 * sqrt(v);
+        double v = heat[i] > 1 ? 1 : (double)heat[i], a = 0.5 * v * (2 - v);
         cx_rgb m = cx_inferno(v);
         assert_int_equal(at(&c, i, 0)[0], (int)floor((1 - a) * 100 + a * m.r + 0.5));
         assert_int_equal(at(&c, i, 0)[2], (int)floor((1 - a) * 100 + a * m.b + 0.5));
     }
+    cx_canvas_free(&c);
+    static const float faint = 0.005f;                             /* the dark end of the map must not show as a shadow */
+    assert_cx_ok(cx_canvas_new(1, 1, (cx_rgb) { 255, 255, 255 }, &c, err));
+    assert_cx_ok(cx_canvas_heat(&c, &faint, 1, 1, 0, 0, 1, 1, 0.75, err));
+    assert_true(at(&c, 0, 0)[0] >= 252);
     cx_canvas_free(&c);
     assert_int_equal(cx_inferno(-1).r, cx_inferno(0).r);
     assert_int_equal(cx_inferno(2).g, 255);
