@@ -129,24 +129,30 @@ static cx_status initial_weights(cx_run *r, cx_error *err)
     return cx_prefix(err, s, "model.weights %s", r->config->model.weights);
 }
 
+/* Needs no film: what is wrong with a network is said before a folder is made and hours go into decoding. */
 static cx_status open_network(cx_run *r, cx_error *err)
 {
     const cx_config *c = r->config;
+    cx_task task = cx_task_of(c);
     cx_model_spec spec;
-    cx_config_model(c, r->cohort.outputs, &spec);
+    cx_config_model(c, task == TASK_BINARY ? 1 : (int)c->data.classes.n, &spec);
     TRY(cx_model_new(&spec, &r->model, err));
     for (unsigned i = 0; i < c->model.freeze.n; i++)
         if (cx_graph_freeze(r->model.graph, c->model.freeze.item[i]) == 0)
             return cx_fail(err, CX_E_CONFIG, "model.freeze: no parameter of %s matches \"%s\"; `cxnet plan` lists the names", c->model.arch,
                 c->model.freeze.item[i]);
-    r->loss = cx_model_loss(&r->model, r->cohort.task == TASK_MULTICLASS ? CX_LOSS_CE : CX_LOSS_BCE, c->loss.label_smoothing, &r->target, &r->weight);
+    r->loss = cx_model_loss(&r->model, task == TASK_MULTICLASS ? CX_LOSS_CE : CX_LOSS_BCE, c->loss.label_smoothing, &r->target, &r->weight);
     TRY(cx_graph_check(r->model.graph, err));
     TRY(cx_backend_open(c->run.device, c->run.threads, &r->backend, err));
     TRY(cx_store_new(r->model.graph, r->backend, (uint64_t)c->run.seed, &r->store, err));
     if (cx_store_trainable(r->store) == 0)
         return cx_fail(err, CX_E_CONFIG, "model.freeze: its patterns freeze every parameter of %s, so there is nothing to train; leave some out",
             c->model.arch);
-    TRY(initial_weights(r, err));
+    return initial_weights(r, err);
+}
+
+static cx_status open_plans(cx_run *r, cx_error *err)
+{
     TRY(cx_store_set(r->store, r->weight, r->cohort.loss_weight, err));
     TRY(cx_plan_new(r->store, &(cx_plan_opts){ .batch = r->batch, .training = true, .backward = true, .output = r->loss, .param_grads = true },
         &r->train_plan, err));
@@ -187,10 +193,11 @@ static cx_status open_run(cx_run *r, cx_error *err)
                            .history = cx_strdup("epoch,lr,train_loss,val_loss,val_auroc,seconds\n") };
     if (!r->state.history)
         return cx_fail(err, CX_E_MEMORY, "out of memory");
+    TRY(open_network(r, err));
     TRY(open_dir(r, &resume, err));
     TRY(open_data(r, err));
     TRY(open_loader(r, err));
-    TRY(open_network(r, err));
+    TRY(open_plans(r, err));
     if (resume)
         TRY(cx_checkpoint_load(r, err));
     TRY(write_config(r, err));

@@ -330,6 +330,15 @@ static void test_errors_are_clear(void **state)
         CX_RESUME_AUTO, err));
     assert_cx_fails(CX_E_CONFIG, "nothing to train", attempt("bad", (const char *[]){ "model.freeze=[\"*\"]", NULL }, CX_RESUME_AUTO, err));
     assert_cx_fails(CX_E_NOINPUT, "absent.csv", attempt("bad", (const char *[]){ "data.manifest=absent.csv", NULL }, CX_RESUME_AUTO, err));
+    const char *early[][2] = { { "model.freeze=[nothing.*]", "matches" }, { "run.device=abacus", "abacus" }, { "model.weights=absent.safetensors", "absent" },
+        { "data.side=32", "side" } };
+    for (int i = 0; i < CX_COUNT(early); i++) {                            /* known without a film: said before any is sought */
+        cx_error e = { 0 };
+        assert_int_not_equal(attempt("never", (const char *[]){ "data.manifest=absent.csv", early[i][0], NULL }, CX_RESUME_AUTO, &e), CX_OK);
+        assert_non_null(strstr(e.text, early[i][1]));
+    }
+    snprintf(path, sizeof path, "%s/never", root);
+    assert_false(cx_file_exists(path));
     snprintf(path, sizeof path, "%s/whole/checkpoints/last.safetensors", root);
     assert_cx_ok(cx_file_write(path, "garbage", 7, err));
     assert_cx_fails(CX_E_DATA, "last.safetensors", attempt("whole", NULL, CX_RESUME_AUTO, err));
