@@ -2,6 +2,7 @@
 #include "cxnet/report.h"
 #include <float.h>
 #include <math.h>
+#include <string.h>
 
 enum { WIDTH = 760, HEIGHT = 300, LEFT = 62, RIGHT = 14, TOP = 12, BOTTOM = 44, MARKERS_UP_TO = 40, COLOURS = 8 };
 
@@ -177,18 +178,29 @@ void cx_report_lines(cx_report *r, const char *title, const char *x_label, const
     cx_buf_puts(b, "</figure>\n");
 }
 
-static void bar(cx_buf *b, const cx_bar *bar, int row, double max)
+/* Where bars begin: right of the longest name at 7 px a character (12 px text), and never so far that no bar is left. */
+static int bars_from(const cx_bar *bars, int n)
 {
-    enum { FROM = 190, TO = WIDTH - 170, ROW = 30 };
-    double y = ROW * row + ROW / 2.0, scale = (TO - FROM) / max;
+    int from = 190;
+    for (int i = 0; i < n; i++) {
+        int want = 7 * (int)strlen(bars[i].name) + 20;
+        from = want > from ? want : from;
+    }
+    return from < 400 ? from : 400;
+}
+
+static void bar(cx_buf *b, const cx_bar *bar, int row, int from, double max)
+{
+    enum { TO = WIDTH - 170, ROW = 30 };
+    double y = ROW * row + ROW / 2.0, scale = (TO - from) / max;
     double to = isfinite(bar->value) ? fmin(fmax(bar->value, 0), max) * scale : 0;
-    cx_buf_printf(b, "<text class=\"name\" x=\"%d\" y=\"%.2f\" text-anchor=\"end\">", FROM - 12, y + 4);
+    cx_buf_printf(b, "<text class=\"name\" x=\"%d\" y=\"%.2f\" text-anchor=\"end\">", from - 12, y + 4);
     cx_buf_html(b, bar->name);
-    cx_buf_printf(b, "</text><rect class=\"track\" x=\"%d\" y=\"%.2f\" width=\"%d\" height=\"16\" rx=\"2\"/>", FROM, y - 8, TO - FROM);
-    cx_buf_printf(b, "<rect style=\"fill:var(--c0)\" x=\"%d\" y=\"%.2f\" width=\"%.2f\" height=\"16\" rx=\"2\"/>", FROM, y - 8, to);
+    cx_buf_printf(b, "</text><rect class=\"track\" x=\"%d\" y=\"%.2f\" width=\"%d\" height=\"16\" rx=\"2\"/>", from, y - 8, TO - from);
+    cx_buf_printf(b, "<rect style=\"fill:var(--c0)\" x=\"%d\" y=\"%.2f\" width=\"%.2f\" height=\"16\" rx=\"2\"/>", from, y - 8, to);
     bool whisker = isfinite(bar->lo) && isfinite(bar->hi) && isfinite(bar->value);
     if (whisker) {
-        double x0 = FROM + fmin(fmax(bar->lo, 0), max) * scale, x1 = FROM + fmin(fmax(bar->hi, 0), max) * scale;
+        double x0 = from + fmin(fmax(bar->lo, 0), max) * scale, x1 = from + fmin(fmax(bar->hi, 0), max) * scale;
         cx_buf_printf(b, "<path class=\"whisker\" d=\"M%.2f %.2fH%.2fM%.2f %.2fv10M%.2f %.2fv10\" fill=\"none\"/>", x0, y, x1, x0, y - 5, x1, y - 5);
     }
     cx_buf_printf(b, "<text class=\"name\" x=\"%d\" y=\"%.2f\">", TO + 12, y + 4);
@@ -216,7 +228,8 @@ void cx_report_bars(cx_report *r, const char *title, const cx_bar *bars, int n, 
     open_svg(b, WIDTH, n > 0 ? 30 * n : 30, title);
     if (n == 0)
         cx_buf_puts(b, "<text class=\"name\" x=\"8\" y=\"19\">no data</text>\n");
+    int from = bars_from(bars, n);
     for (int i = 0; i < n; i++)
-        bar(b, &bars[i], i, max);
+        bar(b, &bars[i], i, from, max);
     cx_buf_puts(b, "</svg>\n</figure>\n");
 }

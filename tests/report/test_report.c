@@ -253,6 +253,12 @@ static void bars_and_whiskers_have_their_lengths(void **state)
     assert_non_null(strstr(b.data, ">0.5 (0.25 to 0.75)</text>"));
     assert_non_null(strstr(b.data, ">n/a</text>"));
     cx_buf_free(&b);
+    const cx_bar wide[] = { { "a network of a long name, its films", 1, NAN, NAN } };       /* 35 characters: bars begin at 7 * 35 + 20 px */
+    cx_report_begin(&r, "t", "");
+    cx_report_bars(&r, "t", wide, 1, 1);
+    finish(&r, &b);
+    assert_non_null(strstr(b.data, "x=\"265\" y=\"7.00\" width=\"325.00\""));
+    cx_buf_free(&b);
 }
 
 static void confusion_shows_counts_and_shares(void **state)
