@@ -126,7 +126,9 @@ static cx_status own_split(const cx_config *c, cx_cohort *h, const cx_manifest *
         h->split[i] = m->samples[i].split;
     int leaks = c->data.allow_leak ? 0 : cx_split_leaks(m, audit, h->split, &text);
     cx_status s = CX_OK;
-    if (leaks)
+    if (leaks < 0)
+        s = cx_fail(err, CX_E_MEMORY, "out of memory to check the split of %d films", m->n);
+    else if (leaks)
         s = cx_fail(err, CX_E_CONFIG, "%s: the split column leaks: %d group(s) lie on two sides (%.200s); "
                     "make a new one with `cxnet data split`, or set data.allow_leak: true",
                     h->manifest.path, leaks, text.data ? text.data : "");

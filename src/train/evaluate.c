@@ -46,17 +46,22 @@ static double mean_loss(const cx_cohort *h, const cx_eval *e)
     return weight > 0 ? sum / weight : NAN;
 }
 
+void cx_eval_column(const cx_cohort *h, const cx_eval *e, int k, float *y, double *p)
+{
+    for (int i = 0; i < e->n; i++) {
+        const float *t = h->target + (size_t)e->film[i] * (size_t)h->n_targets;
+        y[i] = h->task == TASK_MULTILABEL ? t[k] : (float)((int)t[0] == k);
+        p[i] = e->p[(size_t)i * (size_t)h->n_classes + (size_t)k];
+    }
+}
+
 /* Mean over classes of the one-against-rest AUROC, over the classes where it is defined; of classes[1] alone for binary. */
 static double mean_auroc(const cx_cohort *h, const cx_eval *e, float *y, double *p)
 {
     double sum = 0;
     int defined = 0;
     for (int k = h->task == TASK_BINARY ? 1 : 0; k < h->n_classes; k++) {
-        for (int i = 0; i < e->n; i++) {
-            const float *t = h->target + (size_t)e->film[i] * (size_t)h->n_targets;
-            y[i] = h->task == TASK_MULTILABEL ? t[k] : (float)((int)t[0] == k);
-            p[i] = e->p[(size_t)i * (size_t)h->n_classes + (size_t)k];
-        }
+        cx_eval_column(h, e, k, y, p);
         double a = cx_auroc(y, p, e->n);
         sum += isnan(a) ? 0 : a;
         defined += !isnan(a);
@@ -79,6 +84,16 @@ cx_status cx_run_side(const cx_run *r, cx_split side, int **index, int *n, cx_er
     return cx_fail(err, CX_E_DATA, "%s: no film of the %s side could be decoded; see log.txt", r->cohort.manifest.path, cx_split_name(side));
 }
 
+/* Weights or running statistics that overflowed: no loss, figure or decision made from these logits would mean anything. */
+static cx_status check_logits(const cx_run *r, const float *z, int film, cx_error *err)
+{
+    for (int j = 0; j < r->cohort.outputs; j++)
+        if (!isfinite(z[j]))
+            return cx_fail(err, CX_E_NAN, "%s: the network answers %g in evaluation; lower optim.lr or set optim.clip_norm",
+                           r->cohort.manifest.samples[r->cohort.sample[film]].path, (double)z[j]);
+    return CX_OK;
+}
+
 static cx_status predict(cx_run *r, cx_loader *loader, cx_eval *e, cx_error *err)
 {
     const cx_cohort *h = &r->cohort;
@@ -97,7 +112,7 @@ static cx_status predict(cx_run *r, cx_loader *loader, cx_eval *e, cx_error *err
         if ((s = cx_plan_set(r->eval_plan, r->model.input, x, err)) != CX_OK || (s = cx_plan_forward(r->eval_plan, 0, 0, err)) != CX_OK ||
             (s = cx_plan_get(r->eval_plan, r->model.logits, z, err)) != CX_OK)
             break;
-        for (int i = 0; i < b.n; i++, done++) {
+        for (int i = 0; i < b.n && (s = check_logits(r, z + (size_t)i * outputs, b.film[i], err)) == CX_OK; i++, done++) {
             e->film[done] = b.film[i];
             memcpy(e->logits + (size_t)done * outputs, z + (size_t)i * outputs, outputs * sizeof *z);
             cx_probabilities(h->task, h->outputs, z + (size_t)i * outputs, e->p + (size_t)done * classes);

@@ -102,26 +102,23 @@ static json_t *binary_json(const cx_binary_metrics *m)
     return j;
 }
 
-/* One column of targets and probabilities of an evaluation, with its groups: what the metrics take. y, p, group [e->n]. */
-static void column(const cx_cohort *h, const cx_eval *e, int k, float *y, double *p, int *group)
-{
-    for (int i = 0; i < e->n; i++) {
-        const float *t = h->target + (size_t)e->film[i] * (size_t)h->n_targets;
-        y[i] = h->task == TASK_MULTILABEL ? t[k] : (float)((int)t[0] == k);
-        p[i] = e->p[(size_t)i * (size_t)h->n_classes + (size_t)k];
-        group[i] = h->group[e->film[i]];
-    }
-}
-
+/* What the metrics take: targets and probabilities of one class, group of each film, class index of each film. */
 typedef struct { float *y; double *p; int *group, *index; } cx_columns;
 
-static cx_status columns_new(int n, cx_columns *c, cx_error *err)
+static cx_status columns_new(const cx_cohort *h, const cx_eval *e, cx_columns *c, cx_error *err)
 {
+    int n = e->n;
     c->y = cx_alloc((size_t)n, sizeof *c->y);
     c->p = cx_alloc((size_t)n, sizeof *c->p);
     c->group = cx_alloc((size_t)n, sizeof *c->group);
     c->index = cx_alloc((size_t)n, sizeof *c->index);
-    return c->y && c->p && c->group && c->index ? CX_OK : cx_fail(err, CX_E_MEMORY, "out of memory for the metrics of %d films", n);
+    if (!c->y || !c->p || !c->group || !c->index)
+        return cx_fail(err, CX_E_MEMORY, "out of memory for the metrics of %d films", n);
+    for (int i = 0; i < n; i++) {
+        c->group[i] = h->group[e->film[i]];
+        c->index[i] = (int)h->target[(size_t)e->film[i] * (size_t)h->n_targets];
+    }
+    return CX_OK;
 }
 
 static void columns_free(cx_columns *c)
@@ -132,13 +129,10 @@ static void columns_free(cx_columns *c)
     free(c->index);
 }
 
-static cx_status multi_json(cx_run *r, const cx_eval *e, cx_columns *col, json_t *j, cx_error *err)
+static cx_status multi_json(cx_run *r, const cx_eval *e, const cx_columns *col, json_t *j, cx_error *err)
 {
     const cx_cohort *h = &r->cohort;
     cx_multi_metrics m;
-    column(h, e, 0, col->y, col->p, col->group);
-    for (int i = 0; i < e->n; i++)
-        col->index[i] = (int)h->target[e->film[i]];
     TRY(cx_metrics_multi(col->index, e->p, col->group, e->n, h->n_classes, r->config->run.bootstrap, (uint64_t)r->config->run.seed, &m, err));
     put_estimate(j, "accuracy", m.accuracy);
     put_estimate(j, "macro_f1", m.macro_f1);
@@ -164,7 +158,7 @@ static cx_status side_json(cx_run *r, const cx_eval *e, const double *threshold,
     cx_columns col;
     cx_binary_metrics m;
     json_t *each = NULL;
-    cx_status s = columns_new(e->n, &col, err);
+    cx_status s = columns_new(h, e, &col, err);
     json_object_set_new(j, "films", json_integer(e->n));
     json_object_set_new(j, "loss", number(e->loss));
     json_object_set_new(j, "mean_auroc", number(e->auroc));
@@ -173,7 +167,7 @@ static cx_status side_json(cx_run *r, const cx_eval *e, const double *threshold,
     if (s == CX_OK && h->task == TASK_MULTILABEL)
         json_object_set_new(j, "per_class", each = json_object());
     for (int k = h->task == TASK_BINARY ? 1 : 0; s == CX_OK && h->task != TASK_MULTICLASS && k < h->n_classes; k++) {
-        column(h, e, k, col.y, col.p, col.group);
+        cx_eval_column(h, e, k, col.y, col.p);
         s = cx_metrics_binary(col.y, col.p, col.group, e->n, threshold[each ? k : 0], r->config->run.bootstrap, (uint64_t)r->config->run.seed, &m, err);
         if (s != CX_OK)
             break;
@@ -191,9 +185,9 @@ static cx_status side_json(cx_run *r, const cx_eval *e, const double *threshold,
 static cx_status thresholds(const cx_cohort *h, const cx_eval *val, double *out, cx_error *err)
 {
     cx_columns col;
-    cx_status s = columns_new(val->n, &col, err);
+    cx_status s = columns_new(h, val, &col, err);
     for (int k = 0; s == CX_OK && k < h->n_classes; k++) {
-        column(h, val, h->task == TASK_BINARY ? 1 : k, col.y, col.p, col.group);
+        cx_eval_column(h, val, h->task == TASK_BINARY ? 1 : k, col.y, col.p);
         out[k] = h->task == TASK_MULTICLASS ? NAN : cx_threshold_youden(col.y, col.p, val->n);
         if (isnan(out[k]))
             out[k] = 0.5;

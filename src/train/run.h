@@ -58,9 +58,11 @@ cx_status cx_checkpoint_load(cx_run *r, cx_error *err);
 typedef struct { int n; int *film; float *logits; double *p; double loss, auroc; } cx_eval;      /* film [n] cohort index, logits [n, outputs],
     p [n, n_classes] */
 /* One pass over a side of the split with the present weights; the loss carries the training weights of the classes,
-without smoothing. CX_E_INTERRUPTED when stopped. */
+without smoothing. CX_E_INTERRUPTED when stopped; CX_E_NAN names the film whose logits are not finite. */
 cx_status cx_evaluate(cx_run *r, cx_split side, cx_eval *out, cx_error *err);
 void cx_eval_free(cx_eval *e);
+/* Class k against the rest: y, p [e->n] get its targets (negative: unlabelled) and probabilities. */
+void cx_eval_column(const cx_cohort *h, const cx_eval *e, int k, float *y, double *p);
 void cx_probabilities(cx_task task, int outputs, const float *logits, double *p);
 /* Films of a side that could be decoded; the array is the caller's. */
 cx_status cx_run_side(const cx_run *r, cx_split side, int **index, int *n, cx_error *err);

@@ -347,42 +347,58 @@ static void test_errors_are_clear(void **state)
     assert_true(cx_file_exists(path));
 }
 
-/* Weights far out of range overflow in the first forward pass: the run stops and names its films. */
-static void test_nan_names_the_films(void **state)
+/* A file of start weights for the network of these settings, every value of one kind being x. */
+static void weights_all(const char *path, const char *const *more, cx_value_kind kind, float x)
 {
-    (void)state;
     cx_config c;
     cx_model_spec spec;
     cx_model model;
     cx_backend *b;
     cx_store *s;
-    char path[320], set[400];
-    load(&c, "nan", NULL);
+    load(&c, "nan", more);
     cx_config_model(&c, 1, &spec);
     cx_config_free(&c);
     assert_cx_ok(cx_model_new(&spec, &model, err));
-    int t, w;
-    cx_model_loss(&model, CX_LOSS_BCE, 0, &t, &w);
     assert_cx_ok(cx_backend_open("cpu", 1, &b, err));
     assert_cx_ok(cx_store_new(model.graph, b, 1, &s, err));
     for (int v = 0; v < model.graph->n_values; v++) {
-        if (model.graph->values[v].kind != CX_PARAM)
+        if (model.graph->values[v].kind != kind)
             continue;
-        cx_shape shape = model.graph->values[v].shape;
-        float *x = cx_alloc((size_t)cx_elems(shape), sizeof *x);
-        for (int64_t i = 0; i < cx_elems(shape); i++)
-            x[i] = 1e15f;
-        assert_cx_ok(cx_store_set(s, v, x, err));
-        free(x);
+        int64_t n = cx_elems(model.graph->values[v].shape);
+        float *host = cx_alloc((size_t)n, sizeof *host);
+        for (int64_t i = 0; i < n; i++)
+            host[i] = x;
+        assert_cx_ok(cx_store_set(s, v, host, err));
+        free(host);
     }
-    snprintf(path, sizeof path, "%s/huge.safetensors", root);
     assert_cx_ok(cx_weights_save(s, path, NULL, 0, NULL, 0, err));
     cx_store_free(s);
     cx_backend_close(b);
     cx_model_free(&model);
+}
+
+/* Weights far out of range overflow in the first forward pass: the run stops and names its films. */
+static void test_nan_names_the_films(void **state)
+{
+    (void)state;
+    char path[320], set[400];
+    snprintf(path, sizeof path, "%s/huge.safetensors", root);
     snprintf(set, sizeof set, "model.weights=%s", path);
+    weights_all(path, NULL, CX_PARAM, 1e15f);
     assert_cx_fails(CX_E_NAN, ".png", attempt("nan", (const char *[]){ set, NULL }, CX_RESUME_AUTO, err));
     assert_int_equal(cx_exit_code(CX_E_NAN), 70);
+}
+
+/* Running statistics that are not finite leave training as it is and show in evaluation only. */
+static void test_nan_in_evaluation_stops(void **state)
+{
+    (void)state;
+    char path[320], set[400];
+    snprintf(path, sizeof path, "%s/state.safetensors", root);
+    snprintf(set, sizeof set, "model.weights=%s", path);
+    weights_all(path, (const char *[]){ "model.arch=densenet121", "data.side=32", NULL }, CX_STATE, NAN);
+    assert_cx_fails(CX_E_NAN, ".png: the network answers", attempt("nan2", (const char *[]){ "model.arch=densenet121", "data.side=32", set, NULL },
+        CX_RESUME_AUTO, err));
 }
 
 static void test_other_tasks(void **state)
@@ -409,6 +425,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_stop_before_the_first_step),
         cmocka_unit_test(test_two_runs_do_not_share_a_folder),
         cmocka_unit_test(test_nan_names_the_films),
+        cmocka_unit_test(test_nan_in_evaluation_stops),
         cmocka_unit_test(test_errors_are_clear),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
