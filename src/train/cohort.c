@@ -235,6 +235,15 @@ static cx_status check(const cx_cohort *h, cx_error *err)
     return CX_OK;
 }
 
+/* A source that no film has is a slip of the pen, and a silent one: its films would be left out, or their unknown labels taken for absent ones. */
+static cx_status check_source(const cx_cohort *h, const char *key, const char *name, cx_error *err)
+{
+    for (int i = 0; i < h->manifest.n; i++)
+        if (!strcmp(h->manifest.samples[i].source, name))
+            return CX_OK;
+    return cx_fail(err, CX_E_CONFIG, "%s: no film of %s has the source \"%s\"; mend the name or take it out", key, h->manifest.path, name);
+}
+
 static cx_status load(const cx_config *c, const volatile sig_atomic_t *stop, cx_cohort *h, cx_error *err)
 {
     if (!*c->data.manifest)
@@ -246,6 +255,10 @@ static cx_status load(const cx_config *c, const volatile sig_atomic_t *stop, cx_
     h->n_targets = h->task == TASK_MULTILABEL ? h->n_classes : 1;
     TRY(cx_manifest_load(c->data.manifest, &h->manifest, err));
     h->manifest.stop = stop;
+    for (unsigned i = 0; i < c->data.sources.n; i++)
+        TRY(check_source(h, "data.sources", c->data.sources.item[i], err));
+    for (int i = 0; i < h->n_sets; i++)
+        TRY(check_source(h, "data.label_sets", h->sets[i].name, err));
     TRY(choose(c, h, err));
     if (h->n == 0)
         return cx_fail(err, CX_E_CONFIG, "%s: no film takes part (%d have none of the classes, %d were filtered out); "

@@ -23,7 +23,7 @@ typedef struct {
 } cx_cohort;
 
 /* Loads the manifest of c, keeps the films that pass its filters and belong to its classes, splits them (or checks the manifest's own split) and weighs
- * the classes. CX_E_CONFIG where a class has no film, a side of the split is empty or the split leaks.
+ * the classes. CX_E_CONFIG where a source that c names or a class has no film, a side of the split is empty or the split leaks.
  * stop (may be NULL) goes into the manifest. */
 cx_status cx_cohort_load(const cx_config *c, const volatile sig_atomic_t *stop, cx_cohort *out, cx_error *err);
 void cx_cohort_free(cx_cohort *h);

@@ -325,7 +325,10 @@ static void test_errors_are_clear(void **state)
     assert_cx_fails(CX_E_NOINPUT, "no checkpoint to resume from", attempt("fresh", NULL, CX_RESUME_MUST, err));
     assert_cx_fails(CX_E_CONFIG, "lr: 0.5", attempt("whole", (const char *[]){ "optim.lr=0.5", NULL }, CX_RESUME_AUTO, err));
     assert_cx_fails(CX_E_CONFIG, "class \"Tumour\"", attempt("bad", (const char *[]){ "data.classes=[Clear, Tumour]", NULL }, CX_RESUME_AUTO, err));
-    assert_cx_fails(CX_E_CONFIG, "no film takes part", attempt("bad", (const char *[]){ "data.sources=[c]", NULL }, CX_RESUME_AUTO, err));
+    assert_cx_fails(CX_E_CONFIG, "no film takes part", attempt("bad", (const char *[]){ "data.views=[PA]", NULL }, CX_RESUME_AUTO, err));
+    assert_cx_fails(CX_E_CONFIG, "data.sources: no film", attempt("bad", (const char *[]){ "data.sources=[a, c]", NULL }, CX_RESUME_AUTO, err));
+    assert_cx_fails(CX_E_CONFIG, "data.label_sets: no film", attempt("bad", (const char *[]){ "data.task=multilabel",
+        "data.classes=[Opacity, Edema]", "data.label_sets=[\"c:Opacity\"]", NULL }, CX_RESUME_AUTO, err));
     assert_cx_fails(CX_E_CONFIG, "no parameter of base_cnn matches", attempt("bad", (const char *[]){ "model.freeze=[nothing.*]", NULL },
         CX_RESUME_AUTO, err));
     assert_cx_fails(CX_E_CONFIG, "nothing to train", attempt("bad", (const char *[]){ "model.freeze=[\"*\"]", NULL }, CX_RESUME_AUTO, err));
