@@ -12,10 +12,18 @@ typedef struct cx_explainer cx_explainer;
  * the explainer. */
 cx_status cx_explainer_new(const cx_model *model, cx_store *store, int layer, int batch, cx_explainer **out, cx_error *err);
 void cx_explainer_free(cx_explainer *e);
+typedef enum {
+    CX_GRADCAM,           /* Selvaraju et al. 2017: one weight a channel, the spatial mean of its gradient. Right where the gradient is the same
+                           * everywhere (global pooling) */
+    CX_HIRESCAM           /* Draelos & Carin 2020 (arXiv:2011.08891), eq. 4: gradient * activation place by place. Also right where places have weights
+                           * of their own (flatten and dense layers, as in the base CNN) and at early layers; equal before global average pooling */
+} cx_cam_kind;
+/* The kind of the maps from now on; CX_GRADCAM at first. */
+void cx_explainer_kind(cx_explainer *e, cx_cam_kind kind);
 int cx_explainer_width(const cx_explainer *e);            /* of the raw map */
 int cx_explainer_height(const cx_explainer *e);
-/* Grad-CAM (Selvaraju et al. 2017, eq. 1-2): weights = spatial mean of d logit / d map, map = ReLU(sum weights * activation). The gradient is that of
- * the LOGIT, never of the sigmoid.
+/* Maps of the explainer's kind. Grad-CAM (Selvaraju et al. 2017, eq. 1-2): weights = spatial mean of d logit / d map, map = ReLU(sum weights *
+ * activation). The gradient is that of the LOGIT, never of the sigmoid.
  *   x       [n, side, side, channels] network inputs, n <= batch
  *   cls     [n] logit index; sign [n] +1, or -1 to explain the negative class of a single logit (may be NULL: all +1)
  *   map     [n, height, width] raw maps, not scaled: magnitudes are comparable between films

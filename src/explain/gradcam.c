@@ -1,4 +1,4 @@
-/* gradcam.c - Grad-CAM through a plan whose backward pass starts from one logit. Depends on explain.h. */
+/* gradcam.c - Grad-CAM and HiResCAM through a plan whose backward pass starts from one logit. Depends on explain.h. */
 #include <stdlib.h>
 #include <string.h>
 #include "cxnet/explain.h"
@@ -8,6 +8,7 @@ struct cx_explainer {
     int input, layer, logits;
     int batch, outputs;
     int n;                        /* films of the last forward pass */
+    cx_cam_kind kind;
     cx_shape in, map;             /* of one film */
     float *x;                     /* [batch, input], a partial batch filled up with zeros */
     float *act, *grad;            /* [batch, map] */
@@ -84,6 +85,11 @@ void cx_explainer_free(cx_explainer *e)
     free(e);
 }
 
+void cx_explainer_kind(cx_explainer *e, cx_cam_kind kind)
+{
+    e->kind = kind;
+}
+
 int cx_explainer_width(const cx_explainer *e)
 {
     return (int)e->map.w;
@@ -109,6 +115,17 @@ cx_status cx_explainer_logits(cx_explainer *e, const float *x, int n, float *log
         memcpy(logits, e->z, (size_t)n * (size_t)e->outputs * sizeof(float));
     e->n = n;
     return CX_OK;
+}
+
+/* ReLU of the sum of maps, each weighted by its gradient at the place. */
+static void combine_by_place(const float *act, const float *grad, cx_shape s, float *map)
+{
+    for (int64_t p = 0; p < s.h * s.w; p++) {
+        double sum = 0;
+        for (int64_t c = 0; c < s.c; c++)
+            sum += (double)grad[p * s.c + c] * (double)act[p * s.c + c];
+        map[p] = sum > 0 ? (float)sum : 0;
+    }
 }
 
 /* ReLU of the sum of maps, each weighted by the spatial mean of its gradient. */
@@ -149,7 +166,11 @@ cx_status cx_explainer_maps(cx_explainer *e, const int *cls, const float *sign, 
         s = cx_plan_get_grad(e->plan, e->layer, e->grad, err);
     for (int i = 0; s == CX_OK && i < e->n; i++) {
         size_t at = (size_t)i * (size_t)cx_elems(e->map);
-        combine(e->act + at, e->grad + at, e->map, weight, map + (size_t)i * (size_t)(e->map.h * e->map.w));
+        float *one = map + (size_t)i * (size_t)(e->map.h * e->map.w);
+        if (e->kind == CX_HIRESCAM)
+            combine_by_place(e->act + at, e->grad + at, e->map, one);
+        else
+            combine(e->act + at, e->grad + at, e->map, weight, one);
     }
     free(weight);
     return s;
