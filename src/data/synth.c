@@ -1,7 +1,8 @@
 /* synth.c - a synthetic cohort: who is ill, who carries which shortcut, and the files on disk. The drawing is in synth_film.c. Depends on image (PNG), base. */
+#include <errno.h>
+#include <omp.h>
 #include <stdlib.h>
 #include <string.h>
-#include <omp.h>
 #include "cxnet/data.h"
 #include "synth.h"
 
@@ -119,35 +120,88 @@ void cx_synth_free(cx_synth *s)
 
 /* ---- files --------------------------------------------------------------------------------------------------------------- */
 
-static cx_status write_picture(const char *dir, const char *name, const uint8_t *px, int side, uint16_t *wide, cx_error *err)
+/* Written plainly: a flush to the disk per picture would cost more than drawing it. The manifest comes last and safely, so that a cohort with one is whole. */
+static cx_status write_file(const char *path, const cx_buf *b, cx_error *err)
 {
-    for (size_t i = 0; i < (size_t)side * (size_t)side; i++)
-        wide[i] = px[i];
+    FILE *f = fopen(path, "wb");
+    if (!f)
+        return cx_fail(err, CX_E_CREATE, "%s: cannot be created: %s", path, strerror(errno));
+    size_t n = fwrite(b->data, 1, b->len, f);
+    if (fclose(f) != 0 || n != b->len)
+        return cx_fail(err, CX_E_IO, "%s: cannot be written: %s", path, strerror(errno));
+    return CX_OK;
+}
+
+static cx_status write_picture(const char *dir, const char *name, const uint8_t *px, int side, cx_error *err)
+{
+    size_t n = (size_t)side * (size_t)side;
+    uint16_t *wide = cx_alloc(n, sizeof *wide);
     char *path = cx_path_join(dir, name);
     cx_buf png = { 0 };
-    cx_status s = path ? cx_png_grey(wide, side, side, 255, &png, err) : cx_fail(err, CX_E_MEMORY, "%s: no memory", name);
+    for (size_t i = 0; i < n && wide; i++)
+        wide[i] = px[i];
+    cx_status s = wide && path ? cx_png_grey(wide, side, side, 255, &png, err) : cx_fail(err, CX_E_MEMORY, "%s: no memory", name);
     if (s == CX_OK)
-        s = cx_file_write(path, png.data, png.len, err);
+        s = write_file(path, &png, err);
     cx_buf_free(&png);
     free(path);
+    free(wide);
     return s;
 }
 
-static cx_status write_film(const cx_synth *s, int i, const char *dir, uint16_t *wide, cx_buf *csv, cx_error *err)
+typedef struct { char film[32], lung[32], marker[32]; } names;
+
+static names names_of(int i)
+{
+    names n;
+    snprintf(n.film, sizeof n.film, "films/%04d.png", i);
+    snprintf(n.lung, sizeof n.lung, "lungs/%04d.png", i);
+    snprintf(n.marker, sizeof n.marker, "markers/%04d.png", i);
+    return n;
+}
+
+static cx_status write_film(const cx_synth *s, int i, const char *dir, cx_error *err)
 {
     size_t at = (size_t)i * (size_t)s->side * (size_t)s->side;
-    char film[32], lung[32], marker[32], patient[32];
-    snprintf(film, sizeof film, "films/%04d.png", i);
-    snprintf(lung, sizeof lung, "lungs/%04d.png", i);
-    snprintf(marker, sizeof marker, "markers/%04d.png", i);
-    snprintf(patient, sizeof patient, "synthetic-%04d", s->patient[i]);
-    TRY(write_picture(dir, film, s->film + at, s->side, wide, err));
-    TRY(write_picture(dir, lung, s->lung + at, s->side, wide, err));
-    TRY(write_picture(dir, marker, s->marker + at, s->side, wide, err));
-    const char *const cell[] = { film, s->label[i] ? "Opacity" : "No Finding", patient, "PA", CLINIC[s->source[i]], lung, marker };
-    for (int k = 0; k < CX_COUNT(cell); k++)
-        cx_csv_put(csv, cell[k], k == CX_COUNT(cell) - 1);
-    return CX_OK;
+    names n = names_of(i);
+    TRY(write_picture(dir, n.film, s->film + at, s->side, err));
+    TRY(write_picture(dir, n.lung, s->lung + at, s->side, err));
+    return write_picture(dir, n.marker, s->marker + at, s->side, err);
+}
+
+static cx_status write_films(const cx_synth *s, const char *dir, cx_error *err)
+{
+    cx_status worst = CX_OK;
+#pragma omp parallel for schedule(dynamic, 4)
+    for (int i = 0; i < s->n; i++) {
+        cx_error mine = { 0 };
+        cx_status status = write_film(s, i, dir, &mine);
+        if (status == CX_OK)
+            continue;
+#pragma omp critical
+        if (worst == CX_OK) {
+            worst = status;
+            if (err)
+                *err = mine;
+        }
+    }
+    return worst;
+}
+
+static cx_status write_manifest(const cx_synth *s, const char *dir, cx_error *err)
+{
+    cx_buf csv = { 0 };
+    cx_buf_puts(&csv, "path,labels,patient_id,view,source,lung,marker\n");
+    for (int i = 0; i < s->n; i++) {
+        names n = names_of(i);
+        cx_buf_printf(&csv, "%s,%s,synthetic-%04d,PA,%s,%s,%s\n", n.film, s->label[i] ? "Opacity" : "No Finding", s->patient[i],
+                      CLINIC[s->source[i]], n.lung, n.marker);
+    }
+    char *path = cx_path_join(dir, "manifest.csv");
+    cx_status status = path && !csv.failed ? cx_file_write(path, csv.data, csv.len, err) : cx_fail(err, CX_E_MEMORY, "%s: no memory for the manifest", dir);
+    free(path);
+    cx_buf_free(&csv);
+    return status;
 }
 
 static cx_status make_folders(const char *dir, cx_error *err)
@@ -165,19 +219,6 @@ static cx_status make_folders(const char *dir, cx_error *err)
 cx_status cx_synth_write(const cx_synth *s, const char *dir, cx_error *err)
 {
     TRY(make_folders(dir, err));
-    cx_buf csv = { 0 };
-    cx_buf_puts(&csv, "path,labels,patient_id,view,source,lung,marker\n");
-    uint16_t *wide = cx_alloc((size_t)s->side * (size_t)s->side, sizeof *wide);
-    cx_status status = wide ? CX_OK : cx_fail(err, CX_E_MEMORY, "%s: no memory for a film of %d px", dir, s->side);
-    for (int i = 0; i < s->n && status == CX_OK; i++)
-        status = write_film(s, i, dir, wide, &csv, err);
-    char *path = status == CX_OK ? cx_path_join(dir, "manifest.csv") : NULL;
-    if (status == CX_OK && (!path || csv.failed))
-        status = cx_fail(err, CX_E_MEMORY, "%s: no memory for the manifest", dir);
-    if (status == CX_OK)
-        status = cx_file_write(path, csv.data, csv.len, err);
-    free(path);
-    free(wide);
-    cx_buf_free(&csv);
-    return status;
+    TRY(write_films(s, dir, err));
+    return write_manifest(s, dir, err);
 }

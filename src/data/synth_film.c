@@ -369,7 +369,7 @@ static float opacity_at(const blob *b, int n, const shot *s, float dx, float y)
     if (sum <= 0)
         return 0;
     float patchy = 1 + 0.45f * lattice_at(s, dx + 0.3f, y, 16) + 0.25f * lattice_at(s, y, dx + 0.6f, 37);
-    return 0.125f * (sum * patchy) / (1 + 0.55f * sum);
+    return 0.10f * (sum * patchy) / (1 + 0.55f * sum);
 }
 
 /* ---- the film ------------------------------------------------------------------------------------------------------------------- */
@@ -422,7 +422,7 @@ enum { GLYPH_R, GLYPH_L, GLYPH_BOX };
 /* Ink of a glyph at u, v in 0..1, v down. */
 static bool ink(int glyph, float u, float v)
 {
-    const float w = 0.105f;
+    const float w = 0.17f;
     bool stem = fabsf(u - w) < w;
     if (glyph == GLYPH_L)
         return stem || v > 1 - 1.4f * w;
@@ -439,8 +439,8 @@ static void burn_marker(cx_rng *r, float *g, uint8_t *mask, int n)
 {
     bool left = cx_rng_uniform(r) < 0.5, box = cx_rng_uniform(r) < 0.3;
     int glyph = box ? GLYPH_BOX : left ? GLYPH_R : GLYPH_L;
-    float h = uniform(r, 0.085f, 0.115f) * (float)n, w = h * 0.72f, white = uniform(r, 0.86f, 0.98f);
-    float y0 = uniform(r, 0.035f, 0.11f) * (float)n, in = uniform(r, 0.035f, 0.13f) * (float)n, x0 = left ? in : (float)n - in - w;
+    float h = uniform(r, 0.14f, 0.17f) * (float)n, w = h * 0.72f, white = uniform(r, 0.92f, 1.0f);
+    float y0 = uniform(r, 0.03f, 0.08f) * (float)n, in = uniform(r, 0.03f, 0.09f) * (float)n, x0 = left ? in : (float)n - in - w;
     int ix = (int)x0, iy = (int)y0, iw = (int)(w + 0.5f), ih = (int)(h + 0.5f);
     for (int y = 0; y < ih; y++)
         for (int x = 0; x < iw; x++) {

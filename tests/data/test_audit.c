@@ -79,7 +79,7 @@ static void put_version(const char *name, const uint8_t *film, int x, int y, int
 static void test_copies_and_strangers(void **state)
 {
     (void)state;
-    cx_synth s = cohort(40);
+    cx_synth s = cohort(20);
     cx_buf csv = { 0 };
     cx_buf_puts(&csv, "path,patient_id\n");
     for (int i = 0; i < s.n; i++) {
