@@ -2,6 +2,7 @@
 #include "verb.h"
 
 #define VERBS \
+    VERB(demo) \
     VERB(train) \
     VERB(explain) \
     VERB(plan) \
