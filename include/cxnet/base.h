@@ -36,6 +36,11 @@ void cx_buf_base64(cx_buf *b, const void *bytes, size_t n);
 void cx_buf_html(cx_buf *b, const char *s);           /* escapes & < > " ' */
 void cx_buf_free(cx_buf *b);
 
+/* Between these two calls the thread reads and writes numbers with a decimal point, whatever the program's locale. Costs nothing in glibc. */
+typedef struct { void *locale, *before; } cx_point;
+cx_point cx_point_begin(void);
+void cx_point_end(cx_point p);
+
 /* ---- files ------------------------------------------------------------------------------------------------- */
 
 /* Reads a whole regular file of at most max_bytes into b (replacing its contents).

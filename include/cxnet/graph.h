@@ -138,7 +138,6 @@ typedef struct cx_store cx_store;
  * Philox(seed, cx_hash(value name)). The graph and the backend must outlive the store. */
 cx_status cx_store_new(const cx_graph *g, cx_backend *b, uint64_t seed, cx_store **out, cx_error *err);
 void cx_store_free(cx_store *s);
-cx_backend *cx_store_backend(const cx_store *s);
 const cx_graph *cx_store_graph(const cx_store *s);
 int64_t cx_store_trainable(const cx_store *s);            /* floats in the trainable part, gaps included */
 float *cx_store_params(cx_store *s);                      /* device pointers of the flat ranges; m and v are NULL until first asked for */

@@ -33,10 +33,23 @@ void cx_buf_puts(cx_buf *b, const char *s)
     cx_buf_put(b, s, strlen(s));
 }
 
+cx_point cx_point_begin(void)
+{
+    locale_t c = newlocale(LC_ALL_MASK, "C", (locale_t)0);
+    return (cx_point){ c, c ? uselocale(c) : (locale_t)0 };
+}
+
+void cx_point_end(cx_point p)
+{
+    if (p.locale) {
+        uselocale(p.before);
+        freelocale(p.locale);
+    }
+}
+
 void cx_buf_printf(cx_buf *b, const char *fmt, ...)
 {
-    /* What buffers hold is read by programs (SVG, CSV, YAML): a decimal point, whatever the locale. In glibc this locale costs nothing to make. */
-    locale_t c_locale = newlocale(LC_ALL_MASK, "C", (locale_t)0), before = c_locale ? uselocale(c_locale) : (locale_t)0;
+    cx_point point = cx_point_begin();         /* what buffers hold is read by programs: SVG, CSV, YAML */
     va_list ap, again;
     va_start(ap, fmt);
     va_copy(again, ap);
@@ -49,10 +62,7 @@ void cx_buf_printf(cx_buf *b, const char *fmt, ...)
     }
     va_end(again);
     va_end(ap);
-    if (c_locale) {
-        uselocale(before);
-        freelocale(c_locale);
-    }
+    cx_point_end(point);
 }
 
 void cx_buf_base64(cx_buf *b, const void *bytes, size_t n)

@@ -220,7 +220,9 @@ cx_status cx_manifest_load(const char *path, cx_manifest *out, cx_error *err)
 {
     cx_manifest m = { 0 };
     cx_buf text = { 0 };
+    cx_point point = cx_point_begin();
     cx_status s = load(path, &m, &text, err);
+    cx_point_end(point);
     cx_buf_free(&text);
     if (s != CX_OK)
         cx_manifest_free(&m);

@@ -106,7 +106,6 @@ void cx_store_free(cx_store *s)
     free(s);
 }
 
-cx_backend *cx_store_backend(const cx_store *s) { return s->b; }
 const cx_graph *cx_store_graph(const cx_store *s) { return s->g; }
 int64_t cx_store_trainable(const cx_store *s) { return s->trainable; }
 float *cx_store_params(cx_store *s) { return s->param; }

@@ -2,7 +2,6 @@
  * the struct. libcyaml comes last because it keeps no lines, takes "maybe" for true and 010 for 8, and has no ranges for doubles. */
 #include "config.h"
 #include <cyaml/cyaml.h>
-#include <locale.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -174,13 +173,9 @@ cx_status cx_config_load(const char *path, char *const *set, int n_set, cx_confi
     *out = (cx_config){ 0 };
     cx_sayings a = { .path = path };
     TRY(cx_sayings_new(&a, err));
-    /* strtod and printf of this thread write a decimal point, whatever the program's locale. */
-    locale_t c_locale = newlocale(LC_ALL_MASK, "C", (locale_t)0), before = c_locale ? uselocale(c_locale) : (locale_t)0;
+    cx_point point = cx_point_begin();
     cx_status status = load(path, set, n_set, &a, out, err);
-    if (c_locale) {
-        uselocale(before);
-        freelocale(c_locale);
-    }
+    cx_point_end(point);
     cx_sayings_free(&a);
     if (status != CX_OK)
         cx_config_free(out);

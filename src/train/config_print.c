@@ -1,7 +1,6 @@
 /* config_print.c - a configuration as YAML, and the table of keys as text and as JSON Schema. */
 #include "config.h"
 #include <jansson.h>
-#include <locale.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -187,17 +186,14 @@ static void json_schema(cx_buf *out)
 /* Runs with a decimal point, whatever the program's locale. */
 static void in_c_locale(const cx_config *c, bool json, cx_buf *out)
 {
-    locale_t c_locale = newlocale(LC_ALL_MASK, "C", (locale_t)0), before = c_locale ? uselocale(c_locale) : (locale_t)0;
+    cx_point point = cx_point_begin();
     if (c)
         yaml(c, out);
     else if (json)
         json_schema(out);
     else
         text_table(out);
-    if (c_locale) {
-        uselocale(before);
-        freelocale(c_locale);
-    }
+    cx_point_end(point);
 }
 
 void cx_config_yaml(const cx_config *c, cx_buf *out)

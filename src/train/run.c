@@ -390,6 +390,7 @@ cx_status cx_run_train(const cx_config *c, const cx_run_opts *o, char *dir, size
     if (!err)
         err = &own;
     cx_run r = { .config = c, .opts = o };
+    cx_point point = cx_point_begin();
     cx_status s = open_run(&r, err);
     if (dir && dir_len)
         snprintf(dir, dir_len, "%s", r.dir ? r.dir : "");
@@ -399,5 +400,6 @@ cx_status cx_run_train(const cx_config *c, const cx_run_opts *o, char *dir, size
         s = finish(&r, err);
     cx_run_log(&r, s == CX_OK ? "finished" : "stopped: %s", err->text);
     close_run(&r);
+    cx_point_end(point);
     return s;
 }
