@@ -9,14 +9,16 @@ typedef enum { DEMO_SHORTCUT, DEMO_BROKEN, DEMO_VERSIONS } demo_version;
 /* Places where heat can fall. They share the film without overlap. */
 typedef enum { DEMO_LUNGS, DEMO_MARKER, DEMO_ELSEWHERE, DEMO_PLACES } demo_place;
 
+enum { DEMO_KINDS = CX_HIRESCAM + 1 };
+
 typedef struct { int patients, side, epochs, shown; } demo_size;
 
 typedef struct { double *p; cx_binary_metrics m; } demo_score;              /* p [n_test]: probability of opacities */
 typedef struct {
     char dir[512];                        /* of the run */
     demo_score score[DEMO_VERSIONS];      /* on the test films as they are in that cohort */
-    float *map; int width, height;        /* HiResCAM of the test films of the shortcut cohort, [n_test, height, width] */
-    double heat[DEMO_PLACES];             /* mean share over the ill test films that carry a marker */
+    float *map[DEMO_KINDS]; int width, height;        /* of the test films of the shortcut cohort, [n_test, height, width], by cx_cam_kind */
+    double heat[DEMO_KINDS][DEMO_PLACES]; /* mean share over the ill test films that carry a marker */
     cx_csv history;                       /* metrics.csv of the run */
 } demo_net;
 

@@ -106,7 +106,7 @@ static cx_status read_test_side(demo *d, cx_error *err)
 
 /* ---- scores and maps ----------------------------------------------------------------------------------------------------------- */
 
-/* Probabilities of one version of the test films; with `map` also their Grad-CAM. */
+/* Probabilities of one version of the test films; with `map` also their maps, of the explainer's kind. */
 static cx_status look(const demo *d, const cx_net *net, cx_explainer *e, demo_version v, double *p, float *map, cx_error *err)
 {
     int side = d->size.side;
@@ -133,16 +133,20 @@ static cx_status score(demo *d, demo_net *n, const cx_net *net, cx_explainer *e,
 {
     n->width = cx_explainer_width(e);
     n->height = cx_explainer_height(e);
-    n->map = cx_alloc((size_t)d->n_test * (size_t)(n->width * n->height), sizeof *n->map);
-    if (!n->map)
-        return cx_fail(err, CX_E_MEMORY, "no memory for the maps of %d films", d->n_test);
     for (int v = 0; v < DEMO_VERSIONS; v++) {
         demo_score *s = &n->score[v];
         s->p = cx_alloc((size_t)d->n_test, sizeof *s->p);
         if (!s->p)
             return cx_fail(err, CX_E_MEMORY, "no memory for %d probabilities", d->n_test);
-        TRY(look(d, net, e, (demo_version)v, s->p, v == DEMO_SHORTCUT ? n->map : NULL, err));
+        TRY(look(d, net, e, (demo_version)v, s->p, NULL, err));
         TRY(cx_metrics_binary(d->truth, s->p, d->group, d->n_test, net->threshold, DRAWS, d->seed, &s->m, err));
+    }
+    for (int kind = 0; kind < DEMO_KINDS; kind++) {
+        n->map[kind] = cx_alloc((size_t)d->n_test * (size_t)(n->width * n->height), sizeof(float));
+        if (!n->map[kind])
+            return cx_fail(err, CX_E_MEMORY, "no memory for the maps of %d films", d->n_test);
+        cx_explainer_kind(e, (cx_cam_kind)kind);
+        TRY(look(d, net, e, DEMO_SHORTCUT, n->score[DEMO_SHORTCUT].p, n->map[kind], err));
     }
     return CX_OK;
 }
@@ -155,10 +159,8 @@ static cx_status score_net(demo *d, demo_net *n, cx_error *err)
     int layer = cx_graph_find(net.model.graph, LAYER);
     cx_status s = layer >= 0 ? cx_explainer_new(&net.model, net.store, layer, BATCH, &e, err)
                              : cx_fail(err, CX_E_INTERNAL, "the base CNN has no layer %s", LAYER);
-    if (s == CX_OK) {
-        cx_explainer_kind(e, CX_HIRESCAM);
+    if (s == CX_OK)
         s = score(d, n, &net, e, err);
-    }
     cx_explainer_free(e);
     cx_net_close(&net);
     return s;
@@ -190,9 +192,20 @@ static void places(const demo *d, int i, uint8_t *mask, double *area)
     }
 }
 
+/* Adds one map's shares; false for a map without heat, which has none. */
+static bool add_heat(const demo_net *n, int kind, int i, const uint8_t *mask, int side, double *heat)
+{
+    const float *map = n->map[kind] + (size_t)i * (size_t)(n->width * n->height);
+    if (isnan(cx_heat_share(map, n->width, n->height, mask, side)))
+        return false;
+    for (int place = 0; place < DEMO_PLACES; place++)
+        heat[place] += cx_heat_share(map, n->width, n->height, mask + (size_t)place * (size_t)side * (size_t)side, side);
+    return true;
+}
+
 static cx_status measure_heat(demo *d, cx_error *err)
 {
-    int side = d->size.side, counted[DEMO_VERSIONS] = { 0 };
+    int side = d->size.side, counted[DEMO_VERSIONS][DEMO_KINDS] = { 0 };
     size_t px = (size_t)side * (size_t)side;
     uint8_t *mask = cx_alloc(DEMO_PLACES, px);
     if (!mask)
@@ -202,21 +215,16 @@ static cx_status measure_heat(demo *d, cx_error *err)
             continue;
         places(d, i, mask, d->area);
         d->n_heat++;
-        for (int v = 0; v < DEMO_VERSIONS; v++) {
-            demo_net *n = &d->net[v];
-            const float *map = n->map + (size_t)i * (size_t)(n->width * n->height);
-            if (isnan(cx_heat_share(map, n->width, n->height, mask, side)))
-                continue;                    /* a map without heat has no shares */
-            counted[v]++;
-            for (int place = 0; place < DEMO_PLACES; place++)
-                n->heat[place] += cx_heat_share(map, n->width, n->height, mask + (size_t)place * px, side);
-        }
+        for (int v = 0; v < DEMO_VERSIONS; v++)
+            for (int kind = 0; kind < DEMO_KINDS; kind++)
+                counted[v][kind] += add_heat(&d->net[v], kind, i, mask, side, d->net[v].heat[kind]);
     }
     free(mask);
     for (int place = 0; place < DEMO_PLACES; place++) {
         d->area[place] /= d->n_heat;
         for (int v = 0; v < DEMO_VERSIONS; v++)
-            d->net[v].heat[place] /= counted[v];
+            for (int kind = 0; kind < DEMO_KINDS; kind++)
+                d->net[v].heat[kind][place] /= counted[v][kind];
     }
     return CX_OK;
 }

@@ -16,13 +16,13 @@ void demo_lesson(const demo *d, cx_buf *out)
 {
     const demo_net *s = &d->net[DEMO_SHORTCUT], *h = &d->net[DEMO_BROKEN];
     double own = auroc(d, DEMO_SHORTCUT, DEMO_SHORTCUT), fair = auroc(d, DEMO_SHORTCUT, DEMO_BROKEN), honest = auroc(d, DEMO_BROKEN, DEMO_BROKEN);
-    bool fell = own - fair > 0.05, outdone = honest > fair, marked = s->heat[DEMO_MARKER] > 1.5 * h->heat[DEMO_MARKER];
+    bool fell = own - fair > 0.05, outdone = honest > fair, marked = s->heat[CX_HIRESCAM][DEMO_MARKER] > 1.5 * h->heat[CX_HIRESCAM][DEMO_MARKER];
     cx_buf_printf(out, "The network that was trained where ill films carry a marker has an AUROC of %.2f on films like its own and of %.2f on the same films "
                   "when the marker means nothing; %.0f %% of its heat lies on the marker, which is %.1f %% of the film. ",
-                  own, fair, 100 * s->heat[DEMO_MARKER], 100 * d->area[DEMO_MARKER]);
+                  own, fair, 100 * s->heat[CX_HIRESCAM][DEMO_MARKER], 100 * d->area[DEMO_MARKER]);
     cx_buf_printf(out, "The network trained on the same patients with the marker broken reaches %.2f there with %.0f %% of its heat in the lungs "
                   "and %.0f %% on the marker: ",
-                  honest, 100 * h->heat[DEMO_LUNGS], 100 * h->heat[DEMO_MARKER]);
+                  honest, 100 * h->heat[CX_HIRESCAM][DEMO_LUNGS], 100 * h->heat[CX_HIRESCAM][DEMO_MARKER]);
     if (fell && outdone && marked)
         cx_buf_puts(out, "a good score on films like those it was trained on does not say what a network has learned, and the heat map does.");
     else if (fell && outdone)
@@ -71,21 +71,26 @@ static void confusions(const demo *d, cx_report *r)
 
 static void heat(const demo *d, cx_report *r)
 {
-    enum { COLUMNS = DEMO_PLACES + 1, ROWS = 4 };
-    char text[3][DEMO_PLACES][16];
-    const char *cell[ROWS * COLUMNS] = { "", "lungs", "marker", "elsewhere", NET[DEMO_SHORTCUT] };
-    cell[2 * COLUMNS] = NET[DEMO_BROKEN];
-    cell[3 * COLUMNS] = "area of the film";
-    for (int k = 0; k < 3; k++)
+    enum { COLUMNS = DEMO_PLACES + 1, ROWS = 6 };
+    static const char *const name[ROWS] = { "", "shortcut network, Grad-CAM", "shortcut network, HiResCAM", "honest network, Grad-CAM",
+                                            "honest network, HiResCAM", "area of the film" };
+    char text[ROWS][DEMO_PLACES][16];
+    const char *cell[ROWS * COLUMNS] = { "", "lungs", "marker", "elsewhere" };
+    for (int row = 1; row < ROWS; row++) {
+        cell[row * COLUMNS] = name[row];
         for (int p = 0; p < DEMO_PLACES; p++) {
-            snprintf(text[k][p], sizeof text[k][p], "%.1f %%", 100 * (k < 2 ? d->net[k].heat[p] : d->area[p]));
-            cell[(k + 1) * COLUMNS + p + 1] = text[k][p];
+            double share = row == ROWS - 1 ? d->area[p] : d->net[(row - 1) / DEMO_KINDS].heat[(row - 1) % DEMO_KINDS][p];
+            snprintf(text[row][p], sizeof text[row][p], "%.1f %%", 100 * share);
+            cell[row * COLUMNS + p + 1] = text[row][p];
         }
+    }
     cx_report_heading(r, "Where they look");
     cx_report_table(r, "mean share of heat", cell, ROWS, COLUMNS);
-    cx_report_text(r, "Over the %d ill test films that carry a marker, both networks looking at the same picture. Lung and marker masks are exact, since "
-                   "the films are drawn. Heat is HiResCAM (Draelos and Carin 2020) of the logit at the second convolution, %d x %d places.",
-                    d->n_heat, d->net[0].width, d->net[0].height);
+    cx_report_text(r, "Over the %d ill test films that carry a marker, both networks looking at the same picture. Lung and marker masks are exact, "
+                   "since the films are drawn. Heat is that of the logit at the second convolution, %d x %d places. Behind it this network flattens and "
+                   "has dense layers, so each place has weights of its own: Grad-CAM, which averages the gradient over the film, can hide what HiResCAM "
+                   "(Draelos and Carin 2020), which multiplies place by place, shows. The pictures below are HiResCAM.",
+                   d->n_heat, d->net[0].width, d->net[0].height);
 }
 
 static double number(const cx_csv *csv, int row, const char *column)
@@ -138,7 +143,7 @@ static cx_status draw_heat(const demo *d, int net, int i, cx_canvas *c, int x, c
 {
     const demo_net *n = &d->net[net];
     int cells = n->width * n->height;
-    const float *map = n->map + (size_t)i * (size_t)cells;
+    const float *map = n->map[CX_HIRESCAM] + (size_t)i * (size_t)cells;
     float peak = peak_of(map, cells), *scaled = cx_alloc((size_t)cells, sizeof *scaled);
     if (!scaled)
         return cx_fail(err, CX_E_MEMORY, "no memory for a map");

@@ -12,14 +12,16 @@ static const cx_flag flags[] = {
     { "--quick", NULL, "fewer films and epochs: a look in seconds, wider intervals" },
 };
 
-static const demo_size FULL = { .patients = 800, .side = 112, .epochs = 24, .shown = 10 }, QUICK = { .patients = 330, .side = 112, .epochs = 22, .shown = 4 };
+static const demo_size FULL = { .patients = 800, .side = 112, .epochs = 24, .shown = 10 }, QUICK = { .patients = 330, .side = 112, .epochs = 22,
+    .shown = 4 };
 
 static void free_demo(demo *d)
 {
     for (int v = 0; v < DEMO_VERSIONS; v++) {
         cx_synth_free(&d->cohort[v]);
         free(d->dir[v]);
-        free(d->net[v].map);
+        for (int kind = 0; kind < DEMO_KINDS; kind++)
+            free(d->net[v].map[kind]);
         cx_csv_free(&d->net[v].history);
         for (int k = 0; k < DEMO_VERSIONS; k++)
             free(d->net[v].score[k].p);
@@ -41,7 +43,8 @@ static void print_summary(const demo *d)
             const cx_estimate *e = &n->score[k].m.auroc;
             printf(" %.3f (%.3f to %.3f)    ", e->value, e->lo, e->hi);
         }
-        printf(" %3.0f %%  %3.0f %%  %3.0f %%\n", 100 * n->heat[DEMO_LUNGS], 100 * n->heat[DEMO_MARKER], 100 * n->heat[DEMO_ELSEWHERE]);
+        printf(" %3.0f %%  %3.0f %%  %3.0f %%\n", 100 * n->heat[CX_HIRESCAM][DEMO_LUNGS], 100 * n->heat[CX_HIRESCAM][DEMO_MARKER],
+            100 * n->heat[CX_HIRESCAM][DEMO_ELSEWHERE]);
     }
     demo_lesson(d, &lesson);
     printf("\n%s\n\nThe films are synthetic. Report: %s/report.html (made in %.0f s)\n", lesson.data ? lesson.data : "", d->out, d->seconds);
@@ -85,5 +88,6 @@ static cx_status run(const cx_verb *verb, const cx_args *a, cx_error *err)
     return s;
 }
 
-const cx_verb cx_verb_demo = { .name = "demo", .args = "", .doc = "train two networks on invented films and show why accuracy is not enough", .flags = flags,
+const cx_verb cx_verb_demo = { .name = "demo", .args = "", .doc = "train two networks on invented films and show why accuracy is not enough",
+    .flags = flags,
                                .n_flags = CX_COUNT(flags), .min_args = 0, .max_args = 0, .run = run };

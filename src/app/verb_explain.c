@@ -8,6 +8,7 @@
 #include "cxnet/explain.h"
 #include "cxnet/train.h"
 
+static const char *const METHODS[] = { [CX_GRADCAM] = "gradcam", [CX_HIRESCAM] = "hirescam", NULL };
 enum { BATCH = 8, TABLE_CLASSES = 4 };     /* films at a time; classes that the table has columns for */
 
 typedef struct {
@@ -25,6 +26,7 @@ typedef struct {
     film_row *films; int n; size_t cap;
     int cls;                  /* --class, or -1: the predicted one */
     int layer, w, h;
+    cx_cam_kind kind;
     bool fixed, json;
     const char *out;
 } job;
@@ -118,7 +120,8 @@ static cx_status find_class(job *j, const char *name, cx_error *err)
             j->cls = k;
         cx_buf_printf(&known, "%s\"%s\"", k ? ", " : "", j->net.classes[k]);
     }
-    cx_status s = !name || j->cls >= 0 ? CX_OK : cx_fail(err, CX_E_USAGE, "--class: the network does not know \"%s\"; its classes are %s", name, known.data);
+    cx_status s = !name || j->cls >= 0 ? CX_OK : cx_fail(err, CX_E_USAGE, "--class: the network does not know \"%s\"; its classes are %s", name,
+        known.data);
     cx_buf_free(&known);
     return s;
 }
@@ -208,7 +211,8 @@ static int gather(job *j, int *next, float *x, int *picked)
         cx_film film = { 0 };
         f->p = cx_alloc((size_t)j->net.n_classes, sizeof *f->p);
         f->map = cx_alloc((size_t)(j->w * j->h), sizeof *f->map);
-        if (f->p && f->map && cx_film_load(f->path, &film, &why) == CX_OK && cx_film_to_input(&film, side, &j->net.norm, x + (size_t)n * floats, &why) == CX_OK)
+        if (f->p && f->map && cx_film_load(f->path, &film, &why) == CX_OK && cx_film_to_input(&film, side, &j->net.norm, x + (size_t)n * floats,
+            &why) == CX_OK)
             picked[n++] = *next;
         else
             skip(f, &why);
@@ -244,6 +248,7 @@ static cx_status explain_all(job *j, cx_error *err)
 {
     int side = j->net.config.data.side, next = 0, picked[BATCH];
     TRY(cx_explainer_new(&j->net.model, j->net.store, j->layer, j->n < BATCH ? j->n : BATCH, &j->e, err));
+    cx_explainer_kind(j->e, j->kind);
     j->w = cx_explainer_width(j->e);
     j->h = cx_explainer_height(j->e);
     float *x = cx_alloc(BATCH, (size_t)side * (size_t)side * (size_t)j->net.norm.channels * sizeof *x);
@@ -364,7 +369,8 @@ static cx_status print_json(const job *j, const char *run, cx_error *err)
     int failed = 0;
     for (int i = 0; i < j->n; i++)
         failed |= json_array_append_new(films, film_json(j, &j->films[i]));
-    json_t *all = json_pack("{s:s, s:s, s:s, s:s, s:o}", "run", run, "method", "gradcam", "layer", j->net.model.graph->values[j->layer].name, "scale",
+    json_t *all = json_pack("{s:s, s:s, s:s, s:s, s:o}", "run", run, "method", METHODS[j->kind], "layer",
+        j->net.model.graph->values[j->layer].name, "scale",
                             j->fixed ? "fixed" : "film", "films", films);
     failed = failed || !all || json_dumpf(all, stdout, JSON_INDENT(2));
     json_decref(all);
@@ -407,18 +413,19 @@ static cx_status check_choice(const cx_args *a, const char *flag, const char *co
 
 static cx_status explain(job *j, const cx_args *a, cx_error *err)
 {
-    static const char *const methods[] = { "gradcam", NULL }, *const scales[] = { "film", "fixed", NULL };
+    static const char *const scales[] = { "film", "fixed", NULL };
     const char *method, *scale, *in = cx_arg(a, "--in"), *run = a->positional[0];
     int max, threads;
     j->out = cx_arg(a, "--out");
     j->json = cx_arg(a, "--json") != NULL;
     if (!in || !j->out)
         return cx_fail(err, CX_E_USAGE, "explain wants --in FILE|DIR|MANIFEST and --out DIR: cxnet explain %s --in film.png --out explained", run);
-    TRY(check_choice(a, "--method", methods, &method, err));
+    TRY(check_choice(a, "--method", METHODS, &method, err));
     TRY(check_choice(a, "--scale", scales, &scale, err));
     TRY(cx_arg_int(a, "--max", 0, 1, 1000000, &max, err));
     TRY(cx_arg_int(a, "--threads", 0, 0, 1024, &threads, err));
     j->fixed = strcmp(scale, "fixed") == 0;
+    j->kind = strcmp(method, METHODS[CX_HIRESCAM]) == 0 ? CX_HIRESCAM : CX_GRADCAM;
     TRY(cx_net_open(run, cx_arg(a, "--device"), threads, &j->net, err));
     TRY(find_class(j, cx_arg(a, "--class"), err));
     TRY(find_layer(j, cx_arg(a, "--layer"), err));
@@ -444,7 +451,7 @@ static cx_status run_explain(const cx_verb *v, const cx_args *a, cx_error *err)
 static const cx_flag flags[] = {
     { "--in", "FILE|DIR|MANIFEST", "a film, a folder of films, or a manifest.csv" },
     { "--out", "DIR", "folder for NNNN-film.png (overlay) and NNNN-film.npy (raw map)" },
-    { "--method", "gradcam", "how to explain: gradcam (Selvaraju et al. 2017)" },
+    { "--method", "gradcam|hirescam", "how to explain: gradcam (Selvaraju et al. 2017), or hirescam (Draelos and Carin 2020), right also at early layers" },
     { "--class", "NAME", "class to explain; without it, the one that the network answers" },
     { "--layer", "NAME", "layer whose map is weighed; without it, the last convolution" },
     { "--scale", "film|fixed", "full heat is each map's own maximum (film), or the largest of all films (fixed)" },

@@ -195,7 +195,7 @@ static void wrong_words(void **state)
         { "binary --in films --out x --layer conv33", 64, "relu5, conv5, relu4" },
         { "binary --in films --out x --layer flatten", 64, "single pixel" },
         { "binary --in films --out x --layer conv1.weight", 64, "a weight" },
-        { "binary --in films --out x --method lime", 64, "want gradcam" },
+        { "binary --in films --out x --method lime", 64, "want gradcam or hirescam" },
         { "binary --in films --out x --scale big", 64, "film or fixed" },
         { "binary --in films --out x --max 0", 64, "--max" },
         { "binary --in films", 64, "--out DIR" },
