@@ -72,8 +72,8 @@ static void confusions(const demo *d, cx_report *r)
 static void heat(const demo *d, cx_report *r)
 {
     enum { COLUMNS = DEMO_PLACES + 1, ROWS = 6 };
-    static const char *const name[ROWS] = { "", "shortcut network, Grad-CAM", "shortcut network, HiResCAM", "honest network, Grad-CAM",
-                                            "honest network, HiResCAM", "area of the film" };
+    static const char *const name[ROWS] = { "", "shortcut net, Grad-CAM", "shortcut net, HiResCAM", "honest net, Grad-CAM",
+                                            "honest net, HiResCAM", "area of the film" };
     char text[ROWS][DEMO_PLACES][16];
     const char *cell[ROWS * COLUMNS] = { "", "lungs", "marker", "elsewhere" };
     for (int row = 1; row < ROWS; row++) {
