@@ -42,7 +42,8 @@ static cx_status run(int argc, char *const *argv, cx_error *err)
 
 /* libgomp's threads spin between parallel regions and so take the cores from whoever could finish the region. 300 turns are a compromise; DenseNet-121 at
  * 64 px, batch 16, 2 cores, medians of 3: beside one busy process 64 films/s against 42 with libgomp's 300,000; alone 101 against 136 (at 224 px no
- * difference was seen). libgomp reads its environment before main, so the program starts itself again with it, unless the user has said something about waiting. */
+ * difference was seen). libgomp reads its environment before main, so the program starts itself again with it, unless the user has said something about
+ * waiting. */
 static void wait_politely(char *const *argv)
 {
     if (getenv("GOMP_SPINCOUNT") || getenv("OMP_WAIT_POLICY") || setenv("GOMP_SPINCOUNT", "300", 1) != 0)
