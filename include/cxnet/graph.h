@@ -97,6 +97,8 @@ typedef struct {
     size_t (*workspace)(const cx_call *c, bool backward); /* bytes of scratch; NULL = none */
     cx_run_fn fwd, bwd;                                   /* NULL: this entry serves the other direction only. In accepts(), a backward call has
                                                              dy[0].s.c > 0 */
+    size_t (*packed)(const cx_call *c);                   /* bytes of weights (with post folded in) that fwd likes to find ready in c->packed; NULL = none */
+    cx_run_fn pack;                                       /* writes them. A plan without a backward pass calls it when parameters have changed */
 } cx_impl;
 
 /* One optimiser step over a flat range. g is scaled by grad_scale first (clipping). */
@@ -120,6 +122,7 @@ struct cx_backend {
     cx_status (*download)(cx_backend *b, void *dst, const void *src, size_t bytes, cx_error *err);
     cx_status (*zero)(cx_backend *b, void *p, size_t bytes, cx_error *err);
     const cx_impl *(*impls)(cx_backend *b, cx_op_id op, int *n);                  /* ordered, best first; the reference is last and accepts all */
+    cx_impl statistics;                                   /* as cx_ref_fwd_statistics, cx_ref_bwd_statistics */
     /* n floats each. m, v: optimiser memory (SGD uses m; Adam both), zero at start. Bits do not depend on the number of threads. */
     cx_status (*update)(cx_backend *b, const cx_update *u, int64_t n, float *param, const float *grad, float *m, float *v, cx_error *err);
     cx_status (*sum_squares)(cx_backend *b, int64_t n, const float *x, double *out, cx_error *err);   /* not finite when any x is not finite */

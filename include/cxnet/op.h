@@ -23,13 +23,47 @@ static inline bool cx_shape_eq(cx_shape a, cx_shape b) { return a.n == b.n && a.
  * a channel slice of a wider buffer (what a concat gives) is a tensor whose ld is the width of that buffer. Weights and vectors have ld = s.c. */
 typedef struct { cx_shape s; int64_t ld; float *p; } cx_tensor;
 
-/* One call of one operator. Plain values, valid during the call; the plan prepares them once and runs them every step. */
+/* What a plan folds into a step: the normal form of convolutional networks, y = conv(relu(norm(x))), without a norm, a ReLU or a statistic that walks over
+ * memory by itself. Every member is a few vectors per channel, (1,1,rows,C): row r of channel k is p[r*ld + k]; absent when s.c == 0. With all of them present
+ * a step computes
+ *
+ *   forward    u   = x[0] * scale + shift, then max(0, u) if pre_relu                          (pre: rows scale, shift, mean, r)
+ *              y   = op(u), + bias, then y * post.scale + post.shift, then max(0, y) if relu   (post: rows as pre; never in a plan with a backward pass)
+ *              stats <- mean and variance (divided by the count) of each channel of the finished y[0]
+ *   backward   dy' = dy + carry[0] * y[0] + carry[1], then the mask of `relu`
+ *              g   = the gradient of u (before its ReLU): op's data gradient of dy', zero where pre_relu and u <= 0
+ *              dx[0] (+)= scale * g
+ *              sums <- sum of g, sum of g * (x[0] - mean), for each channel of x[0]
+ *
+ * A padded pixel is zero after pre, not before it. The parts of a batch normalisation that remain are vectors, and its own step, in folded form, does them
+ * (op batch_norm with pre present; x[0], y, dy, dx[0] carry shapes only):
+ *
+ *   forward    r = 1/sqrt(var + eps), scale = gamma r, shift = beta - mean scale, from stats (of x[0]; batch statistics, running ones updated) or, with stats
+ *              absent, from the running ones -> pre
+ *   backward   dbeta = sums[0], dgamma = sums[1] r, and, with M pixels, b = -scale r^2 sums[1] / M, c = -scale sums[0] / M - b mean:
+ *              carry[0] += b, carry[1] += c   (of x[0]; absent where running statistics were used; overwritten unless carry_add)
+ *
+ * So dx of a norm is scale*g + b*x + c: the convolution adds scale*g at once, b and c of all readers of a channel add up in carry, and who reads that gradient
+ * last applies them in passing. What folds where: flags CX_CAN_PRE, _POST, _STATS, _CARRY of the operator. */
+typedef struct {
+    cx_tensor pre, post;         /* (1,1,4,C of x[0]), (1,1,4,C of y[0]) */
+    cx_tensor stats;             /* (1,1,2,C of y[0]); batch_norm: of x[0] */
+    cx_tensor sums;              /* (1,1,2,C of x[0]): always overwritten; wanted if present, also where dx[0] is not */
+    cx_tensor carry;             /* (1,1,2,C of y[0]); batch_norm: of x[0]. A backward step that has it reads y[0] */
+    bool pre_relu, carry_add;
+} cx_fold;
+enum { CX_FOLD_SCALE, CX_FOLD_SHIFT, CX_FOLD_MEAN, CX_FOLD_R, CX_FOLD_ROWS };       /* rows of pre and post */
+static inline float *cx_row(const cx_tensor *t, int row) { return t->s.c ? t->p + row * t->ld : NULL; }
+
+/* One call of one step: an operator, the anchor, and what the plan folded into it. Plain values, valid during the call; the plan prepares them once
+ * and runs them every step. */
 typedef struct {
     const void *attr;            /* the struct named in ops.def */
     int n_in, n_out;
     bool training;               /* batch statistics, dropout active */
     bool relu;                   /* a ReLU that followed is folded in: y[0] = max(0, op(x)). Only for operators with CX_CAN_RELU */
     bool redo;                   /* forward again during the backward pass: rebuild y[0] from x and the saved y[1..]; change no state */
+    bool bf16;                   /* operands of matrix products may be rounded to bfloat16; sums stay float32 or better, tensors float32 */
     uint64_t seed, stream, step; /* randomness: Philox(seed, stream, step * 2^32 + element / 4), word element % 4; stream is the node's own */
     cx_tensor x[CX_MAX_IN];      /* inputs, parameters among them; an optional input that is absent has p == NULL and s.c == 0 */
     cx_tensor y[CX_MAX_OUT];     /* outputs; y[1..] are what forward saves for backward */
@@ -37,8 +71,11 @@ typedef struct {
     cx_tensor dx[CX_MAX_IN];     /* backward: p == NULL = not wanted */
     bool dx_add[CX_MAX_IN];      /* add to dx; otherwise overwrite it. dx[j] may be the same memory as dx[i], i < j (add(x, x)); then it adds: finish
                                     dx[i] first */
+    cx_fold fold;                /* all absent (s.c == 0) in a plain call */
+    void *packed;                /* weights as the implementation's pack() laid them out, still true; NULL = pack for yourself, in work */
     void *work;                  /* scratch, 64-byte aligned, as large as the implementation's workspace() asked; contents undefined */
     size_t work_bytes;
+    void *self;                  /* the backend's own handle (cx_backend.self): streams, library handles. NULL in a test without a backend */
 } cx_call;
 
 typedef cx_status (*cx_run_fn)(const cx_call *c);
@@ -51,7 +88,11 @@ enum {                           /* flags of a row */
     CX_CHEAP   = 8,           /* y[0] may be dropped after the forward pass and rebuilt by a redo call */
     CX_VIEW    = 16,          /* moves no numbers when the plan can alias its operands (concat, flatten) */
     CX_RANDOM  = 32,          /* draws from Philox */
-    CX_LOSS    = 64           /* y[0] is a scalar (1,1,1,1) that a backward pass can start from with gradient 1 */
+    CX_LOSS    = 64,          /* y[0] is a scalar (1,1,1,1) that a backward pass can start from with gradient 1 */
+    CX_CAN_PRE   = 128,       /* a norm (and its ReLU) in front of x[0] may be folded in: cx_fold.pre, sums */
+    CX_CAN_POST  = 256,       /* a norm behind y[0], whose vectors are known before the step, may be folded in: cx_fold.post */
+    CX_CAN_STATS = 512,       /* the step can deliver the statistics of y[0] */
+    CX_CAN_CARRY = 1024       /* the backward step can apply a carry to dy */
 };
 
 typedef struct {
@@ -62,7 +103,7 @@ typedef struct {
     /* Checks attr and the shapes x[i].s, writes y[j].s. On failure err says what was wanted and what was found ("conv2d: weight has 64
      * input channels, x has 32"). Reads no data. */
     cx_status (*infer)(cx_call *c, cx_error *err);
-    cx_run_fn ref_fwd, ref_bwd;  /* the definition: plain loops, double sums, any ld, no workspace. Obey relu, redo, training, dx, dx_add */
+    cx_run_fn ref_fwd, ref_bwd;  /* the definition: plain loops, double sums, any ld, no workspace. Obey relu, redo, training, dx, dx_add, fold */
     int64_t (*flops)(const cx_call *c);   /* of the forward pass, a multiply-add counted as 2; NULL = one per element of y[0] */
     double rtol, atol;           /* what an implementation may differ by from the reference: |a-b| <= atol*max|ref| + rtol*|b| */
 } cx_op;
@@ -96,6 +137,11 @@ typedef enum {
 } cx_op_id;
 
 extern const cx_op cx_ops[CX_OP_COUNT];
+
+/* The two steps that a plan adds where nobody can take a fold along, references. Forward: fold.stats <- mean and variance of x[0]. Backward:
+ * dx[0] += carry[0] * x[0] + carry[1]. */
+cx_status cx_ref_fwd_statistics(const cx_call *c);
+cx_status cx_ref_bwd_statistics(const cx_call *c);
 
 #ifdef __cplusplus
 }

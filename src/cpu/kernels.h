@@ -16,9 +16,16 @@ typedef struct {
 extern const cx_cpu_kernels cx_cpu_kernels_avx512, cx_cpu_kernels_avx2, cx_cpu_kernels_portable;
 
 #ifdef CX_ISA
-/* Defines the table of an operator that has one kernel, which accepts every call and wants no scratch. */
+/* Nothing is folded into the call. */
+static inline bool cx_is_plain(const cx_call *c)
+{
+    const cx_fold *f = &c->fold;
+    return !f->pre.s.c && !f->post.s.c && !f->stats.s.c && !f->sums.s.c && !f->carry.s.c;
+}
+
+/* Defines the table of an operator that has one kernel, which accepts every plain call and wants no scratch. */
 #define CX_IMPL(op, fwd, bwd) \
-    const cx_impl CX_FN(op##_impls)[] = { { #op " " CX_ISA_NAME, NULL, NULL, fwd, bwd } }; \
+    const cx_impl CX_FN(op##_impls)[] = { { #op " " CX_ISA_NAME, cx_is_plain, NULL, fwd, bwd, NULL, NULL } }; \
     const int CX_FN(op##_n) = 1;
 
 void CX_FN(update)(const cx_update *u, int64_t n, float *param, const float *grad, float *m, float *v);

@@ -41,6 +41,9 @@ static inline double masked_dy(const cx_call *c, int64_t pixel, int64_t channel)
     return row_at(&c->dy[0], pixel)[channel];
 }
 
+/* Mean and variance of each channel of t (statistics.c). */
+void cx_ref_statistics(const cx_tensor *t, const cx_tensor *stats);
+
 static inline int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
 #endif

@@ -175,7 +175,7 @@ static void kernels_equal_the_reference(void **state)
         cases_run want;
         case_open(&want, row(i));
         if (!(cx_ops[row(i)->op].flags & CX_LOSS))
-            run_case(&want, &(cx_impl){ "reference", NULL, NULL, cx_ops[row(i)->op].ref_fwd, cx_ops[row(i)->op].ref_bwd });
+            run_case(&want, &(cx_impl){ .name = "reference", .fwd = cx_ops[row(i)->op].ref_fwd, .bwd = cx_ops[row(i)->op].ref_bwd });
         for (int s = 0; s < CX_COUNT(isas); s++)
             check_isa(isas[s], &want);
         case_close(&want);

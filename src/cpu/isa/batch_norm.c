@@ -350,5 +350,5 @@ static cx_status backward(const cx_call *c)
     return CX_OK;
 }
 
-const cx_impl CX_FN(batch_norm_impls)[] = { { "batch_norm " CX_ISA_NAME, NULL, workspace, forward, backward } };
+const cx_impl CX_FN(batch_norm_impls)[] = { { "batch_norm " CX_ISA_NAME, cx_is_plain, workspace, forward, backward, NULL, NULL } };
 const int CX_FN(batch_norm_n) = 1;

@@ -1,9 +1,9 @@
-/* conv.c - convolutions forward and towards their input, as products of packed weights with rows of pixels: the pixels themselves for 1x1,
- * windows of a zero-padded strip (a strip's kw*C floats of one kernel row are contiguous in NHWC) otherwise. */
+/* conv.c - convolutions of any geometry forward and towards their input, as products of packed weights with windows of a zero-padded strip (a strip's kw*C
+ * floats of one kernel row are contiguous in NHWC). 1x1 convolutions are pointwise.c's. */
 #include "conv.h"
 #include <omp.h>
 
-enum { POINT_ROWS = 112, POINT_BLOCKS = 8, WANT_TASKS = 16, STRIP_BYTES = 384 << 10, MIN_TASKS = 8 };
+enum { STRIP_BYTES = 384 << 10, MIN_TASKS = 8 };
 
 static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
 static int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
@@ -23,19 +23,19 @@ int64_t CX_FN(strip_rows)(const cx_window *w)
 {
     int64_t line = max64(cx_strip_line(w) * (int64_t)sizeof(float), 1), fit = (STRIP_BYTES / line - w->kh) / w->step + 1;
     int64_t strips = up_div(w->grid_h, max64(fit, 1));
-    if (w->src.s.n * strips < MIN_TASKS)
-        strips = min64(w->grid_h, up_div(MIN_TASKS, w->src.s.n));
+    if (w->src.t.s.n * strips < MIN_TASKS)
+        strips = min64(w->grid_h, up_div(MIN_TASKS, w->src.t.s.n));
     return up_div(w->grid_h, strips);
 }
 
 void CX_FN(pad_strip)(const cx_window *w, int64_t n, int64_t y0, int64_t rows, float *strip)
 {
-    int64_t c = w->src.s.c, line = cx_strip_line(w), pixels = line / c, lines = w->step * (rows - 1) + w->kh;
+    int64_t c = w->src.t.s.c, line = cx_strip_line(w), pixels = line / c, lines = w->step * (rows - 1) + w->kh;
     int64_t left = min64(max64(-w->src_x, 0), pixels);                       /* pixels before the source's first column */
-    int64_t right = max64(left, min64(pixels, w->src.s.w - w->src_x));       /* first pixel after its last */
+    int64_t right = max64(left, min64(pixels, w->src.t.s.w - w->src_x));       /* first pixel after its last */
     for (int64_t i = 0; i < lines; i++, strip += line) {
         int64_t y = w->src_y + w->step * y0 + i;
-        if (y < 0 || y >= w->src.s.h) {
+        if (y < 0 || y >= w->src.t.s.h) {
             memset(strip, 0, (size_t)line * sizeof(float));
             continue;
         }
@@ -43,12 +43,12 @@ void CX_FN(pad_strip)(const cx_window *w, int64_t n, int64_t y0, int64_t rows, f
         memset(strip + right * c, 0, (size_t)(line - right * c) * sizeof(float));
         if (left >= right)
             continue;
-        const float *s = w->src.p + ((n * w->src.s.h + y) * w->src.s.w + w->src_x + left) * w->src.ld;
-        if (w->src.ld == c) {
+        const float *s = w->src.t.p + ((n * w->src.t.s.h + y) * w->src.t.s.w + w->src_x + left) * w->src.t.ld;
+        if (w->src.t.ld == c) {
             memcpy(strip + left * c, s, (size_t)((right - left) * c) * sizeof(float));
             continue;
         }
-        for (int64_t x = left; x < right; x++, s += w->src.ld)
+        for (int64_t x = left; x < right; x++, s += w->src.t.ld)
             memcpy(strip + x * c, s, (size_t)c * sizeof(float));
     }
 }
@@ -67,14 +67,14 @@ static void window_strip(const cx_window *w, int64_t n, int64_t y0, int64_t rows
         int m = (int)min64(block, pixels - p0);
         int64_t y = p0 / w->grid_w, x = p0 % w->grid_w;
         for (int i = 0; i < m; i++) {
-            a[i] = strip + w->step * (y * line + x * w->src.s.c);
+            a[i] = strip + w->step * (y * line + x * w->src.t.s.c);
             c[i] = w->dst.p + ((n * w->dst.s.h + w->dst_y + w->dst_step * (y0 + y)) * w->dst.s.w + w->dst_x + w->dst_step * x) * w->dst.ld;
             if (++x == w->grid_w) {
                 x = 0;
                 y++;
             }
         }
-        cx_product p = { .m = m, .a = a, .n_run = w->kw ? w->kh : 0, .run_len = w->kw * w->src.s.c, .run_stride = line, .b = w->b, .n = w->dst.s.c,
+        cx_product p = { .m = m, .a = a, .n_run = w->kw ? w->kh : 0, .run_len = w->kw * w->src.t.s.c, .run_stride = line, .b = w->b, .n = w->dst.s.c,
             .c = c, .bias = w->finish.bias, .relu = w->finish.relu, .add = w->finish.add };
         CX_FN(product)(&p);
     }
@@ -82,7 +82,7 @@ static void window_strip(const cx_window *w, int64_t n, int64_t y0, int64_t rows
 
 static void run_window(const cx_window *w, float *strips, size_t strip_floats, int threads)
 {
-    int64_t rows = CX_FN(strip_rows)(w), per_image = up_div(w->grid_h, rows), tasks = w->src.s.n * per_image;
+    int64_t rows = CX_FN(strip_rows)(w), per_image = up_div(w->grid_h, rows), tasks = w->src.t.s.n * per_image;
 #pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
     for (int64_t t = 0; t < tasks; t++) {
         int64_t y0 = t % per_image * rows;
@@ -90,75 +90,49 @@ static void run_window(const cx_window *w, float *strips, size_t strip_floats, i
     }
 }
 
-static int point_rows(cx_tensor t, int64_t p0, const float **row)
-{
-    int m = (int)max64(0, min64(POINT_ROWS, cx_pixels(t.s) - p0));
-    for (int i = 0; i < m; i++)
-        row[i] = t.p + (p0 + i) * t.ld;
-    return m;
-}
-
-/* y (pixels x n) = x (pixels x k) b. A task is a few blocks of pixels; when there are few, columns are dealt out too. */
-static void run_points(cx_tensor x, const float *b, cx_tensor y, cx_finish f)
-{
-    int64_t blocks = up_div(cx_pixels(x.s), POINT_ROWS), run = max64(1, min64(POINT_BLOCKS, blocks / WANT_TASKS)), row_tasks = up_div(blocks, run);
-    int64_t panels = cx_panels(y.s.c), groups = min64(panels, up_div(WANT_TASKS, row_tasks)), cols = up_div(panels, groups) * NR;
-    groups = up_div(y.s.c, cols);
-#pragma omp parallel for schedule(dynamic, 1)
-    for (int64_t t = 0; t < row_tasks * groups; t++) {
-        int64_t col = t % groups * cols, n = min64(cols, y.s.c - col);
-        for (int64_t i = t / groups * run; i < min64(blocks, (t / groups + 1) * run); i++) {
-            const float *a[POINT_ROWS], *later[POINT_ROWS];
-            float *c[POINT_ROWS];
-            int m = point_rows(x, i * POINT_ROWS, a), n_later = i + 1 < (t / groups + 1) * run ? point_rows(x, (i + 1) * POINT_ROWS, later) : 0;
-            for (int r = 0; r < m; r++)
-                c[r] = y.p + (i * POINT_ROWS + r) * y.ld + col;
-            cx_ahead ahead = { .run = later, .n_run = n_later, .floats = x.s.c, .pace = (int)up_div(CX_AHEAD_STEP * MR, CX_LINE * cx_panels(n)) };
-            cx_product p = { .m = m, .a = a, .n_run = 1, .run_len = x.s.c, .b = b + col * x.s.c, .n = n, .c = c, .bias = f.bias ? f.bias + col : NULL,
-                .relu = f.relu, .add = f.add, .ahead = &ahead };
-            CX_FN(product)(&p);
-        }
-    }
-}
-
 /* ---- big -> small ------------------------------------------------------------------------------------------------- */
 
 cx_window CX_FN(window_down)(const cx_geometry *g)
 {
-    return (cx_window){ .src = g->big, .dst = g->small, .kh = g->kh, .kw = g->kw, .step = g->stride, .src_y = -g->pad_top, .src_x = -g->pad_left,
+    return (cx_window){ .src = cx_plain(g->big), .dst = g->small, .kh = g->kh, .kw = g->kw, .step = g->stride, .src_y = -g->pad_top, .src_x = -g->pad_left,
         .grid_h = g->small.s.h, .grid_w = g->small.s.w, .dst_step = 1 };
 }
 
 static size_t strip_bytes(const cx_window *w) { return cx_align64((size_t)cx_strip_floats(w, CX_FN(strip_rows)(w)) * sizeof(float)); }
 
-static size_t down_packed(const cx_geometry *g)
+size_t CX_FN(pack_down_bytes)(const cx_geometry *g)
 {
     return cx_align64((size_t)cx_packed((int64_t)g->kh * g->kw * g->big.s.c, g->small.s.c) * sizeof(float));
 }
 
-size_t CX_FN(conv_down_bytes)(const cx_geometry *g)
+static size_t down_bytes(const cx_geometry *g)
 {
     cx_window w = CX_FN(window_down)(g);
-    return down_packed(g) + (cx_is_pointwise(g) ? 0 : strip_bytes(&w) * (size_t)omp_get_max_threads());
+    return strip_bytes(&w) * (size_t)omp_get_max_threads();
 }
 
-void CX_FN(conv_down)(const cx_geometry *g, const float *big, const float *w, float *small, cx_finish f, void *work, size_t bytes)
+void CX_FN(pack_down)(const cx_geometry *g, const float *w, const float *scale, float *packed)
 {
-    int64_t k = (int64_t)g->kh * g->kw * g->big.s.c;
-    cx_window win = CX_FN(window_down)(g);
-    win.src.p = (float *)big;
-    win.dst.p = small;
-    win.b = work;
-    win.finish = f;
+    int64_t k = (int64_t)g->kh * g->kw * g->big.s.c, out = g->small.s.c;
 #pragma omp parallel for schedule(static)
-    for (int64_t o = 0; o < g->small.s.c; o += NR)
-        CX_FN(pack)(w + o * k, 1, k, k, min64(NR, g->small.s.c - o), (float *)work + o * k, 0, k);
-    if (cx_is_pointwise(g)) {
-        run_points(win.src, work, win.dst, f);
-        return;
+    for (int64_t o = 0; o < out; o += NR) {
+        int64_t n = min64(NR, out - o);
+        CX_FN(pack)(w + o * k, 1, k, k, n, packed + o * k, 0, k);
+        for (int64_t i = 0; scale && i < k; i++)
+            for (int64_t j = 0; j < n; j++)
+                packed[o * k + i * NR + j] *= scale[o + j];
     }
-    size_t shared = down_packed(g), per_thread = strip_bytes(&win);
-    run_window(&win, (float *)((char *)work + shared), per_thread / sizeof(float), CX_FN(threads_that_fit)(bytes, shared, per_thread));
+}
+
+static void down(const cx_geometry *g, const cx_pass *p)
+{
+    cx_window win = CX_FN(window_down)(g);
+    win.src = p->src;
+    win.dst = p->dst;
+    win.b = p->w;
+    win.finish = p->finish;
+    size_t per_thread = strip_bytes(&win);
+    run_window(&win, p->work, per_thread / sizeof(float), CX_FN(threads_that_fit)(p->bytes, 0, per_thread));
 }
 
 /* ---- small -> big ------------------------------------------------------------------------------------------------- */
@@ -175,7 +149,7 @@ static void phase_axis(int64_t phase, int64_t pad, int64_t k, int64_t stride, in
 
 static cx_window window_up(const cx_geometry *g, int64_t py, int64_t px, int64_t *ky0, int64_t *kx0)
 {
-    cx_window w = { .src = g->small, .dst = g->big, .step = 1, .dst_step = g->stride, .dst_y = py, .dst_x = px };
+    cx_window w = { .src = cx_plain(g->small), .dst = g->big, .step = 1, .dst_step = g->stride, .dst_y = py, .dst_x = px };
     phase_axis(py, g->pad_top, g->kh, g->stride, g->big.s.h, ky0, &w.kh, &w.src_y, &w.grid_h);
     phase_axis(px, g->pad_left, g->kw, g->stride, g->big.s.w, kx0, &w.kw, &w.src_x, &w.grid_w);
     if (!w.kh || !w.kw)
@@ -200,10 +174,7 @@ static size_t up_strip(const cx_geometry *g)
     return most;
 }
 
-size_t CX_FN(conv_up_bytes)(const cx_geometry *g)
-{
-    return up_packed(g) + (cx_is_pointwise(g) ? 0 : up_strip(g) * (size_t)omp_get_max_threads());
-}
+static size_t up_bytes(const cx_geometry *g) { return up_packed(g) + up_strip(g) * (size_t)omp_get_max_threads(); }
 
 /* Row (ty, tx, o) of B holds W[o][ky][kx][.] of the reversed taps. */
 static void pack_up(const cx_geometry *g, const cx_window *win, int64_t ky0, int64_t kx0, const float *w, float *b)
@@ -217,23 +188,24 @@ static void pack_up(const cx_geometry *g, const cx_window *win, int64_t ky0, int
         }
 }
 
-void CX_FN(conv_up)(const cx_geometry *g, const float *small, const float *w, float *big, cx_finish f, void *work, size_t bytes)
+static void up(const cx_geometry *g, const cx_pass *p)
 {
-    size_t shared = up_packed(g), per_thread = cx_is_pointwise(g) ? 0 : up_strip(g);
-    int threads = CX_FN(threads_that_fit)(bytes, shared, per_thread);
+    size_t shared = up_packed(g), per_thread = up_strip(g);
+    int threads = CX_FN(threads_that_fit)(p->bytes, shared, per_thread);
     for (int64_t i = 0; i < (int64_t)g->stride * g->stride; i++) {
         int64_t ky0, kx0;
         cx_window win = window_up(g, i / g->stride, i % g->stride, &ky0, &kx0);
         if (!win.grid_h || !win.grid_w)
             continue;
-        win.src.p = (float *)small;
-        win.dst.p = big;
-        win.b = work;
-        win.finish = f;
-        pack_up(g, &win, ky0, kx0, w, work);
-        if (cx_is_pointwise(g))
-            run_points(win.src, work, win.dst, f);
-        else
-            run_window(&win, (float *)((char *)work + shared), per_thread / sizeof(float), threads);
+        win.src = p->src;
+        win.dst = p->dst;
+        win.b = p->work;
+        win.finish = p->finish;
+        pack_up(g, &win, ky0, kx0, p->w, p->work);
+        run_window(&win, (float *)((char *)p->work + shared), per_thread / sizeof(float), threads);
     }
 }
+
+const cx_method CX_FN(window_method) = {
+    CX_FN(pack_down_bytes), CX_FN(pack_down), down_bytes, down, up_bytes, up, CX_FN(window_weight_bytes), CX_FN(window_weight)
+};

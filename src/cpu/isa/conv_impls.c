@@ -3,7 +3,6 @@
 #include "../impls.h"
 #include "conv.h"
 #include "linear.h"
-#include "winograd.h"
 #include <omp.h>
 
 enum { FEW_ROWS = 48, SUM_ROWS = 512 };
@@ -28,19 +27,20 @@ static cx_geometry geometry_of(const cx_call *c, cx_op_id op)
     return g;
 }
 
-/* The gradient after the ReLU mask, dense. */
+/* The gradient with its carry and behind the ReLU mask, dense. */
 static size_t masked_bytes(const cx_call *c) { return c->relu ? cx_align64((size_t)cx_elems(c->y[0].s) * sizeof(float)) : 0; }
 
 static cx_tensor masked(const cx_call *c)
 {
     cx_tensor y = c->y[0], dy = c->dy[0], out = { y.s, y.s.c, c->work };
+    const float *slope = cx_row(&c->fold.carry, 0), *level = cx_row(&c->fold.carry, 1);
     if (!c->relu)
         return dy;
 #pragma omp parallel for schedule(static)
     for (int64_t p = 0; p < cx_pixels(y.s); p++) {
         const float *from = dy.p + p * dy.ld, *gate = y.p + p * y.ld;
         for (int64_t i = 0; i < y.s.c; i++)
-            out.p[p * out.ld + i] = gate[i] > 0 ? from[i] : 0;
+            out.p[p * out.ld + i] = gate[i] > 0 ? from[i] + (slope ? gate[i] * slope[i] + level[i] : 0) : 0;
     }
     return out;
 }
@@ -48,16 +48,16 @@ static cx_tensor masked(const cx_call *c)
 static size_t sums_bytes(const cx_call *c) { return (size_t)(up_div(cx_pixels(c->y[0].s), SUM_ROWS) * c->y[0].s.c) * sizeof(float); }
 
 /* Column sums of dy: chunks of SUM_ROWS rows in float, the chunks in double. */
-static void bias_gradient(cx_tensor dy, float *db, bool add, float *sums)
+static void bias_gradient(const cx_source *dy, float *db, bool add, float *sums)
 {
-    int64_t rows = cx_pixels(dy.s), n = dy.s.c, chunks = up_div(rows, SUM_ROWS);
+    int64_t rows = cx_pixels(dy->t.s), n = dy->t.s.c, chunks = up_div(rows, SUM_ROWS);
 #pragma omp parallel for schedule(static)
     for (int64_t k = 0; k < chunks; k++) {
         float *s = sums + k * n;
         memset(s, 0, (size_t)n * sizeof(float));
         for (int64_t r = k * SUM_ROWS; r < rows && r < (k + 1) * SUM_ROWS; r++)
             for (int64_t i = 0; i < n; i++)
-                s[i] += dy.p[r * dy.ld + i];
+                s[i] += dy->t.p[r * dy->t.ld + i] + (dy->slope ? dy->with.p[r * dy->with.ld + i] * dy->slope[i] + dy->level[i] : 0);
     }
     for (int64_t i = 0; i < n; i++) {
         double s = 0;
@@ -67,76 +67,134 @@ static void bias_gradient(cx_tensor dy, float *db, bool add, float *sums)
     }
 }
 
-/* The three products by one method. */
-typedef struct {
-    size_t (*down_bytes)(const cx_geometry *g), (*up_bytes)(const cx_geometry *g), (*weight_bytes)(const cx_geometry *g);
-    void (*down)(const cx_geometry *g, const float *big, const float *w, float *small, cx_finish f, void *work, size_t bytes);
-    void (*up)(const cx_geometry *g, const float *small, const float *w, float *big, cx_finish f, void *work, size_t bytes);
-    void (*weight)(const cx_geometry *g, const float *big, const float *small, float *dw, bool add, void *work, size_t bytes);
-} method;
-static const method PLAIN = { CX_FN(conv_down_bytes), CX_FN(conv_up_bytes), CX_FN(conv_weight_bytes), CX_FN(conv_down), CX_FN(conv_up), CX_FN(conv_weight) };
-static const method WINOGRAD = { CX_FN(winograd_down_bytes), CX_FN(winograd_up_bytes), CX_FN(winograd_weight_bytes),
-    CX_FN(winograd_down), CX_FN(winograd_up), CX_FN(winograd_weight) };
-
 static const float *bias_of(const cx_call *c) { return c->n_in > 2 ? c->x[2].p : NULL; }
+static bool is_transposed(cx_op_id op) { return op == CX_OP_CONV_TRANSPOSE2D; }
+
+/* Weights of a forward pass, packed: [bias of each output, where post makes one][what the method packs]. */
+static size_t bias_bytes(const cx_call *c) { return c->fold.post.s.c ? cx_align64((size_t)c->y[0].s.c * sizeof(float)) : 0; }
+
+static size_t packed_bytes(const cx_call *c, cx_op_id op, const cx_method *m)
+{
+    cx_geometry g = geometry_of(c, op);
+    return is_transposed(op) ? 0 : bias_bytes(c) + m->down_packed(&g);
+}
+
+static void pack_weights(const cx_call *c, cx_op_id op, const cx_method *m, void *to)
+{
+    cx_geometry g = geometry_of(c, op);
+    const float *scale = cx_row(&c->fold.post, CX_FOLD_SCALE), *shift = cx_row(&c->fold.post, CX_FOLD_SHIFT), *bias = bias_of(c);
+    for (int64_t o = 0; scale && o < c->y[0].s.c; o++)
+        ((float *)to)[o] = (bias ? bias[o] * scale[o] : 0) + shift[o];
+    m->down_pack(&g, c->x[1].p, scale, (float *)((char *)to + bias_bytes(c)));
+}
 
 /* conv2d and linear map big to small, conv_transpose2d small to big; the gradient of the data goes the other way. */
-static cx_status forward(const cx_call *c, cx_op_id op, const method *m)
+static cx_status forward(const cx_call *c, cx_op_id op, const cx_method *m)
 {
     cx_geometry g = geometry_of(c, op);
-    cx_finish f = { bias_of(c), c->relu, false };
-    (op == CX_OP_CONV_TRANSPOSE2D ? m->up : m->down)(&g, c->x[0].p, c->x[1].p, c->y[0].p, f, c->work, c->work_bytes);
+    cx_pass p = { .src = cx_source_x(c), .w = c->x[1].p, .dst = c->y[0], .bf16 = c->bf16, .work = c->work, .bytes = c->work_bytes,
+        .finish = { .bias = bias_of(c), .relu = c->relu, .stats = c->fold.stats.s.c && !c->redo ? &c->fold.stats : NULL } };
+    if (is_transposed(op)) {
+        m->up(&g, &p);
+        return CX_OK;
+    }
+    char *packed = c->packed;
+    if (!packed) {
+        packed = c->work;
+        p.work = packed + packed_bytes(c, op, m);
+        p.bytes -= packed_bytes(c, op, m);
+        pack_weights(c, op, m, packed);
+    }
+    p.w = (float *)(packed + bias_bytes(c));
+    if (c->fold.post.s.c)
+        p.finish.bias = (float *)packed;
+    m->down(&g, &p);
     return CX_OK;
 }
 
-static cx_status backward(const cx_call *c, cx_op_id op, const method *m)
+/* dy, with the mask of a folded ReLU applied: then it is dense, in scratch, and carries nothing more. */
+static cx_source source_dy(const cx_call *c)
 {
-    bool transposed = op == CX_OP_CONV_TRANSPOSE2D;
+    return c->relu ? cx_plain(masked(c)) : cx_source_dy(c);
+}
+
+static cx_status backward(const cx_call *c, cx_op_id op, const cx_method *m)
+{
     cx_geometry g = geometry_of(c, op);
-    cx_tensor dy = masked(c), *in = transposed ? &g.small : &g.big, *out = transposed ? &g.big : &g.small;
+    cx_source x = cx_source_x(c), dy = source_dy(c);
     size_t used = masked_bytes(c), left = c->work_bytes - used;
     void *work = (char *)c->work + used;
-    *out = dy;
+    *(is_transposed(op) ? &g.big : &g.small) = dy.t;
     if (c->dx[1].p)
-        m->weight(&g, g.big.p, g.small.p, c->dx[1].p, c->dx_add[1], work, left);
+        m->weight(&g, is_transposed(op) ? dy : x, is_transposed(op) ? x : dy, c->dx[1].p, c->dx_add[1], work, left);
     if (c->n_in > 2 && c->dx[2].p)
-        bias_gradient(dy, c->dx[2].p, c->dx_add[2], work);
-    if (c->dx[0].p) {
-        *in = c->dx[0];
-        (transposed ? m->down : m->up)(&g, dy.p, c->x[1].p, c->dx[0].p, (cx_finish){ NULL, false, c->dx_add[0] }, work, left);
+        bias_gradient(&dy, c->dx[2].p, c->dx_add[2], work);
+    if (!c->dx[0].p && !c->fold.sums.s.c)
+        return CX_OK;
+    cx_gate gate = cx_gate_of(c);
+    cx_pass p = { .src = dy, .dst = c->dx[0], .finish = { .add = c->dx_add[0] }, .bf16 = c->bf16, .work = work, .bytes = left };
+    if (gate.scale) {
+        p.finish.gate = &gate;
+        p.finish.sums = gate.sums ? &c->fold.sums : NULL;
     }
+    p.w = c->x[1].p;
+    if (!is_transposed(op)) {
+        m->up(&g, &p);
+        return CX_OK;
+    }
+    p.w = work;
+    p.work = (char *)work + m->down_packed(&g);
+    p.bytes = left - m->down_packed(&g);
+    m->down_pack(&g, c->x[1].p, NULL, work);
+    m->down(&g, &p);
     return CX_OK;
 }
 
-static size_t workspace(const cx_call *c, bool backward, cx_op_id op, const method *m)
+static size_t workspace(const cx_call *c, bool backward, cx_op_id op, const cx_method *m)
 {
-    bool transposed = op == CX_OP_CONV_TRANSPOSE2D;
     cx_geometry g = geometry_of(c, op);
+    size_t down = m->down_bytes(&g) + m->down_packed(&g) + bias_bytes(c), up = m->up_bytes(&g);
     if (!backward)
-        return (transposed ? m->up_bytes : m->down_bytes)(&g);
-    size_t data = (transposed ? m->down_bytes : m->up_bytes)(&g);
-    return masked_bytes(c) + max_size(max_size(data, m->weight_bytes(&g)), sums_bytes(c));
+        return is_transposed(op) ? up : down;
+    return masked_bytes(c) + max_size(max_size(is_transposed(op) ? down : up, m->weight_bytes(&g)), sums_bytes(c));
 }
 
 #define METHOD(prefix, op, method) \
     static cx_status prefix##_forward(const cx_call *c) { return forward(c, op, &method); } \
     static cx_status prefix##_backward(const cx_call *c) { return backward(c, op, &method); } \
     static size_t prefix##_workspace(const cx_call *c, bool backward) { return workspace(c, backward, op, &method); }
-METHOD(conv, CX_OP_CONV2D, PLAIN)
-METHOD(winograd, CX_OP_CONV2D, WINOGRAD)
-METHOD(wide, CX_OP_LINEAR, PLAIN)
-METHOD(transposed, CX_OP_CONV_TRANSPOSE2D, PLAIN)
+#define PACKED(prefix, op, method) METHOD(prefix, op, method) \
+    static size_t prefix##_packed(const cx_call *c) { return packed_bytes(c, op, &method); } \
+    static cx_status prefix##_pack(const cx_call *c) { pack_weights(c, op, &method, c->packed); return CX_OK; }
+PACKED(window, CX_OP_CONV2D, CX_FN(window_method))
+PACKED(pointwise, CX_OP_CONV2D, CX_FN(pointwise_method))
+PACKED(winograd, CX_OP_CONV2D, CX_FN(winograd_method))
+PACKED(wide, CX_OP_LINEAR, CX_FN(pointwise_method))
+METHOD(transposed, CX_OP_CONV_TRANSPOSE2D, CX_FN(window_method))
 
-static bool is_pointwise(const cx_call *c)
+/* Nothing is folded but what the weights can take. */
+static bool is_plain(const cx_call *c)
+{
+    const cx_fold *f = &c->fold;
+    return !f->pre.s.c && !f->stats.s.c && !f->sums.s.c && !f->carry.s.c;
+}
+
+static bool pointwise_accepts(const cx_call *c)
 {
     cx_geometry g = geometry_of(c, CX_OP_CONV2D);
-    return cx_is_pointwise(&g);
+    return is_plain(c) && cx_is_pointwise(&g);
 }
 
 static bool winograd_accepts(const cx_call *c)
 {
     cx_geometry g = geometry_of(c, CX_OP_CONV2D);
-    return CX_FN(winograd_accepts)(&g);
+    return is_plain(c) && CX_FN(winograd_accepts)(&g);
+}
+
+static bool window_accepts(const cx_call *c)
+{
+    cx_geometry g = geometry_of(c, CX_OP_CONV2D);
+    return is_plain(c) && !cx_is_pointwise(&g);
 }
 
 /* ---- linear of few rows ------------------------------------------------------------------------------------------- */
@@ -155,7 +213,7 @@ static cx_status few_backward(const cx_call *c)
     if (c->dx[1].p)
         CX_FN(linear_weight)(dy, c->x[0], c->dx[1].p, c->dx_add[1]);
     if (c->n_in > 2 && c->dx[2].p)
-        bias_gradient(dy, c->dx[2].p, c->dx_add[2], (float *)((char *)c->work + masked_bytes(c)));
+        bias_gradient(&(cx_source){ .t = dy }, c->dx[2].p, c->dx_add[2], (float *)((char *)c->work + masked_bytes(c)));
     if (c->dx[0].p)
         CX_FN(linear_input)(dy, c->x[1].p, c->dx[0], c->dx_add[0]);
     return CX_OK;
@@ -165,20 +223,21 @@ static size_t few_workspace(const cx_call *c, bool backward) { return backward ?
 
 /* ---- tables ------------------------------------------------------------------------------------------------------- */
 
+#define ROW(name, accepts, prefix) { name " " CX_ISA_NAME, accepts, prefix##_workspace, prefix##_forward, prefix##_backward, prefix##_packed, prefix##_pack }
 const cx_impl CX_FN(conv2d_impls)[] = {
-    { "gemm 1x1 " CX_ISA_NAME, is_pointwise, conv_workspace, conv_forward, conv_backward },
-    { "winograd 4x4 " CX_ISA_NAME, winograd_accepts, winograd_workspace, winograd_forward, winograd_backward },
-    { "window gemm " CX_ISA_NAME, NULL, conv_workspace, conv_forward, conv_backward },
+    ROW("gemm 1x1", pointwise_accepts, pointwise),
+    ROW("winograd 4x4", winograd_accepts, winograd),
+    ROW("window gemm", window_accepts, window),
 };
 const int CX_FN(conv2d_n) = sizeof CX_FN(conv2d_impls) / sizeof CX_FN(conv2d_impls)[0];
 
 const cx_impl CX_FN(linear_impls)[] = {
-    { "few rows " CX_ISA_NAME, few_accepts, few_workspace, few_forward, few_backward },
-    { "gemm " CX_ISA_NAME, NULL, wide_workspace, wide_forward, wide_backward },
+    { "few rows " CX_ISA_NAME, few_accepts, few_workspace, few_forward, few_backward, NULL, NULL },
+    ROW("gemm", NULL, wide),
 };
 const int CX_FN(linear_n) = sizeof CX_FN(linear_impls) / sizeof CX_FN(linear_impls)[0];
 
 const cx_impl CX_FN(conv_transpose2d_impls)[] = {
-    { "window gemm " CX_ISA_NAME, NULL, transposed_workspace, transposed_forward, transposed_backward },
+    { "window gemm " CX_ISA_NAME, NULL, transposed_workspace, transposed_forward, transposed_backward, NULL, NULL },
 };
 const int CX_FN(conv_transpose2d_n) = sizeof CX_FN(conv_transpose2d_impls) / sizeof CX_FN(conv_transpose2d_impls)[0];

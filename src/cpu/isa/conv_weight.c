@@ -3,7 +3,7 @@
 #include "conv.h"
 #include <omp.h>
 
-enum { PIXELS = 112, STRIP_PIXELS = 224, K_BLOCK = 128, TASKS = 32, CHUNKS = 8 };
+enum { STRIP_PIXELS = 224, CHUNKS = 8 };
 
 static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
 static int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
@@ -11,36 +11,26 @@ static int64_t up_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 /* Copies of the gradient lie one after the other as [panel of NR outputs][K][NR]; then each thread's scratch. */
 typedef struct {
-    int64_t k, k_blocks, k_block, chunks, copy;     /* copy: floats of one copy */
-    int64_t units, unit_rows;                       /* what is cut into chunks: pixels, or strips of unit_rows grid rows */
+    int64_t k, chunks, copy;                        /* copy: floats of one copy */
+    int64_t units, unit_rows;                       /* what is cut into chunks: strips of unit_rows grid rows */
     size_t shared, per_thread;                      /* bytes */
 } layout;
 
 static layout lay_out(const cx_geometry *g)
 {
     layout l = { .k = (int64_t)g->kh * g->kw * g->big.s.c };
-    int64_t panels = cx_panels(g->small.s.c), floats;
+    cx_window w = CX_FN(window_down)(g);
+    int64_t panels = cx_panels(g->small.s.c);
     l.copy = panels * NR * l.k;
-    if (cx_is_pointwise(g)) {
-        l.units = cx_pixels(g->small.s);
-        l.k_blocks = up_div(l.k, K_BLOCK);
-        l.k_block = up_div(up_div(l.k, l.k_blocks), MR) * MR;
-        l.chunks = max64(1, min64(up_div(TASKS, l.k_blocks), l.units / (4 * PIXELS)));
-        floats = PIXELS * panels * NR;
-    } else {
-        cx_window w = CX_FN(window_down)(g);
-        l.unit_rows = CX_FN(strip_rows)(&w);
-        l.units = g->small.s.n * up_div(g->small.s.h, l.unit_rows);
-        l.k_blocks = 1;
-        l.chunks = min64(l.units, CHUNKS);
-        floats = up_div(cx_strip_floats(&w, l.unit_rows), 16) * 16 + l.unit_rows * g->small.s.w * panels * NR;
-    }
+    l.unit_rows = CX_FN(strip_rows)(&w);
+    l.units = g->small.s.n * up_div(g->small.s.h, l.unit_rows);
+    l.chunks = min64(l.units, CHUNKS);
     l.shared = cx_align64((size_t)(l.chunks * l.copy) * sizeof(float));
-    l.per_thread = cx_align64((size_t)floats * sizeof(float));
+    l.per_thread = cx_align64((size_t)(up_div(cx_strip_floats(&w, l.unit_rows), 16) * 16 + l.unit_rows * g->small.s.w * panels * NR) * sizeof(float));
     return l;
 }
 
-size_t CX_FN(conv_weight_bytes)(const cx_geometry *g)
+size_t CX_FN(window_weight_bytes)(const cx_geometry *g)
 {
     layout l = lay_out(g);
     return l.shared + l.per_thread * (size_t)omp_get_max_threads();
@@ -63,32 +53,6 @@ static void pack_pixels(const float *s, int64_t ld, int64_t c, int64_t pixels, i
     }
 }
 
-static void points_task(const layout *l, cx_tensor big, cx_tensor small, int64_t chunk, int64_t k0, float *copy, float *packed)
-{
-    int64_t k = min64(l->k_block, l->k - k0), panels = cx_panels(small.s.c), end = l->units * (chunk + 1) / l->chunks;
-    for (int64_t j = 0; j < panels; j++)
-        memset(copy + (j * l->k + k0) * NR, 0, (size_t)(k * NR) * sizeof(float));
-    for (int64_t p = l->units * chunk / l->chunks; p < end; p += PIXELS) {
-        const float *later[2 * PIXELS];
-        int64_t n = min64(PIXELS, end - p), more = min64(PIXELS, end - p - n);
-        for (int64_t i = 0; i < more; i++) {
-            later[2 * i] = big.p + (p + n + i) * big.ld + k0;
-            later[2 * i + 1] = small.p + (p + n + i) * small.ld;
-        }
-        cx_ahead ahead = { .run = later, .n_run = (int)(2 * more), .floats = max64(k, small.s.c) };
-        ahead.pace = (int)up_div(2 * ahead.floats * CX_AHEAD_STEP, CX_LINE * panels * up_div(k, MR));
-        cx_outer o = { .rows = 1, .cols = n, .a = big.p + p * big.ld + k0, .a_pixel = big.ld, .b = small.p + p * small.ld, .b_panel = NR,
-            .b_pixel = small.ld, .t = copy + k0 * NR, .t_panel = l->k * NR, .m = k, .n = small.s.c, .ahead = &ahead };
-        if (small.s.c % NR) {                               /* the last panel would reach beyond a pixel */
-            pack_pixels(o.b, small.ld, small.s.c, n, n, packed);
-            o.b = packed;
-            o.b_panel = n * NR;
-            o.b_pixel = NR;
-        }
-        CX_FN(outer)(&o);
-    }
-}
-
 static void strips_task(const layout *l, const cx_window *w, int64_t chunk, float *copy, float *scratch)
 {
     int64_t line = cx_strip_line(w), per_image = up_div(w->grid_h, l->unit_rows), block = max64(1, STRIP_PIXELS / w->grid_w);
@@ -101,50 +65,44 @@ static void strips_task(const layout *l, const cx_window *w, int64_t chunk, floa
         for (int64_t y = 0; y < rows; y += block)
             for (int64_t ky = 0; ky < w->kh; ky++) {
                 cx_outer o = { .rows = min64(block, rows - y), .cols = w->grid_w, .a = strip + (w->step * y + ky) * line, .a_line = w->step * line,
-                    .a_pixel = w->step * w->src.s.c, .b = dys + y * w->grid_w * NR, .b_panel = pixels * NR, .b_pixel = NR,
-                    .t = copy + ky * w->kw * w->src.s.c * NR, .t_panel = l->k * NR, .m = w->kw * w->src.s.c, .n = w->dst.s.c };
+                    .a_pixel = w->step * w->src.t.s.c, .b = dys + y * w->grid_w * NR, .b_panel = pixels * NR, .b_pixel = NR,
+                    .t = copy + ky * w->kw * w->src.t.s.c * NR, .t_panel = l->k * NR, .m = w->kw * w->src.t.s.c, .n = w->dst.s.c };
                 CX_FN(outer)(&o);
             }
     }
 }
 
-/* dw[o][k] from the copies [panel][k][NR], added in order. */
-static void add_copies(const layout *l, const float *copies, int64_t out, float *dw, bool add)
+void CX_FN(add_copies)(const float *copies, int64_t chunks, int64_t copy, int64_t k, int64_t out, float *dw, bool add)
 {
     enum { BLOCK = 16 };
 #pragma omp parallel for schedule(static)
-    for (int64_t b = 0; b < up_div(l->k, BLOCK); b++) {
-        int64_t k0 = b * BLOCK, n = min64(BLOCK, l->k - k0);
+    for (int64_t b = 0; b < up_div(k, BLOCK); b++) {
+        int64_t k0 = b * BLOCK, n = min64(BLOCK, k - k0);
         for (int64_t j = 0; j < cx_panels(out); j++) {
             float sum[BLOCK * NR] = { 0 };
-            for (int64_t c = 0; c < l->chunks; c++) {
-                const float *t = copies + c * l->copy + (j * l->k + k0) * NR;
+            for (int64_t c = 0; c < chunks; c++) {
+                const float *t = copies + c * copy + (j * k + k0) * NR;
                 for (int64_t i = 0; i < n * NR; i++)
                     sum[i] += t[i];
             }
             for (int64_t o = j * NR; o < min64(out, (j + 1) * NR); o++)
                 for (int64_t i = 0; i < n; i++) {
-                    float *d = dw + o * l->k + k0 + i, v = sum[i * NR + o - j * NR];
+                    float *d = dw + o * k + k0 + i, v = sum[i * NR + o - j * NR];
                     *d = add ? *d + v : v;
                 }
         }
     }
 }
 
-void CX_FN(conv_weight)(const cx_geometry *g, const float *big, const float *small, float *dw, bool add, void *work, size_t bytes)
+void CX_FN(window_weight)(const cx_geometry *g, cx_source big, cx_source small, float *dw, bool add, void *work, size_t bytes)
 {
     layout l = lay_out(g);
     cx_window w = CX_FN(window_down)(g);
-    w.src.p = (float *)big;
-    w.dst.p = (float *)small;
+    w.src = big;
+    w.dst = small.t;
     float *copies = work, *scratch = (float *)((char *)work + l.shared);
 #pragma omp parallel for schedule(dynamic, 1) num_threads(CX_FN(threads_that_fit)(bytes, l.shared, l.per_thread))
-    for (int64_t t = 0; t < l.chunks * l.k_blocks; t++) {
-        float *copy = copies + t / l.k_blocks * l.copy, *mine = scratch + (size_t)omp_get_thread_num() * (l.per_thread / sizeof(float));
-        if (cx_is_pointwise(g))
-            points_task(&l, w.src, w.dst, t / l.k_blocks, t % l.k_blocks * l.k_block, copy, mine);
-        else
-            strips_task(&l, &w, t / l.k_blocks, copy, mine);
-    }
-    add_copies(&l, copies, g->small.s.c, dw, add);
+    for (int64_t t = 0; t < l.chunks; t++)
+        strips_task(&l, &w, t, copies + t * l.copy, scratch + (size_t)omp_get_thread_num() * (l.per_thread / sizeof(float)));
+    CX_FN(add_copies)(copies, l.chunks, l.copy, l.k, g->small.s.c, dw, add);
 }

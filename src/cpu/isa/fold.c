@@ -1,0 +1,142 @@
+/* fold.c - rows of channels read through a fold, and the partial sums that folds ask for. */
+#include "fold.h"
+#include <math.h>
+
+INLINE void read_part(int V, int lanes, const cx_source *s, const float *from, int64_t ld, const float *with, int64_t with_ld, int64_t rows, int64_t k,
+    float *to, int64_t pitch)
+{
+    for (int64_t r = 0; r < rows; r++, from += ld, with += with_ld, to += pitch)
+        for (int v = 0; v < V; v++)
+            vf_store(to + v * VL, cx_read(s, from, with, k + v * VL, lanes), lanes);
+}
+
+void CX_FN(read_rows)(const cx_source *s, int64_t first, int64_t rows, int64_t k0, int64_t channels, float *dst, int64_t pitch)
+{
+    const float *from = s->t.p + first * s->t.ld, *with = s->slope ? s->with.p + first * s->with.ld : from;
+    const int64_t with_ld = s->slope ? s->with.ld : 0;
+#define CALL(V, lanes) read_part(V, lanes, s, from, s->t.ld, with, with_ld, rows, k0 + k, dst + k, pitch)
+    OVER_CHANNELS(channels, CALL);
+#undef CALL
+}
+
+/* ---- statistics --------------------------------------------------------------------------------------------------- */
+
+/* Mean and sum of squared deviations of n rows (twice over a near cache), merged with `seen` rows before them (Chan, Golub & LeVeque 1979). */
+INLINE void stats_part(int V, int lanes, const float *const *row, int64_t n, int64_t k, float seen, float *mean, float *m2)
+{
+    vf sum[WIDE] = { 0 }, mu[WIDE], q[WIDE] = { 0 };
+    for (int64_t i = 0; i < n; i++)
+        for (int v = 0; v < V; v++)
+            sum[v] += vf_load(row[i] + k + v * VL, lanes);
+    for (int v = 0; v < V; v++)
+        mu[v] = sum[v] * (1.0f / (float)n);
+    for (int64_t i = 0; i < n; i++)
+        for (int v = 0; v < V; v++) {
+            const vf d = vf_load(row[i] + k + v * VL, lanes) - mu[v];
+            q[v] = v_fma(d, d, q[v]);
+        }
+    const float share = (float)n / (seen + (float)n);
+    for (int v = 0; v < V; v++) {
+        if (seen > 0) {
+            const vf old = vf_load(mean + v * VL, lanes), d = mu[v] - old;
+            mu[v] = old + d * share;
+            q[v] += vf_load(m2 + v * VL, lanes) + d * d * (seen * share);
+        }
+        vf_store(mean + v * VL, mu[v], lanes);
+        vf_store(m2 + v * VL, q[v], lanes);
+    }
+}
+
+void CX_FN(stats_rows)(const float *const *row, int64_t rows, int64_t k0, int64_t channels, bool rows_add, cx_parts parts, int64_t chunk)
+{
+    float *mean = parts.p + chunk * parts.pitch + k0, *m2 = mean + parts.c, *count = parts.p + chunk * parts.pitch + 2 * parts.c;
+    const float seen = rows_add ? *count : 0;
+#define CALL(V, lanes) stats_part(V, lanes, row, rows, k0 + k, seen, mean + k, m2 + k)
+    OVER_CHANNELS(channels, CALL);
+#undef CALL
+    if (k0 + channels == parts.c)
+        *count = seen + (float)rows;
+}
+
+enum { MERGE = 32 };
+
+void CX_FN(merge_stats)(cx_parts parts, int64_t chunks, const cx_tensor *stats)
+{
+#pragma omp parallel for schedule(static) if (chunks * parts.c >= 1 << 14)
+    for (int64_t k0 = 0; k0 < parts.c; k0 += MERGE) {
+        const int n = parts.c - k0 < MERGE ? (int)(parts.c - k0) : MERGE;
+        double mean[MERGE] = { 0 }, m2[MERGE] = { 0 }, seen = 0;
+        for (int64_t i = 0; i < chunks; i++) {
+            const float *pm = parts.p + i * parts.pitch + k0, *pq = pm + parts.c;
+            const double here = (double)parts.p[i * parts.pitch + 2 * parts.c], share = here / (seen + here), cross = seen * share;
+            for (int k = 0; k < n; k++) {
+                const double d = (double)pm[k] - mean[k];
+                mean[k] += d * share;
+                m2[k] += (double)pq[k] + d * d * cross;
+            }
+            seen += here;
+        }
+        for (int k = 0; k < n; k++) {
+            cx_row(stats, 0)[k0 + k] = (float)mean[k];
+            cx_row(stats, 1)[k0 + k] = (float)(m2[k] / seen);
+        }
+    }
+}
+
+void CX_FN(merge_sums)(cx_parts parts, int64_t chunks, const cx_tensor *sums)
+{
+#pragma omp parallel for schedule(static) if (chunks * parts.c >= 1 << 14)
+    for (int64_t k0 = 0; k0 < parts.c; k0 += MERGE) {
+        const int n = parts.c - k0 < MERGE ? (int)(parts.c - k0) : MERGE;
+        for (int row = 0; row < 2; row++) {
+            double s[MERGE] = { 0 };
+            for (int64_t i = 0; i < chunks; i++)
+                for (int k = 0; k < n; k++)
+                    s[k] += (double)parts.p[i * parts.pitch + row * parts.c + k0 + k];
+            for (int k = 0; k < n; k++)
+                cx_row(sums, row)[k0 + k] = (float)s[k];
+        }
+    }
+}
+
+/* ---- gradients behind a prologue ---------------------------------------------------------------------------------- */
+
+INLINE void gate_part(int V, int lanes, const cx_gate *gate, const int64_t *px, int64_t rows, const float *g, int64_t pitch, int64_t k, bool fresh,
+    float *sum, float *dot)
+{
+    vf s[WIDE] = { 0 }, t[WIDE] = { 0 }, scale[WIDE], shift[WIDE], mean[WIDE];
+    for (int v = 0; v < V; v++) {
+        scale[v] = vf_load(gate->scale + k + v * VL, lanes);
+        shift[v] = vf_load(gate->shift + k + v * VL, lanes);
+        mean[v] = vf_load(gate->mean + k + v * VL, lanes);
+    }
+    for (int64_t r = 0; r < rows; r++, g += pitch) {
+        const float *x = gate->x.p + px[r] * gate->x.ld + k;
+        float *dx = gate->dx.p ? gate->dx.p + px[r] * gate->dx.ld + k : NULL;
+        for (int v = 0; v < V; v++) {
+            const vf at = vf_load(x + v * VL, lanes);
+            vf h = vf_load(g + v * VL, lanes);
+            if (gate->relu)
+                h = vf_where(~(v_fma(at, scale[v], shift[v]) <= (vf){ 0 }), h);
+            s[v] += h;
+            t[v] = v_fma(h, at - mean[v], t[v]);
+            if (dx)
+                vf_store(dx + v * VL, gate->add ? v_fma(scale[v], h, vf_load(dx + v * VL, lanes)) : scale[v] * h, lanes);
+        }
+    }
+    if (!gate->sums)
+        return;
+    for (int v = 0; v < V; v++) {
+        vf_store(sum + v * VL, fresh ? s[v] : s[v] + vf_load(sum + v * VL, lanes), lanes);
+        vf_store(dot + v * VL, fresh ? t[v] : t[v] + vf_load(dot + v * VL, lanes), lanes);
+    }
+}
+
+void CX_FN(gate_rows)(const cx_gate *gate, const int64_t *px, int64_t rows, const float *g, int64_t pitch, int64_t k0, int64_t channels, bool fresh,
+    cx_parts parts, int64_t chunk)
+{
+    float *sum = gate->sums ? parts.p + chunk * parts.pitch + k0 : NULL, *dot = sum ? sum + parts.c : NULL;
+#define CALL(V, lanes) gate_part(V, lanes, gate, px, rows, g + k, pitch, k0 + k, fresh, sum ? sum + k : NULL, dot ? dot + k : NULL)
+    OVER_CHANNELS(channels, CALL);
+#undef CALL
+}
