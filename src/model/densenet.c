@@ -1,26 +1,11 @@
 /* densenet.c - DenseNet-121, -169 and -201 (Huang et al. 2017, table 1) with torchvision's structure, names and initialisation.
  *
  * A layer's output is appended to what it read: x_{k+1} = concat(x_k, new), so that a plan can lay a whole block into one buffer. */
-#include <stdarg.h>
-#include <stdio.h>
 #include "arch.h"
 
 enum { BLOCKS = 4, GROWTH = 32, BOTTLENECK = 4, STEM = 64 };
 
 typedef struct { cx_graph *g; cx_norm_attr norm; } builder;
-
-/* A node's name, formatted; valid until the end of the caller's full expression. */
-typedef struct { char text[CX_NAME_MAX]; } node_name;
-
-__attribute__((format(printf, 1, 2))) static node_name name(const char *fmt, ...)
-{
-    node_name n;
-    va_list args;
-    va_start(args, fmt);
-    vsnprintf(n.text, sizeof n.text, fmt, args);
-    va_end(args);
-    return n;
-}
 
 static int norm_relu(const builder *b, const char *prefix, const char *suffix, int x)
 {

@@ -52,7 +52,7 @@ static float *draw_signed(uint64_t seed, const char *name, int64_t n)
     return host;
 }
 
-typedef enum { LOSS_NONE, LOSS_SEEDED, LOSS_BCE, LOSS_CE } loss_kind;
+typedef enum { LOSS_NONE, LOSS_SEEDED, LOSS_BCE, LOSS_CE, LOSS_DICE } loss_kind;
 typedef struct { const char *golden; uint64_t seed; cx_model_spec spec; int batch; loss_kind loss; bool training; } network;
 
 /* One network with its drawn numbers, compiled and ready to run. */
@@ -74,7 +74,7 @@ static void set_input(trial *t)
     free(x);
 }
 
-/* BCE: a fifth unlabelled, the rest halves; CE: classes. */
+/* BCE, Dice: a fifth unlabelled, the rest halves; CE: classes. */
 static void set_target(trial *t)
 {
     int64_t classes = t->m.graph->values[t->m.logits].shape.c, n = t->k->batch * cx_elems(t->m.graph->values[t->target].shape);
@@ -97,7 +97,7 @@ static void open_trial(trial *t, const network *k, const char *backend, cx_plan_
     free(path);
     assert_cx_ok(cx_model_new(&k->spec, &t->m, err));
     if (k->loss >= LOSS_BCE)
-        t->loss = cx_model_loss(&t->m, k->loss == LOSS_BCE ? CX_LOSS_BCE : CX_LOSS_CE, 0.1, &t->target, &t->weights);
+        t->loss = cx_model_loss(&t->m, (cx_loss_kind)(k->loss - LOSS_BCE), k->loss == LOSS_DICE ? 0 : 0.1, &t->target, &t->weights);
     assert_cx_ok(cx_backend_open(backend, 2, &t->backend, err));
     assert_cx_ok(cx_store_new(t->m.graph, t->backend, 1, &t->store, err));
     draw_store(t->store, k->seed);
@@ -210,6 +210,8 @@ static const network networks[] = {
       { "densenet121", 64, 3, .hidden = 10, .dropout = 0.2, .outputs = 1, .norm_eps = 1.001e-5, .no_final_relu = true }, 2, LOSS_SEEDED, false },
     { "densenet169", 2054, { "densenet169", 48, 3, .outputs = 5 }, 2, LOSS_NONE, false },
     { "densenet201", 2054, { "densenet201", 48, 3, .outputs = 2 }, 2, LOSS_NONE, false },
+    { "unet", 2101, { "unet", 32, 1, .outputs = 1, .base = 2 }, 2, LOSS_DICE, true },
+    { "unet_norm", 2082, { "unet", 12, 3, .outputs = 2, .base = 3, .depth = 2, .norm = true }, 3, LOSS_DICE, true },
 };
 
 static void base_cnn(void **state) { (void)state; check_network(&networks[0], "cpu", (cx_plan_opts){ 0 }); }
@@ -218,23 +220,29 @@ static void densenet121_eval(void **state) { (void)state; check_network(&network
 static void densenet169(void **state) { (void)state; check_network(&networks[3], "cpu", (cx_plan_opts){ 0 }); }
 static void densenet201(void **state) { (void)state; check_network(&networks[4], "cpu", (cx_plan_opts){ 0 }); }
 
+static void unet(void **state) { (void)state; check_network(&networks[5], "cpu", (cx_plan_opts){ 0 }); }
+static void unet_norm(void **state) { (void)state; check_network(&networks[6], "cpu", (cx_plan_opts){ 0 }); }
+
 static void portable_backend(void **state)
 {
     (void)state;
     check_network(&networks[0], "cpu:portable", (cx_plan_opts){ 0 });
+    check_network(&networks[5], "cpu:portable", (cx_plan_opts){ 0 });
 }
 
 static void without_the_plan_s_passes(void **state)
 {
     (void)state;
     check_network(&networks[2], "cpu", (cx_plan_opts){ .no_views = true, .no_fold = true, .no_redo = true });
+    check_network(&networks[6], "cpu", (cx_plan_opts){ .no_views = true, .no_fold = true, .no_redo = true });
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(base_cnn), cmocka_unit_test(densenet121_train), cmocka_unit_test(densenet121_eval), cmocka_unit_test(densenet169),
-        cmocka_unit_test(densenet201), cmocka_unit_test(portable_backend), cmocka_unit_test(without_the_plan_s_passes),
+        cmocka_unit_test(densenet201), cmocka_unit_test(unet), cmocka_unit_test(unet_norm),
+        cmocka_unit_test(portable_backend), cmocka_unit_test(without_the_plan_s_passes),
     };
     return cmocka_run_group_tests_name("model goldens", tests, NULL, NULL);
 }

@@ -37,6 +37,8 @@ static void parameters_are_counted(void **state)
         { { "base_cnn", 320, 3, .outputs = 1 }, base_cnn_params(320, 3, 1) },
         { { "base_cnn", 224, 1, .outputs = 3 }, base_cnn_params(224, 1, 3) },
         { { "base_cnn", 65, 1, .outputs = 3 }, base_cnn_params(65, 1, 3) },
+        { { "unet", 512, 1, .outputs = 1 }, 7759521 },                                  /* as Keras counts the published network */
+        { { "unet", 64, 1, .outputs = 1, .norm = true }, 7759521 + 2 * 992 + 960 },     /* a bias becomes gamma and beta */
     };
     for (int i = 0; i < CX_COUNT(known); i++) {
         cx_model m;
@@ -98,6 +100,8 @@ static void features_are_the_last_map(void **state)
         { { "densenet169", 320, 1, .outputs = 2, .hidden = 10 }, { 1, 10, 10, 1664 }, CX_OP_RELU },
         { { "densenet201", 29, 1, .outputs = 2 }, { 1, 1, 1, 1920 }, CX_OP_RELU },
         { { "base_cnn", 320, 3, .outputs = 1 }, { 1, 8, 8, 32 }, CX_OP_RELU },
+        { { "unet", 64, 1, .outputs = 1 }, { 1, 64, 64, 32 }, CX_OP_RELU },
+        { { "unet", 24, 1, .outputs = 1, .base = 5, .depth = 3, .norm = true }, { 1, 24, 24, 5 }, CX_OP_RELU },
     };
     for (int i = 0; i < CX_COUNT(known); i++) {
         cx_model m;
@@ -128,6 +132,15 @@ static void wrong_specs_are_refused(void **state)
         { { "densenet121", 224, 3, .outputs = 1, .norm_eps = -1e-5 }, "norm_eps must be 0 (meaning 1e-5) to 0.1, is -1e-05" },
         { { "base_cnn", 224, 3, .outputs = 1, .hidden = 10 }, "base_cnn: has two hidden layers of 10 of its own; set hidden to 0, is 10" },
         { { "base_cnn", 224, 3, .outputs = 1, .no_final_relu = true }, "only a DenseNet can do without its final ReLU" },
+        { { "densenet121", 224, 3, .outputs = 1, .base = 32 }, "densenet121: base, depth and norm belong to unet; leave them at 0, are 32, 0 and 0" },
+        { { "base_cnn", 224, 3, .outputs = 1, .norm = true }, "base_cnn: base, depth and norm belong to unet" },
+        { { "unet", 100, 1, .outputs = 1 }, "unet: side must be a multiple of 16, since the map is halved 4 times, is 100; take 96 or 112" },
+        { { "unet", 6, 1, .outputs = 1, .depth = 3 }, "multiple of 8, since the map is halved 3 times, is 6; take 8 or 16" },
+        { { "unet", 64, 1, .outputs = 1, .base = -1 }, "unet: base must be 0 (meaning 32) to 1024, is -1" },
+        { { "unet", 64, 1, .outputs = 1, .depth = 9 }, "unet: depth must be 0 (meaning 4) to 8, is 9" },
+        { { "unet", 64, 1, .outputs = 1, .hidden = 10 }, "unet: gives maps and has no hidden layer; set hidden to 0, is 10" },
+        { { "unet", 64, 1, .outputs = 1, .dropout = 0.2 }, "unet: has no dropout; set it to 0, is 0.2" },
+        { { "unet", 64, 1, .outputs = 1, .no_final_relu = true }, "only a DenseNet can do without its final ReLU" },
     };
     for (int i = 0; i < CX_COUNT(wrong); i++) {
         cx_model m;
@@ -138,7 +151,7 @@ static void wrong_specs_are_refused(void **state)
     }
 }
 
-/* The smallest side that a spec accepts builds; a pixel less would not, so the limits are exact. */
+/* The smallest side that a spec accepts builds; a pixel less would not, so the limits are exact. At it the smallest map is a single pixel. */
 static void smallest_sides_build(void **state)
 {
     (void)state;
@@ -148,7 +161,36 @@ static void smallest_sides_build(void **state)
         snprintf(spec.arch, sizeof spec.arch, "%s", *arch);
         while (cx_model_new(&spec, &m, NULL) != CX_OK)
             assert_true(spec.side++ < 100);
-        assert_int_equal(m.graph->values[m.features].shape.h, 1);
+        int last = strcmp(*arch, "unet") == 0 ? cx_graph_find(m.graph, "bottom.relu2") : m.features;
+        assert_int_equal(m.graph->values[last].shape.h, 1);
+        cx_model_free(&m);
+    }
+}
+
+/* Maps of the film's size, before and after the sigmoid, whatever the number of levels. */
+static void unet_gives_maps(void **state)
+{
+    (void)state;
+    for (int depth = 1; depth <= 5; depth++) {
+        const cx_model_spec spec = { "unet", 64, 1, .outputs = 2, .base = 3, .depth = depth };
+        cx_model m;
+        int target, weights;
+        assert_cx_ok(cx_model_new(&spec, &m, err));
+        const cx_graph *g = m.graph;
+        const cx_value *p = &g->values[m.probability];
+        assert_true(cx_shape_eq(g->values[m.logits].shape, (cx_shape){ 1, 64, 64, 2 }));
+        assert_true(cx_shape_eq(p->shape, (cx_shape){ 1, 64, 64, 2 }));
+        assert_int_equal(g->nodes[p->node].op, CX_OP_SIGMOID);
+        assert_int_equal(g->nodes[p->node].in[0], m.logits);
+        assert_int_equal(g->values[cx_graph_find(g, "bottom.conv1.weight")].shape.n, 3 << depth);
+        assert_true(cx_shape_eq(g->values[cx_graph_find(g, "up1.weight")].shape, (cx_shape){ 6, 2, 2, 3 }));
+        assert_int_equal(g->values[cx_graph_find(g, "dec1.conv1.weight")].init, CX_INIT_GLOROT_UNIFORM);
+        int loss = cx_model_loss(&m, CX_LOSS_DICE, 0, &target, &weights);
+        assert_cx_ok(cx_graph_check(g, err));
+        assert_int_equal(weights, -1);
+        assert_true(cx_shape_eq(g->values[target].shape, (cx_shape){ 1, 64, 64, 2 }));
+        assert_int_equal(g->nodes[g->values[loss].node].in[0], m.probability);
+        assert_int_equal(cx_elems(g->values[loss].shape), 1);
         cx_model_free(&m);
     }
 }
@@ -178,13 +220,27 @@ static void losses_take_their_targets(void **state)
     assert_int_equal(cx_model_loss(&m, CX_LOSS_BCE, 1.5, &target, &weights), -1);
     assert_cx_fails(CX_E_CONFIG, "smoothing", cx_graph_check(m.graph, err));
     cx_model_free(&m);
+    assert_cx_ok(cx_model_new(&spec, &m, err));
+    assert_int_equal(cx_model_loss(&m, CX_LOSS_DICE, 0, &target, &weights), -1);
+    assert_cx_fails(CX_E_CONFIG, "Dice needs a network that ends in a map of probabilities", cx_graph_check(m.graph, err));
+    cx_model_free(&m);
+    const cx_model_spec maps = { "unet", 32, 1, .outputs = 3, .base = 2 };
+    assert_cx_ok(cx_model_new(&maps, &m, err));
+    assert_true(cx_model_loss(&m, CX_LOSS_CE, 0, &target, &weights) >= 0);
+    assert_true(cx_shape_eq(m.graph->values[target].shape, (cx_shape){ 1, 32, 32, 1 }));
+    cx_model_free(&m);
+    assert_cx_ok(cx_model_new(&maps, &m, err));
+    assert_int_equal(cx_model_loss(&m, CX_LOSS_DICE, 0.1, &target, &weights), -1);
+    assert_cx_fails(CX_E_CONFIG, "Dice takes no label smoothing; set it to 0, is 0.1", cx_graph_check(m.graph, err));
+    cx_model_free(&m);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(parameters_are_counted), cmocka_unit_test(names_are_torchvision_s), cmocka_unit_test(features_are_the_last_map),
-        cmocka_unit_test(wrong_specs_are_refused), cmocka_unit_test(smallest_sides_build), cmocka_unit_test(losses_take_their_targets),
+        cmocka_unit_test(wrong_specs_are_refused), cmocka_unit_test(smallest_sides_build),
+        cmocka_unit_test(unet_gives_maps), cmocka_unit_test(losses_take_their_targets),
     };
     return cmocka_run_group_tests_name("model", tests, NULL, NULL);
 }

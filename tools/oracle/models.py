@@ -95,6 +95,43 @@ class Head(torch.nn.Module):
         return self.classifier(self.relu(self.fc(x)) if hasattr(self, "fc") else x)
 
 
+class DoubleConv(torch.nn.Module):
+    def __init__(self, channels, out, norm):
+        super().__init__()
+        for i in (1, 2):
+            self.add_module(f"conv{i}", torch.nn.Conv2d(channels if i == 1 else out, out, 3, padding=1, bias=not norm))
+            self.add_module(f"norm{i}", torch.nn.BatchNorm2d(out) if norm else torch.nn.Identity())
+        self.relu = torch.nn.ReLU()
+
+    def forward(self, x):
+        return self.relu(self.norm2(self.conv2(self.relu(self.norm1(self.conv1(x))))))
+
+
+class Unet(torch.nn.Module):
+    """The Kaggle lung U-Net; logits are (N,H,W,outputs), as ours."""
+    def __init__(self, channels, outputs, base, depth, norm):
+        super().__init__()
+        self.depth, self.pool = depth, torch.nn.MaxPool2d(2)
+        for i in range(1, depth + 1):
+            width = base << (i - 1)
+            self.add_module(f"enc{i}", DoubleConv(channels if i == 1 else width // 2, width, norm))
+            self.add_module(f"up{i}", torch.nn.ConvTranspose2d(2 * width, width, 2, 2))
+            self.add_module(f"dec{i}", DoubleConv(2 * width, width, norm))
+        self.bottom = DoubleConv(width, 2 * width, norm)
+        self.head = torch.nn.Conv2d(base, outputs, 1)
+
+    def forward(self, x):
+        skip = []
+        for i in range(1, self.depth + 1):
+            skip.append(self.get_submodule(f"enc{i}")(x))
+            x = self.pool(skip[-1])
+        x = self.bottom(x)
+        for i in range(self.depth, 0, -1):
+            x = torch.cat([self.get_submodule(f"up{i}")(x), skip.pop()], 1)
+            x = self.get_submodule(f"dec{i}")(x)
+        return self.head(x).permute(0, 2, 3, 1)
+
+
 def watch_kinks(net):
     """A list that gathers, layer by layer, the distance of the nearest activation to a kink: 0 for a ReLU, the runner-up for max-pooling."""
     margins = []
@@ -113,9 +150,14 @@ def watch_kinks(net):
     return margins
 
 
-def bce(z, seed):
+def halves(z, seed):
+    """Targets of the shape of z: a fifth unlabelled, the rest 0 or 1."""
     u = philox.uniform(seed, philox.fnv1a("target"), z.numel()).reshape(z.shape)
-    t = torch.tensor(np.where(u < 0.2, -1.0, (u >= 0.6) * 1.0)).to(z.dtype)
+    return torch.tensor(np.where(u < 0.2, -1.0, (u >= 0.6) * 1.0)).to(z.dtype)
+
+
+def bce(z, seed):
+    t = halves(z, seed)
     w = torch.tensor(value(seed, "loss.weight", (1, 1, 2, z.shape[1]))[0, 0]).to(z.dtype)
     terms = w[0] * F.binary_cross_entropy_with_logits(z, t * 0.9 + 0.05, reduction="none", pos_weight=w[1] / w[0])
     return terms[t >= 0].sum() / (t >= 0).sum()
@@ -125,6 +167,12 @@ def ce(z, seed):
     u = philox.uniform(seed, philox.fnv1a("target"), z.shape[0])
     w = torch.tensor(value(seed, "loss.weight", (1, 1, 1, z.shape[1])).reshape(-1)).to(z.dtype)
     return F.cross_entropy(z, torch.tensor(np.floor(u * z.shape[1])).long(), w, label_smoothing=0.1)
+
+
+def dice(z, seed):
+    t, p = halves(z, seed), torch.sigmoid(z)
+    seen = t >= 0
+    return -(2 * (t * p)[seen].sum() + 1) / (t[seen].sum() + p[seen].sum() + 1)
 
 
 def seeded(z, seed):
@@ -164,6 +212,8 @@ RUNS = {
     "densenet121_eval": (lambda: Head("densenet121", 1, 10, False, 1.001e-5), 2054, 64, 3, 2, seeded, False),
     "densenet169": (lambda: Head("densenet169", 5), 2054, 48, 3, 2, None, False),
     "densenet201": (lambda: Head("densenet201", 2), 2054, 48, 3, 2, None, False),
+    "unet": (lambda: Unet(1, 1, 2, 4, False), 2101, 32, 1, 2, dice, True),
+    "unet_norm": (lambda: Unet(3, 2, 3, 2, True), 2082, 12, 3, 3, dice, True),
 }
 
 if __name__ == "__main__":
