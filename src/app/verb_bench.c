@@ -82,12 +82,14 @@ static cx_status open_bench(const options *o, bench *b, cx_error *err)
     cx_model_spec spec = { .side = o->side, .channels = o->channels, .outputs = 1 };
     snprintf(spec.arch, sizeof spec.arch, "%s", o->model);
     TRY(cx_model_new(&spec, &b->model, err));
-    int weights, loss = cx_model_loss(&b->model, CX_LOSS_BCE, 0, &b->target, &weights);
+    const bool maps = b->model.probability >= 0;
+    int weights, loss = cx_model_loss(&b->model, maps ? CX_LOSS_DICE : CX_LOSS_BCE, 0, &b->target, &weights);
     TRY(cx_graph_check(b->model.graph, err));
     TRY(cx_backend_open(o->device, o->threads, &b->backend, err));
     TRY(cx_store_new(b->model.graph, b->backend, 1, &b->store, err));
     bool train = o->what != INFER;
-    cx_plan_opts opts = { .batch = o->batch, .training = train, .backward = train, .param_grads = train, .output = train ? loss : b->model.logits };
+    cx_plan_opts opts = { .batch = o->batch, .training = train, .backward = train, .param_grads = train,
+        .output = train ? loss : maps ? b->model.probability : b->model.logits };
     if (train)
         TRY(cx_store_moments(b->store, &b->m, &b->v, err));
     TRY(cx_plan_new(b->store, &opts, &b->plan, err));
@@ -377,7 +379,7 @@ static cx_status run_bench(const cx_verb *v, const cx_args *a, cx_error *err)
 }
 
 static const cx_flag flags[] = {
-    { "--model", "NAME", "densenet121 (default), densenet169, densenet201, base_cnn" },
+    { "--model", "NAME", "densenet121 (default), densenet169, densenet201, base_cnn, unet (lung segmentation)" },
     { "--side", "PX", "films are PX x PX (default 224)" },
     { "--batch", "N", "films a step (default 16)" },
     { "--channels", "N", "channels of a film (default 3)" },

@@ -34,6 +34,8 @@ static void test_networks(void **state)
     assert_true(number(train, "threads", NULL) == 1);
     json_decref(infer);
     json_decref(train);
+    assert_runs(0, "dice_loss", "", "bench step --model unet --channels 1 --side 16 --batch 1 --steps 1 --threads 1");
+    assert_runs(0, "films/s", "", "bench infer --model unet --channels 1 --side 16 --batch 1 --steps 1 --threads 1");
 }
 
 static void test_steps_and_films(void **state)
@@ -63,6 +65,7 @@ static void test_wrong_calls(void **state)
     assert_runs(64, "", "--batch", "bench train --batch 0");
     assert_runs(78, "", "unknown architecture", "bench train --model resnet50");
     assert_runs(78, "", "side", "bench train --model base_cnn --side 8");
+    assert_runs(78, "", "multiple of 16", "bench train --model unet --side 50");
     assert_runs(69, "", "want cpu", "bench train --model base_cnn --side 65 --device gpu");
 }
 
