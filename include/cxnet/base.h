@@ -104,6 +104,7 @@ cx_status cx_sha256_file(const char *path, char out[65], cx_error *err);
 /* ---- this process ------------------------------------------------------------------------------------------- */
 
 double cx_now_s(void);                                /* monotonic seconds */
+double cx_process_age_s(void);                        /* since the system started this process; 0 when it does not say */
 size_t cx_peak_rss_bytes(void);                       /* largest resident set so far */
 void cx_format_bytes(size_t bytes, char out[16]);     /* "1.55 GiB" */
 

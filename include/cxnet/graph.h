@@ -110,6 +110,14 @@ typedef struct {
     int64_t t;                                            /* update number, from 1 (bias correction) */
 } cx_update;
 
+/* What a backend can do at most on this machine now, by loops that do nothing else. 0 where there is no such thing. */
+typedef struct {
+    double fp32_gflops;                                   /* multiply-adds in registers, two operations each, 1e9 a second, all threads */
+    double bf16_gflops;                                   /* the same for the instruction that sums products of bfloat16 pairs in float32 */
+    double read_gbs, copy_gbs;                            /* 1e9 bytes a second; copy stores past the caches, and counts bytes read and written */
+    size_t memory_bytes, cache_bytes;                     /* what the two walked over; the last-level cache, 0 when unknown */
+} cx_roof;
+
 typedef struct cx_backend cx_backend;
 struct cx_backend {
     const char *name;                                     /* "cpu" */
@@ -126,6 +134,8 @@ struct cx_backend {
     /* n floats each. m, v: optimiser memory (SGD uses m; Adam both), zero at start. Bits do not depend on the number of threads. */
     cx_status (*update)(cx_backend *b, const cx_update *u, int64_t n, float *param, const float *grad, float *m, float *v, cx_error *err);
     cx_status (*sum_squares)(cx_backend *b, int64_t n, const float *x, double *out, cx_error *err);   /* not finite when any x is not finite */
+    /* Takes about a second and holds memory_bytes meanwhile; the best of several tries, so a short disturbance does not show. NULL: not known. */
+    cx_status (*roof)(cx_backend *b, cx_roof *out, cx_error *err);
     void (*close)(cx_backend *b);
 };
 /* "cpu", "cpu:avx2", "cpu:portable" (an instruction set at most as good as named). threads 0 = all cores this process may use.

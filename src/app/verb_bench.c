@@ -1,10 +1,12 @@
-/* verb_bench.c - `cxnet bench infer|train|step|image`: how fast this machine trains, applies and decodes, and what each step costs. Depends on verb.h. */
+/* verb_bench.c - `cxnet bench infer|train|step|image`: how fast this machine trains, applies and decodes, and what each step costs.
+ * Depends on bench.h, verb.h. */
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 #include "cxnet/data.h"
 #include "cxnet/image.h"
 #include "cxnet/model.h"
+#include "bench.h"
 #include "verb.h"
 
 enum { INFER, TRAIN, STEP, IMAGE, WARM_UP = 2, MAX_STEPS = 10000 };
@@ -24,6 +26,9 @@ typedef struct {
     float *m, *v;
     int64_t updates;
     double *seconds;                                     /* [steps] */
+    double start_s;                                      /* from the start of the process to the end of its first step */
+    size_t peak_bytes;                                   /* resident, before the arrays of the roof */
+    cx_bench_roof roof;
 } bench;
 
 /* ---- statistics ---------------------------------------------------------------------------------------------------- */
@@ -120,6 +125,14 @@ static cx_status one_step(const options *o, bench *b, cx_error *err)
     return b->backend->update(b->backend, &u, cx_store_trainable(b->store), cx_store_params(b->store), cx_store_grads(b->store), b->m, b->v, err);
 }
 
+/* After the first step everything that a step touches is resident. A step that is not measured follows the roof, which empties the caches. */
+static cx_status after_first_step(bench *b, cx_error *err)
+{
+    b->start_s = cx_process_age_s();
+    b->peak_bytes = cx_peak_rss_bytes();
+    return cx_bench_roof_take(b->backend, &b->roof.before, err);
+}
+
 static cx_status run_steps(const options *o, bench *b, cx_error *err)
 {
     cx_progress progress = { 0 };
@@ -131,9 +144,11 @@ static cx_status run_steps(const options *o, bench *b, cx_error *err)
         TRY(one_step(o, b, err));
         if (i >= 0)
             b->seconds[i] = cx_now_s() - t0;
+        if (i == -WARM_UP)
+            TRY(after_first_step(b, err));
     }
     cx_progress_end(&progress);
-    return CX_OK;
+    return cx_bench_roof_take(b->backend, &b->roof.after, err);
 }
 
 /* ---- what it prints ------------------------------------------------------------------------------------------------ */
@@ -148,9 +163,11 @@ static json_t *arenas_json(cx_plan_stats t)
 
 static json_t *facts(const options *o, const bench *b)
 {
-    return json_pack("{s:s,s:s,s:i,s:i,s:i,s:i,s:i,s:s,s:s,s:s,s:o}", "what", names[o->what], "model", o->model, "side", o->side, "batch", o->batch,
-                     "channels", o->channels, "threads", b->backend->threads, "steps", o->steps, "device", b->backend->description,
-                     "version", CX_VERSION, "commit", cx_build_commit(), "arena_bytes", arenas_json(cx_plan_get_stats(b->plan)));
+    return json_pack("{s:s,s:s,s:i,s:i,s:i,s:i,s:i,s:s,s:s,s:s,s:o,s:f,s:I,s:o,s:b}", "what", names[o->what], "model", o->model, "side", o->side,
+                     "batch", o->batch, "channels", o->channels, "threads", b->backend->threads, "steps", o->steps, "device", b->backend->description,
+                     "version", CX_VERSION, "commit", cx_build_commit(), "arena_bytes", arenas_json(cx_plan_get_stats(b->plan)),
+                     "start_s", b->start_s, "peak_rss_bytes", (json_int_t)b->peak_bytes,
+                     "roof", cx_bench_roof_json(&b->roof), "unsteady", cx_bench_unsteady(&b->roof));
 }
 
 /* The facts and, under the next keys, what was found. Takes over the values. NULL when out of memory. */
@@ -166,116 +183,72 @@ static json_t *facts_and(const options *o, const bench *b, const char *const *ke
     return NULL;
 }
 
-static cx_status report(const options *o, const bench *b, cx_error *err)
+typedef struct { spread films; double gflop, percent; } speed;
+
+static speed measured(const options *o, const bench *b)
 {
-    cx_plan_stats t = cx_plan_get_stats(b->plan);
-    double gflop = (double)(t.flops_forward + t.flops_backward) / o->batch / 1e9;
-    spread films = rate(o->batch, b->seconds, o->steps);
-    size_t peak = cx_peak_rss_bytes();
-    if (o->json) {
-        const char *const key[] = { "films_per_s", "gflop_per_film", "gflop_per_s", "peak_rss_bytes" };
-        json_t *const value[] = { spread_json(films), json_real(gflop), json_real(gflop * films.median), json_integer((json_int_t)peak) };
-        return put_json(facts_and(o, b, key, value, CX_COUNT(key)), err);
-    }
+    const cx_plan_stats t = cx_plan_get_stats(b->plan);
+    const double gflop = (double)(t.flops_forward + t.flops_backward) / o->batch / 1e9, peak = cx_bench_roof_best(&b->roof).fp32_gflops;
+    const spread films = rate(o->batch, b->seconds, o->steps);
+    return (speed){ films, gflop, peak > 0 ? 100 * gflop * films.median / peak : 0 };
+}
+
+static cx_status report_json(const options *o, const bench *b, const cx_bench_table *t, cx_error *err)
+{
+    const speed v = measured(o, b);
+    const char *const key[] = { "films_per_s", "gflop_per_film", "gflop_per_s", "percent_of_fp32_peak", "profile", "kinds", "step" };
+    json_t *const value[] = { spread_json(v.films), json_real(v.gflop), json_real(v.gflop * v.films.median), json_real(v.percent),
+                              t ? cx_bench_rows_json(t->rows, t->n_rows) : NULL, t ? cx_bench_rows_json(t->kinds, t->n_kinds) : NULL,
+                              t ? cx_bench_sum_json(t) : NULL };
+    return put_json(facts_and(o, b, key, value, t ? 7 : 4), err);
+}
+
+static void report(const options *o, const bench *b)
+{
+    const cx_plan_stats t = cx_plan_get_stats(b->plan);
+    const speed v = measured(o, b);
     printf("%s %s, %d px, %d channels, batch %d, float32\n%s\n", names[o->what], o->model, o->side, o->channels, o->batch, b->backend->description);
-    printf("%.2f films/s (median of %d steps; %.2f to %.2f), %.1f GFLOP/s at %.2f GFLOP a film\n", films.median, o->steps, films.min, films.max,
-           gflop * films.median, gflop);
+    printf("%.2f films/s (median of %d steps; %.2f to %.2f), %.1f GFLOP/s at %.2f GFLOP a film", v.films.median, o->steps, v.films.min, v.films.max,
+           v.gflop * v.films.median, v.gflop);
+    if (v.percent > 0)
+        printf(", %.1f %% of the float32 peak", v.percent);
+    printf("\nfirst step done %.2f s after the start\n", b->start_s);
     const struct { const char *name; size_t bytes; } arena[] = {
-        { "peak memory", peak }, { "PARAM", t.param_bytes }, { "GRAD", t.grad_bytes }, { "OPT", t.opt_bytes }, { "ACT", t.act_bytes }, { "WORK", t.work_bytes },
+        { "peak memory", b->peak_bytes }, { "PARAM", t.param_bytes }, { "GRAD", t.grad_bytes }, { "OPT", t.opt_bytes }, { "ACT", t.act_bytes },
+        { "WORK", t.work_bytes },
     };
     for (int i = 0; i < CX_COUNT(arena); i++) {
         char text[16];
         cx_format_bytes(arena[i].bytes, text);
         printf("%s %s%s", arena[i].name, text, i + 1 < CX_COUNT(arena) ? ", " : "\n");
     }
-    return CX_OK;
-}
-
-static int by_time(const void *a, const void *b)
-{
-    const cx_step_info *x = a, *y = b;
-    if (x->seconds != y->seconds)
-        return x->seconds > y->seconds ? -1 : 1;
-    return strcmp(x->node, y->node);
-}
-
-/* Times summed over steps that have the same phase, operator and implementation. Returns how many such kinds there are. */
-static int sum_kinds(const cx_step_info *rows, int n, cx_step_info *kinds)
-{
-    int k = 0;
-    for (int i = 0; i < n; i++) {
-        int at = 0;
-        while (at < k && (strcmp(kinds[at].phase, rows[i].phase) || strcmp(kinds[at].op, rows[i].op) || strcmp(kinds[at].impl, rows[i].impl)))
-            at++;
-        if (at == k) {
-            kinds[k] = rows[i];
-            kinds[k++].node = "";
-            continue;
-        }
-        kinds[at].seconds += rows[i].seconds;
-        kinds[at].flops += rows[i].flops;
-        kinds[at].bytes_read += rows[i].bytes_read;
-        kinds[at].bytes_written += rows[i].bytes_written;
-    }
-    return k;
-}
-
-static void print_rows(const cx_step_info *rows, int n, int steps, double all)
-{
-    printf("%10s %6s %10s %9s  %-9s %-18s %-26s %s\n", "ms", "%", "GFLOP/s", "GB/s", "phase", "op", "implementation", "node");
-    for (int i = 0; i < n; i++) {
-        double s = rows[i].seconds / steps;
-        if (s <= 0)
-            continue;
-        printf("%10.3f %6.2f %10.1f %9.2f  %-9s %-18s %-26s %s\n", s * 1e3, 100 * rows[i].seconds / all, (double)rows[i].flops / s / 1e9,
-               (double)(rows[i].bytes_read + rows[i].bytes_written) / s / 1e9, rows[i].phase, rows[i].op, rows[i].impl, rows[i].node);
-    }
-}
-
-static json_t *rows_json(const cx_step_info *rows, int n, int steps)
-{
-    json_t *list = json_array();
-    for (int i = 0; list && i < n; i++) {
-        const cx_step_info *r = &rows[i];
-        json_array_append_new(list, json_pack("{s:s,s:s,s:s,s:s,s:f,s:I,s:I,s:I}", "phase", r->phase, "node", r->node, "op", r->op, "impl", r->impl,
-                                              "ms", r->seconds / steps * 1e3, "flops", (json_int_t)r->flops,
-                                              "bytes_read", (json_int_t)r->bytes_read, "bytes_written", (json_int_t)r->bytes_written));
-    }
-    return list;
+    cx_bench_roof_print(&b->roof);
 }
 
 static cx_status profile(const options *o, const bench *b, cx_error *err)
 {
-    int n = cx_plan_get_stats(b->plan).n_steps;
-    cx_step_info *rows = cx_alloc((size_t)n, sizeof *rows), *kinds = cx_alloc((size_t)n, sizeof *kinds);
-    if (!rows || !kinds) {
-        free(rows);
-        free(kinds);
-        return cx_fail(err, CX_E_MEMORY, "bench: no memory for %d rows", n);
-    }
-    double all = 0;
-    for (int i = 0; i < n; i++) {
-        rows[i] = cx_plan_step(b->plan, i);
-        all += rows[i].seconds;
-    }
-    qsort(rows, (size_t)n, sizeof *rows, by_time);
-    int k = sum_kinds(rows, n, kinds);
-    qsort(kinds, (size_t)k, sizeof *kinds, by_time);
+    const cx_roof roof = cx_bench_roof_best(&b->roof);
+    cx_bench_table t;
     cx_status s = CX_OK;
+    TRY(cx_bench_table_new(b->plan, o->steps, &roof, roof.fp32_gflops, &t, err));
     if (o->json) {
-        const char *const key[] = { "profile" };
-        json_t *const value[] = { rows_json(rows, n, o->steps) };
-        s = put_json(facts_and(o, b, key, value, 1), err);
+        s = report_json(o, b, &t, err);
     } else {
-        print_rows(rows, n, o->steps, all);
-        printf("\n");
-        print_rows(kinds, k, o->steps, all);
-        printf("\n%.2f ms a step in operators\n", all / o->steps * 1e3);
-        s = report(o, b, err);
+        cx_bench_table_print(&t);
+        report(o, b);
     }
-    free(rows);
-    free(kinds);
+    cx_bench_table_free(&t);
     return s;
+}
+
+static cx_status show(const options *o, const bench *b, cx_error *err)
+{
+    if (o->what == STEP)
+        return profile(o, b, err);
+    if (o->json)
+        return report_json(o, b, NULL, err);
+    report(o, b);
+    return CX_OK;
 }
 
 static cx_status bench_network(const options *o, cx_error *err)
@@ -285,7 +258,7 @@ static cx_status bench_network(const options *o, cx_error *err)
     if (s == CX_OK)
         s = run_steps(o, &b, err);
     if (s == CX_OK)
-        s = o->what == STEP ? profile(o, &b, err) : report(o, &b, err);
+        s = show(o, &b, err);
     close_bench(&b);
     return s;
 }
@@ -392,6 +365,15 @@ const cx_verb cx_verb_bench = {
     .name = "bench", .args = "infer|train|step|image", .doc = "measure speed and memory on random films",
     .more = "train: forward, backward and an Adam update of a whole network. infer: the evaluation plan.\n"
             "step: the same as train, with the time of every step of the plan, sorted, then summed by operator and implementation.\n"
-            "image: decoding and resizing a synthetic film, one thread.\n",
+            "image: decoding and resizing a synthetic film, one thread.\n"
+            "\n"
+            "Before and after the measured steps the program measures the roof of the machine, with the same threads and instruction set: multiply-adds in "
+            "registers (float32; bf16 dot products where the processor has them), reading and copying arrays larger than the last-level cache (at most 1 GiB "
+            "for a second; not part of the peak memory shown). A run whose float32 peak moved by more than 15 % is called unsteady: another tenant, "
+            "another clock; measure again.\n"
+            "\n"
+            "\"roof %\" of a step is the time it would take at the roof over the time it took: the larger of FLOPs / peak and bytes / bandwidth, with "
+            "the higher of the two measurements; \"of\" says which it was. FLOPs are those of the direct algorithm, so Winograd convolutions, "
+            "which multiply less, may exceed 100 %. So may steps whose bytes still lie in a cache: bandwidth is that of memory.\n",
     .flags = flags, .n_flags = CX_COUNT(flags), .min_args = 1, .max_args = 1, .run = run_bench
 };

@@ -1,4 +1,4 @@
-/* cpu.c - the CPU backend: picks an instruction set at run time and lists, per operator, its kernels with the reference last. Depends on kernels.h, op.h. */
+/* cpu.c - the CPU backend: picks an instruction set at run time and lists, per operator, its kernels with the reference last. Depends on roof.h, op.h. */
 #include <omp.h>
 #include <sched.h>
 #include <stdlib.h>
@@ -9,7 +9,7 @@
 #endif
 #include "cxnet/base.h"
 #include "graph/backends.h"
-#include "kernels.h"
+#include "roof.h"
 
 enum { MAX_IMPLS = 8 };
 static const size_t HUGE_PAGE = (size_t)2 << 20;
@@ -124,6 +124,11 @@ static cx_status run_sum_squares(cx_backend *b, int64_t n, const float *x, doubl
     return CX_OK;
 }
 
+static cx_status measure_roof(cx_backend *b, cx_roof *out, cx_error *err)
+{
+    return cx_cpu_roof(b, ((cpu *)b->self)->kernels->limits, out, err);
+}
+
 /* ---- opening -------------------------------------------------------------------------------------------------------- */
 
 static int cores_allowed(void)
@@ -206,7 +211,7 @@ cx_status cx_cpu_open(const char *isa, int threads, cx_backend **out, cx_error *
     c->base = (cx_backend){ .name = "cpu", .threads = threads, .self = c, .alloc = mem_alloc, .release = mem_release, .upload = mem_copy,
         .download = mem_copy, .zero = mem_zero, .impls = list_impls,
         .statistics = { .name = "reference", .fwd = cx_ref_fwd_statistics, .bwd = cx_ref_bwd_statistics }, .update = run_update,
-        .sum_squares = run_sum_squares, .close = cpu_close };
+        .sum_squares = run_sum_squares, .roof = measure_roof, .close = cpu_close };
     char name[64];
     cpu_name(name);
     snprintf(c->base.description, sizeof c->base.description, "%s, %s, %d thread%s", name, c->isa, threads, threads == 1 ? "" : "s");

@@ -7,10 +7,20 @@
 #include "isa/simd.h"
 #endif
 
+/* Loops of one thread that reach a limit of the machine (isa/roof.c). What they return depends on all their work, so that none of it is left out. */
+typedef struct {
+    int fma_flops, dot_flops;                              /* of one turn */
+    float (*fma)(int64_t turns, float x);
+    float (*dot)(int64_t turns, float x);                  /* NULL: the set has none; asks for AVX512_BF16 */
+    float (*read)(const float *p, int64_t n);              /* n is a multiple of 64; addresses are of 64 bytes */
+    void (*copy)(float *restrict to, const float *restrict from, int64_t n);
+} cx_cpu_limits;
+
 typedef struct {
     struct { const cx_impl *impl; const int *n; } ops[CX_OP_COUNT];   /* best first, without the reference; n NULL: none */
     void (*update)(const cx_update *u, int64_t n, float *param, const float *grad, float *m, float *v);
     double (*sum_squares)(int64_t n, const float *x);
+    const cx_cpu_limits *limits;
 } cx_cpu_kernels;
 
 extern const cx_cpu_kernels cx_cpu_kernels_avx512, cx_cpu_kernels_avx2, cx_cpu_kernels_portable;
@@ -30,6 +40,7 @@ static inline bool cx_is_plain(const cx_call *c)
 
 void CX_FN(update)(const cx_update *u, int64_t n, float *param, const float *grad, float *m, float *v);
 double CX_FN(sum_squares)(int64_t n, const float *x);
+extern const cx_cpu_limits CX_FN(limits);
 #endif
 
 #endif

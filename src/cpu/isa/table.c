@@ -24,4 +24,5 @@ const cx_cpu_kernels CX_FN(cpu_kernels) = {
     },
     .update = CX_FN(update),
     .sum_squares = CX_FN(sum_squares),
+    .limits = &CX_FN(limits),
 };
