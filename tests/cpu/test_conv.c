@@ -202,6 +202,23 @@ static void windows(void **state)
             }
 }
 
+/* The kernel is the stride: taps that do not overlap, with panels of inputs, odd outputs, one pixel, lines longer than a block, several parts. */
+static void taps(void **state)
+{
+    (void)state;
+    const struct { cx_shape x; int stride; int64_t out, extra; bool bias, add, no_dx; } k[] = {
+        { { 2, 5, 3, 32 }, 2, 17, 0, true, false, false }, { { 1, 1, 1, 64 }, 2, 32, 0, true, true, false },
+        { { 3, 2, 130, 32 }, 2, 16, 16, true, false, false }, { { 2, 40, 9, 32 }, 2, 33, 5, false, true, false },
+        { { 2, 7, 6, 64 }, 2, 5, 3, true, true, true }, { { 2, 16, 15, 512 }, 2, 64, 64, true, false, false },
+        { { 1, 30, 31, 96 }, 1, 40, 0, true, false, false }, { { 2, 64, 64, 32 }, 2, 1, 1, true, true, false },
+    };
+    for (size_t i = 0; i < sizeof k / sizeof k[0]; i++) {
+        a_case t = { .op = CX_OP_CONV_TRANSPOSE2D, .table = 2, .x = k[i].x, .w = { k[i].x.c, k[i].stride, k[i].stride, k[i].out },
+            .attr.convt = { k[i].stride, 0 }, .extra = k[i].extra, .bias = k[i].bias, .add = k[i].add, .no_dx = k[i].no_dx };
+        check(&t, 4);
+    }
+}
+
 /* The shapes of the networks in small: growth convolution, stem of DenseNet, layers of the base CNN, one wide enough for several blocks of K. */
 static void network_shapes(void **state)
 {
@@ -255,6 +272,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(pointwise), cmocka_unit_test(windows), cmocka_unit_test(network_shapes), cmocka_unit_test(linear), cmocka_unit_test(transposed),
+        cmocka_unit_test(taps),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

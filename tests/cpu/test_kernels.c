@@ -23,6 +23,7 @@ static const cases_row large[] = {
     CASE(large_relu, RELU, 0, NULL, IN(SIGNED, 3,33,17,64))
     CASE(large_add, ADD, RELU | DX_ADD, NULL, IN(SIGNED, 2,41,17,48), IN(SIGNED, 2,41,17,48))
     CASE(large_sigmoid, SIGMOID, 0, NULL, IN(SIGNED, 2,64,65,3))
+    CASE(large_convt_taps, CONV_TRANSPOSE2D, SLICED | DX_ADD, ATTR(convt, .stride = 2), IN(SIGNED, 3,12,10,64), IN(SIGNED, 64,2,2,19), IN(SIGNED, 1,1,1,19))
     CASE(large_softmax, SOFTMAX, 0, NULL, IN(SIGNED, 700,1,1,15))
     CASE(large_dropout, DROPOUT, TRAINING | SLICED, ATTR(dropout, .rate = 0.3f), IN(SIGNED, 5,11,13,19))
     CASE(large_concat, CONCAT, DX_ADD, NULL, IN(SIGNED, 3,20,11,32), IN(SIGNED, 3,20,11,33))

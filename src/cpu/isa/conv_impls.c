@@ -2,6 +2,7 @@
  * products of conv.h and linear.h. */
 #include "../impls.h"
 #include "conv.h"
+#include "conv_transpose.h"
 #include "linear.h"
 #include <omp.h>
 
@@ -238,6 +239,7 @@ const cx_impl CX_FN(linear_impls)[] = {
 const int CX_FN(linear_n) = sizeof CX_FN(linear_impls) / sizeof CX_FN(linear_impls)[0];
 
 const cx_impl CX_FN(conv_transpose2d_impls)[] = {
+    { "tap gemm " CX_ISA_NAME, CX_FN(tap_accepts), CX_FN(tap_workspace), CX_FN(tap_forward), CX_FN(tap_backward), NULL, NULL },
     { "window gemm " CX_ISA_NAME, NULL, transposed_workspace, transposed_forward, transposed_backward, NULL, NULL },
 };
 const int CX_FN(conv_transpose2d_n) = sizeof CX_FN(conv_transpose2d_impls) / sizeof CX_FN(conv_transpose2d_impls)[0];
