@@ -26,5 +26,6 @@ CX_DECLARE_IMPLS(add)
 CX_DECLARE_IMPLS(flatten)
 CX_DECLARE_IMPLS(dropout)
 CX_DECLARE_IMPLS(upsample_bilinear)
+CX_DECLARE_IMPLS(dice_loss)
 
 #endif

@@ -21,6 +21,7 @@ const cx_cpu_kernels CX_FN(cpu_kernels) = {
         ROW(FLATTEN, flatten),
         ROW(DROPOUT, dropout),
         ROW(UPSAMPLE, upsample_bilinear),
+        ROW(DICE_LOSS, dice_loss),
     },
     .update = CX_FN(update),
     .sum_squares = CX_FN(sum_squares),
