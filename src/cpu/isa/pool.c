@@ -19,6 +19,9 @@ INLINE float *pixel(const cx_tensor *t, int64_t n, int64_t y, int64_t x)
     return t->p + ((n * t->s.h + y) * t->s.w + x) * t->ld;
 }
 
+/* Pixels to ask for in advance: worth a third of the time where a map is larger than the caches, in slices of wider maps and out. */
+enum { AHEAD = 12 };
+
 /* ---- forward ------------------------------------------------------------------------------------------------------- */
 
 /* Where a value takes over: larger, or NaN. */
@@ -41,6 +44,7 @@ INLINE void max_part(int V, int lanes, const cx_tensor *x, int64_t n, window w, 
         for (int64_t s = w.x0; s < w.x1; s++) {
             const float *at = pixel(x, n, r, s) + k;
             for (int v = 0; v < V; v++) {
+                __builtin_prefetch(at + v * VL + AHEAD * x->ld);
                 const vf t = vf_load(at + v * VL, lanes);
                 best[v] = vf_pick(wins(t, best[v]), t, best[v]);
             }
@@ -115,6 +119,7 @@ INLINE void max_grad_part(int V, int lanes, const cx_call *c, int64_t n, window 
         for (int64_t s = w.x0; s < w.x1; s++, tap++) {
             const float *at = pixel(&c->x[0], n, r, s) + k;
             for (int v = 0; v < V; v++) {
+                __builtin_prefetch(at + v * VL + AHEAD * c->x[0].ld);
                 const vf t = vf_load(at + v * VL, lanes);
                 const vf_mask m = (t > best[v]) | ((t != t) & (best[v] == best[v]));
                 best[v] = vf_pick(m, t, best[v]);
@@ -126,6 +131,7 @@ INLINE void max_grad_part(int V, int lanes, const cx_call *c, int64_t n, window 
         for (int64_t s = w.x0; s < w.x1; s++, tap++) {
             float *to = pixel(&c->dx[0], n, r, s) + k;
             for (int v = 0; v < V; v++) {
+                __builtin_prefetch(to + v * VL + AHEAD * c->dx[0].ld, 1);
                 const vf g = vf_where(from[v] == tap, vf_load(dy + v * VL, lanes));
                 vf_store(to + v * VL, vf_load(to + v * VL, lanes) + g, lanes);
             }
