@@ -153,16 +153,34 @@ cx_status cx_store_new(const cx_graph *g, cx_backend *b, uint64_t seed, cx_store
 void cx_store_free(cx_store *s);
 const cx_graph *cx_store_graph(const cx_store *s);
 int64_t cx_store_trainable(const cx_store *s);            /* floats in the trainable part, gaps included */
-float *cx_store_params(cx_store *s);                      /* device pointers of the flat ranges; m and v are NULL until first asked for */
+/* Device pointers of the flat ranges; m and v are NULL until first asked for. Asking for the parameters counts as changing them: plans then prepare what they
+ * keep ready (packed weights, vectors of norms) anew. Ask again before each change. */
+float *cx_store_params(cx_store *s);
 float *cx_store_grads(cx_store *s);
 cx_status cx_store_moments(cx_store *s, float **m, float **v, cx_error *err);
-cx_tensor cx_store_value(cx_store *s, int value);         /* a CX_PARAM or CX_STATE, on the device */
+cx_tensor cx_store_value(cx_store *s, int value);         /* a CX_PARAM or CX_STATE, on the device; read it, but change it by cx_store_set */
 cx_tensor cx_store_grad(cx_store *s, int value);          /* p == NULL when the value is frozen */
 /* Host copies of one value, cx_elems(shape) floats without gaps. */
 cx_status cx_store_get(cx_store *s, int value, float *host, cx_error *err);
 cx_status cx_store_set(cx_store *s, int value, const float *host, cx_error *err);
 
 /* ---- plan -------------------------------------------------------------------------------------------------------- */
+
+/* The passes that may be left out, by their names in `plan.fuse`. What they do to a step is stated in op.h (cx_fold) and at the top of each pass' file. */
+typedef enum {
+    CX_PASS_VIEWS = 1,         /* "views": a concat is one buffer whose channel slices its parts write */
+    CX_PASS_RELU = 2,          /* "relu": a ReLU is a flag of the operator before it */
+    CX_PASS_POOL_FIRST = 4,    /* "pool_first": average pooling before a 1x1 convolution instead of behind it */
+    CX_PASS_EVAL_FOLD = 8,     /* "eval_fold": without a backward pass, a norm behind a convolution becomes part of its weights */
+    CX_PASS_PROLOGUE = 16,     /* "prologue": norm and ReLU are applied by the convolution or pool that reads */
+    CX_PASS_STATISTICS = 32,   /* "statistics": who writes a value delivers its mean and variance; otherwise a step of its own does */
+    CX_PASS_AFFINE = 64,       /* "affine": the carries of all readers of a channel add up, and are applied by who reads the gradient last */
+    CX_PASS_RECOMPUTE = 128,   /* "recompute": cheap values are dropped after the forward pass and rebuilt in the backward pass */
+    CX_PASS_LIVENESS = 256,    /* "liveness": buffers that are never alive together share memory */
+    CX_PASS_ALL = 511
+} cx_pass_bits;
+/* "all", "none" or names of passes separated by commas -> which to leave out. CX_E_CONFIG names a word that is no pass. */
+cx_status cx_passes_parse(const char *list, unsigned *skip, cx_error *err);
 
 typedef struct {
     int batch;                 /* >= 1 */
@@ -172,7 +190,9 @@ typedef struct {
                                   Without `backward`: the value wanted; nodes it does not need are left out */
     bool param_grads;          /* false: gradients of activations only (Grad-CAM) */
     const int *keep; int n_keep;      /* values (and, with backward, their gradients) that stay readable after the run */
-    bool no_views, no_fold, no_redo;  /* switches of the passes, for tests: concat by copy; ReLU as its own step; cheap values stored */
+    unsigned skip;             /* cx_pass_bits left out */
+    bool lean;                 /* also rebuild in the backward pass what 1x1 convolutions behind a norm wrote: less memory, one product more */
+    bool bf16;                 /* operands of matrix products may be rounded to bfloat16 (cx_call.bf16) */
 } cx_plan_opts;
 
 typedef struct cx_plan cx_plan;
@@ -197,8 +217,12 @@ cx_status cx_plan_backward(cx_plan *p, cx_error *err);
 typedef struct {
     int n_steps;
     size_t param_bytes, grad_bytes, opt_bytes, act_bytes, work_bytes;
+    size_t prepared_bytes;     /* the plan's own: packed weights and vectors that stay true from run to run */
+    size_t moved_bytes;        /* read and written by all steps, each tensor once a step */
     int64_t flops_forward, flops_backward;
 } cx_plan_stats;
+/* Compiles and describes a plan without any memory for numbers. */
+cx_status cx_plan_describe(cx_store *s, const cx_plan_opts *opts, cx_plan_stats *out, cx_error *err);
 cx_plan_stats cx_plan_get_stats(const cx_plan *p);
 /* One row a step. `i` runs over n_steps: forward, then backward. seconds: measured, summed while profiling is on; 0 otherwise. */
 typedef struct {
@@ -208,6 +232,7 @@ typedef struct {
     int64_t flops;
     double seconds;
     bool folded_relu;
+    char folds[64];            /* what else is folded in: "pre+relu stats carry"; "" = nothing */
 } cx_step_info;
 cx_step_info cx_plan_step(const cx_plan *p, int i);
 void cx_plan_profile(cx_plan *p, bool on);

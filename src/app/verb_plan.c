@@ -2,7 +2,18 @@
 #include "app.h"
 #include <string.h>
 
-typedef struct { cx_config c; cx_model m; cx_backend *backend; cx_store *store; cx_plan *plan; bool training; int batch; } planned;
+/* `plain` is the same plan without any pass: what folding is held against. */
+typedef struct { cx_config c; cx_model m; cx_backend *backend; cx_store *store; cx_plan *plan; cx_plan_stats plain; bool training; int batch; } planned;
+
+/* The plain plan only describes itself: its arenas stay empty, since it may want more memory than there is. */
+static cx_status build_plans(planned *p, const cx_plan_opts *o, const cx_plan_opts *plain, cx_error *err)
+{
+    float *m, *v;
+    if (p->training)
+        TRY(cx_store_moments(p->store, &m, &v, err));       /* so that OPT is counted */
+    TRY(cx_plan_describe(p->store, plain, &p->plain, err));
+    return cx_plan_new(p->store, o, &p->plan, err);
+}
 
 static cx_status build(planned *p, cx_error *err)
 {
@@ -19,12 +30,14 @@ static cx_status build(planned *p, cx_error *err)
     TRY(cx_graph_check(p->m.graph, err));
     TRY(cx_backend_open(c->run.device, c->run.threads, &p->backend, err));
     TRY(cx_store_new(p->m.graph, p->backend, (uint64_t)c->run.seed, &p->store, err));
-    cx_plan_opts o = { .batch = p->batch, .training = p->training, .backward = p->training, .param_grads = p->training,
-                       .output = p->training ? loss : p->m.logits };
-    float *m, *v;
-    if (p->training)
-        TRY(cx_store_moments(p->store, &m, &v, err));       /* so that OPT is counted */
-    return cx_plan_new(p->store, &o, &p->plan, err);
+    cx_plan_opts o = cx_config_plan(c), plain;
+    o.batch = p->batch;
+    o.training = o.backward = o.param_grads = p->training;
+    o.output = p->training ? loss : p->m.logits;
+    plain = o;
+    plain.skip = CX_PASS_ALL & ~CX_PASS_LIVENESS;
+    plain.lean = false;
+    return build_plans(p, &o, &plain, err);
 }
 
 static int64_t parameters(const cx_graph *g, bool trainable_only)
@@ -39,9 +52,16 @@ static int64_t parameters(const cx_graph *g, bool trainable_only)
 static json_t *step_json(const cx_plan *plan, int i)
 {
     cx_step_info s = cx_plan_step(plan, i);
-    return json_pack("{s:s, s:s, s:s, s:b, s:s, s:[i, i, i, i], s:I, s:I, s:I}", "phase", s.phase, "node", s.node, "op", s.op, "folded_relu", s.folded_relu,
-                     "implementation", s.impl, "output", (int)s.out.n, (int)s.out.h, (int)s.out.w, (int)s.out.c, "bytes_read", (json_int_t)s.bytes_read,
+    return json_pack("{s:s, s:s, s:s, s:b, s:s, s:s, s:[i, i, i, i], s:I, s:I, s:I}", "phase", s.phase, "node", s.node, "op", s.op,
+                     "folded_relu", s.folded_relu, "folds", s.folds, "implementation", s.impl, "output", (int)s.out.n, (int)s.out.h, (int)s.out.w, (int)s.out.c,
+                     "bytes_read", (json_int_t)s.bytes_read,
                      "bytes_written", (json_int_t)s.bytes_written, "flops", (json_int_t)s.flops);
+}
+
+static json_t *totals_json(cx_plan_stats t)
+{
+    return json_pack("{s:i, s:I, s:I, s:I, s:I}", "steps", t.n_steps, "moved_bytes", (json_int_t)t.moved_bytes, "act_bytes", (json_int_t)t.act_bytes,
+                     "flops_forward", (json_int_t)t.flops_forward, "flops_backward", (json_int_t)t.flops_backward);
 }
 
 static cx_status print_json(const planned *p, cx_error *err)
@@ -51,10 +71,24 @@ static cx_status print_json(const planned *p, cx_error *err)
     for (int i = 0; i < t.n_steps; i++)
         json_array_append_new(steps, step_json(p->plan, i));
     return cx_app_print_json(json_pack(
-        "{s:s, s:i, s:b, s:s, s:I, s:I, s:{s:I, s:I, s:I, s:I, s:I}, s:I, s:I, s:o}", "arch", p->c.model.arch, "batch", p->batch, "training", p->training,
+        "{s:s, s:i, s:b, s:s, s:I, s:I, s:{s:I, s:I, s:I, s:I, s:I}, s:I, s:I, s:o, s:o, s:o}", "arch", p->c.model.arch, "batch", p->batch,
+        "training", p->training,
         "backend", p->backend->description, "parameters", (json_int_t)parameters(p->m.graph, false), "trainable", (json_int_t)parameters(p->m.graph, true),
         "bytes", "param", (json_int_t)t.param_bytes, "grad", (json_int_t)t.grad_bytes, "opt", (json_int_t)t.opt_bytes, "act", (json_int_t)t.act_bytes,
-        "work", (json_int_t)t.work_bytes, "flops_forward", (json_int_t)t.flops_forward, "flops_backward", (json_int_t)t.flops_backward, "steps", steps), err);
+        "work", (json_int_t)t.work_bytes, "flops_forward", (json_int_t)t.flops_forward, "flops_backward", (json_int_t)t.flops_backward,
+        "without_passes", totals_json(p->plain), "with_passes", totals_json(t), "steps", steps), err);
+}
+
+static void print_before(const planned *p)
+{
+    cx_plan_stats now = cx_plan_get_stats(p->plan), was = p->plain;
+    char a[16], b[16], c[16], d[16];
+    cx_format_bytes(was.moved_bytes, a);
+    cx_format_bytes(now.moved_bytes, b);
+    cx_format_bytes(was.act_bytes, c);
+    cx_format_bytes(now.act_bytes, d);
+    printf("by the passes: %d -> %d steps, %s -> %s read and written, %.3f -> %.3f GFLOP, ACT %s -> %s\n", was.n_steps, now.n_steps, a, b,
+           (double)(was.flops_forward + was.flops_backward) / 1e9, (double)(now.flops_forward + now.flops_backward) / 1e9, c, d);
 }
 
 static cx_status run(const cx_verb *v, const cx_args *a, cx_error *err)
@@ -72,6 +106,7 @@ static cx_status run(const cx_verb *v, const cx_args *a, cx_error *err)
                (long long)parameters(p.m.graph, false), (long long)parameters(p.m.graph, true));
         printf("%s plan for a batch of %d on %s\n\n", p.training ? "training" : "evaluation", p.batch, p.backend->description);
         cx_plan_print(p.plan, stdout);
+        print_before(&p);
     }
     cx_plan_free(p.plan);
     cx_store_free(p.store);
@@ -90,5 +125,9 @@ static const cx_flag flags[] = {
 };
 const cx_verb cx_verb_plan = {
     .name = "plan", .args = "FILE.yaml", .doc = "print how an experiment's network is run: steps, implementations, bytes, FLOPs", .min_args = 1, .max_args = 1,
-    .run = run, .flags = flags, .n_flags = CX_COUNT(flags), .more = "Needs no films. The last line is what a training holds in memory, by arena."
+    .run = run, .flags = flags, .n_flags = CX_COUNT(flags),
+    .more = "Needs no films. Column folds: what a step does besides its operator. pre: the norm in front is applied while reading; post: the norm\n"
+            "behind is part of the weights; stats: mean and variance of what it writes; carry: the rest of the gradients of norms is applied while\n"
+            "reading; sums: what the gradients of the norm in front need; vectors: a norm of which only these vectors are left to compute.\n"
+            "plan.fuse chooses the passes. The last lines are what a training holds in memory, by arena, and what the passes saved."
 };

@@ -1,7 +1,8 @@
-/* choose.c - pass 9: for each step the first implementation of the backend's list that accepts it, and the size of WORK.
+/* choose.c - pass 11: for each step the first implementation of the backend's list that accepts it, room for its packed weights, and the size of WORK.
  *
  * In: calls without data pointers. Out: steps[].impl, call.work_bytes, work_bytes. Forward and backward of a node are chosen each for itself: an entry
- * without the wanted direction is passed over, and a backward call is known by dy[0].s.c > 0. */
+ * without the wanted direction is passed over, and a backward call is known by dy[0].s.c > 0. Weights are kept packed in plans without a backward pass only: in
+ * the others they change with every step, and each direction packs its own. */
 #include "plan.h"
 #include "store.h"
 
@@ -21,14 +22,17 @@ cx_status cx_pass_choose(cx_plan *p, cx_error *err)
         cx_step *st = &p->steps[i];
         if (st->kind == CX_STEP_ZERO)
             continue;
-        bool backward = st->kind == CX_STEP_BACKWARD;
-        st->impl = first_that_accepts(p->store->b, p->g->nodes[st->node].op, &st->call, backward);
-        if (!st->impl)
+        bool own = st->kind == CX_STEP_STATS || st->kind == CX_STEP_CARRY, backward = st->kind == CX_STEP_BACKWARD || st->kind == CX_STEP_CARRY;
+        st->impl = own ? &p->store->b->statistics : first_that_accepts(p->store->b, p->node[st->node].op, &st->call, backward);
+        if (!st->impl || !(backward ? st->impl->bwd : st->impl->fwd))
             return cx_fail(err, CX_E_UNSUPPORTED, "plan: backend %s implements no %s of %s (node %s)", p->store->b->name, backward ? "backward" : "forward",
-                           cx_op_of(p, st->node)->name, p->g->nodes[st->node].name);
+                           own ? "statistics" : cx_op_of(p, st->node)->name, p->node[st->node].name);
         st->call.work_bytes = st->impl->workspace ? st->impl->workspace(&st->call, backward) : 0;
         if (st->call.work_bytes > p->work_bytes)
             p->work_bytes = st->call.work_bytes;
+        size_t packed = st->impl->packed && !p->opts.backward ? st->impl->packed(&st->call) : 0;
+        if (packed > 0 && (st->packed_buffer = cx_plan_new_buffer(p, (int64_t)(packed / sizeof(float) + 1), true)) < 0)
+            return cx_fail(err, CX_E_MEMORY, "plan: no memory for another buffer");
     }
     return CX_OK;
 }

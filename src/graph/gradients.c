@@ -1,4 +1,4 @@
-/* gradients.c - pass 4: which values need a gradient.
+/* gradients.c - pass 8: which values need a gradient.
  *
  * In: needed nodes. Out: values[].grad: the value leads to the output, and something that is wanted (a trainable parameter, when param_grads; a kept value)
  * lies at or before it. Backward steps exist only for nodes whose output has a gradient and that have an input with one, so the backward pass stops where
@@ -21,18 +21,23 @@ static void mark(cx_plan *p, bool *leads)
     leads[p->output] = true;
     for (int k = g->values[p->output].node; k >= 0; k--) {
         bool reached = false;
-        for (int j = 0; j < g->nodes[k].n_out; j++)
-            reached |= leads[g->nodes[k].out[j]];
-        for (int i = 0; reached && i < g->nodes[k].n_in; i++)
-            if (g->nodes[k].in[i] >= 0)
-                leads[g->nodes[k].in[i]] = true;
+        for (int j = 0; j < p->node[k].n_out; j++)
+            reached |= leads[p->node[k].out[j]];
+        for (int i = 0; reached && i < p->node[k].n_in; i++)
+            if (p->node[k].in[i] >= 0)
+                leads[p->node[k].in[i]] = true;
+        for (int i = 1; reached && p->nodes[k].pre >= 0 && i < 3; i++)
+            leads[p->node[p->nodes[k].pre].in[i]] = true;       /* gamma and beta of a norm that this node carries out */
     }
     for (int v = 0; v < p->n_values; v++)
         p->values[v].grad = wanted(p, v);
-    for (int k = 0; k < p->n_nodes; k++)
-        for (int i = 0; i < g->nodes[k].n_in; i++)
-            if (g->nodes[k].in[i] >= 0 && p->values[g->nodes[k].in[i]].grad)
-                p->values[g->nodes[k].out[0]].grad = true;
+    for (int k = 0; k < p->n_nodes; k++) {
+        for (int i = 0; i < p->node[k].n_in; i++)
+            if (p->node[k].in[i] >= 0 && p->values[p->node[k].in[i]].grad)
+                p->values[p->node[k].out[0]].grad = true;
+        if (p->nodes[k].pre >= 0 && cx_norm_backward(p, p->nodes[k].pre))
+            p->values[p->node[k].out[0]].grad = true;
+    }
     for (int v = 0; v < p->n_values; v++)
         p->values[v].grad &= leads[v] && g->values[v].kind != CX_STATE;
 }

@@ -1,8 +1,9 @@
-/* place.c - pass 8: how long each buffer lives, and where in ACT it lies.
+/* place.c - pass 12: how long each buffer lives, and where in ACT it lies.
  *
  * In: operands of all steps, one combined schedule. Out: buffers[].start, end, offset; act_bytes. Inputs live from the start to the end, as the seed of the
  * backward pass does: they are written before the run and may serve another. Kept values (and their gradients) live to the end. Placement: largest first,
- * each into the smallest gap between the buffers that live at the same time, or above them. */
+ * each into the smallest gap between the buffers that live at the same time, or above them. What is prepared lies one after the other in the plan's own
+ * arena. */
 #include <stdlib.h>
 #include "cxnet/base.h"
 #include "plan.h"
@@ -57,17 +58,17 @@ static int by_size(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static bool overlap(const cx_buffer *a, const cx_buffer *b)
+static bool overlap(const cx_plan *p, const cx_buffer *a, const cx_buffer *b)
 {
-    return a->start <= b->end && b->start <= a->end;
+    return (p->opts.skip & CX_PASS_LIVENESS) || (a->start <= b->end && b->start <= a->end);
 }
 
 /* placed[0..n) is ordered by offset. The start of the smallest gap that holds b. */
-static size_t best_gap(cx_buffer *const *placed, int n, const cx_buffer *b)
+static size_t best_gap(const cx_plan *p, cx_buffer *const *placed, int n, const cx_buffer *b)
 {
     size_t top = 0, best = 0, best_gap = SIZE_MAX, want = size_of(b);
     for (int i = 0; i < n; i++) {
-        if (!overlap(placed[i], b))
+        if (!overlap(p, placed[i], b))
             continue;
         size_t gap = placed[i]->offset > top ? placed[i]->offset - top : 0;
         if (gap >= want && gap < best_gap) {
@@ -80,6 +81,12 @@ static size_t best_gap(cx_buffer *const *placed, int n, const cx_buffer *b)
     return best_gap == SIZE_MAX ? top : best;
 }
 
+static void place_prepared(cx_plan *p, cx_buffer *b)
+{
+    b->offset = p->prepared_bytes;
+    p->prepared_bytes += size_of(b);
+}
+
 cx_status cx_pass_place(cx_plan *p, cx_error *err)
 {
     TRY(lifetimes(p, err));
@@ -89,13 +96,17 @@ cx_status cx_pass_place(cx_plan *p, cx_error *err)
         free(placed);
         return cx_fail(err, CX_E_MEMORY, "plan: no memory to place %d buffers", p->n_buffers);
     }
+    int count = 0;
     for (int i = 0; i < p->n_buffers; i++)
-        order[i] = &p->buffers[i];
-    qsort(order, (size_t)p->n_buffers, sizeof *order, by_size);
+        if (!p->buffers[i].prepared)
+            order[count++] = &p->buffers[i];
+        else
+            place_prepared(p, &p->buffers[i]);
+    qsort(order, (size_t)count, sizeof *order, by_size);
     p->act_bytes = ALIGN;
-    for (int n = 0; n < p->n_buffers; n++) {
+    for (int n = 0; n < count; n++) {
         cx_buffer *b = order[n];
-        b->offset = best_gap(placed, n, b);
+        b->offset = best_gap(p, placed, n, b);
         int at = n;
         for (; at > 0 && placed[at - 1]->offset > b->offset; at--)
             placed[at] = placed[at - 1];

@@ -7,10 +7,16 @@
 
 /* ---- compile ----------------------------------------------------------------------------------------------------- */
 
+static void *at_buffer(const cx_plan *p, int buffer)
+{
+    const cx_buffer *b = &p->buffers[buffer];
+    return (char *)(b->prepared ? p->prepared : p->act) + b->offset;
+}
+
 static void *pointer(const cx_plan *p, const cx_operand *o)
 {
     if (o->buffer >= 0)
-        return (float *)((char *)p->act + p->buffers[o->buffer].offset) + o->first;
+        return (float *)at_buffer(p, o->buffer) + o->first;
     return o->grad ? cx_store_grad(p->store, o->value).p : cx_store_value(p->store, o->value).p;
 }
 
@@ -24,6 +30,8 @@ static void bind(cx_plan *p)
         for (int k = 0; k < st->n_operands; k++)
             ((cx_tensor *)((char *)&st->call + st->operand[k].at))->p = pointer(p, &st->operand[k]);
         st->call.work = st->call.work_bytes > 0 ? p->work : NULL;
+        st->call.packed = st->packed_buffer >= 0 ? at_buffer(p, st->packed_buffer) : NULL;
+        st->call.self = p->store->b->self;
     }
 }
 
@@ -31,41 +39,57 @@ static cx_status compile(cx_plan *p, cx_error *err)
 {
     p->values = cx_alloc((size_t)p->n_values, sizeof *p->values);
     p->nodes = cx_alloc((size_t)p->n_nodes, sizeof *p->nodes);
-    if (!p->values || !p->nodes)
+    p->node = cx_alloc((size_t)p->n_nodes, sizeof *p->node);
+    if (!p->values || !p->nodes || !p->node)
         return cx_fail(err, CX_E_MEMORY, "plan: no memory for %d values and %d nodes", p->n_values, p->n_nodes);
     for (int v = 0; v < p->n_values; v++) {
         cx_plan_value_info *x = &p->values[v];
-        x->parent = x->buffer = x->grad_buffer = x->redo_buffer = -1;
+        x->parent = x->buffer = x->grad_buffer = x->redo_buffer = x->stats_buffer = x->carry_buffer = -1;
     }
-    for (int k = 0; k < p->n_nodes; k++)
-        p->nodes[k].relu = -1;
+    for (int k = 0; k < p->n_nodes; k++) {
+        cx_plan_node_info *x = &p->nodes[k];
+        x->relu = x->pre = x->post = x->carrier = x->vectors_buffer = x->sums_buffer = x->carry_buffer = -1;
+        p->node[k] = p->g->nodes[k];
+    }
     TRY(cx_pass_select(p, err));
-    cx_pass_fold(p);
+    TRY(cx_pass_pool_first(p, err));
+    cx_pass_relu(p);
+    cx_pass_eval_fold(p);
+    cx_pass_prologue(p);
     cx_pass_views(p);
+    cx_pass_statistics(p);
     TRY(cx_pass_gradients(p, err));
     TRY(cx_pass_schedule(p, err));
     TRY(cx_pass_prepare(p, err));
-    TRY(cx_pass_place(p, err));
     TRY(cx_pass_choose(p, err));
+    return cx_pass_place(p, err);
+}
+
+static cx_status take_memory(cx_plan *p, cx_error *err)
+{
+    if (p->prepared_bytes > 0)
+        TRY(p->store->b->alloc(p->store->b, p->prepared_bytes, &p->prepared, err));
     TRY(cx_store_reserve(p->store, p->act_bytes, p->work_bytes, err));
     bind(p);
-    p->opts.keep = NULL;                                /* the caller's array; values[].kept holds what it said */
     return CX_OK;
 }
 
-cx_status cx_plan_new(cx_store *s, const cx_plan_opts *opts, cx_plan **out, cx_error *err)
+static cx_status open_plan(cx_store *s, const cx_plan_opts *opts, bool memory, cx_plan **out, cx_error *err)
 {
     *out = NULL;
     cx_plan *p = cx_alloc(1, sizeof *p);
     if (!p)
         return cx_fail(err, CX_E_MEMORY, "no memory for a plan");
     p->store = s;
-    p->id = ++s->plans;
+    p->id = memory ? ++s->plans : 0;
     p->g = s->g;
     p->opts = *opts;
     p->n_values = s->g->n_values;
     p->n_nodes = s->g->n_nodes;
     cx_status status = compile(p, err);
+    if (status == CX_OK && memory)
+        status = take_memory(p, err);
+    p->opts.keep = NULL;                                /* the caller's array; values[].kept holds what it said */
     if (status != CX_OK) {
         cx_plan_free(p);
         return status;
@@ -74,12 +98,29 @@ cx_status cx_plan_new(cx_store *s, const cx_plan_opts *opts, cx_plan **out, cx_e
     return CX_OK;
 }
 
+cx_status cx_plan_new(cx_store *s, const cx_plan_opts *opts, cx_plan **out, cx_error *err)
+{
+    return open_plan(s, opts, true, out, err);
+}
+
+cx_status cx_plan_describe(cx_store *s, const cx_plan_opts *opts, cx_plan_stats *out, cx_error *err)
+{
+    cx_plan *p;
+    TRY(open_plan(s, opts, false, &p, err));
+    *out = cx_plan_get_stats(p);
+    cx_plan_free(p);
+    return CX_OK;
+}
+
 void cx_plan_free(cx_plan *p)
 {
     if (!p)
         return;
+    if (p->prepared)
+        p->store->b->release(p->store->b, p->prepared);
     free(p->values);
     free(p->nodes);
+    free(p->node);
     free(p->forward);
     free(p->backward);
     free(p->steps);
@@ -190,15 +231,35 @@ static cx_status run_step(cx_plan *p, cx_step *st, cx_error *err)
     cx_backend *b = p->store->b;
     if (st->kind == CX_STEP_ZERO)
         return b->zero(b, st->call.dx[0].p, (size_t)cx_elems(st->call.dx[0].s) * sizeof(float), err);
-    cx_status s = (st->kind == CX_STEP_BACKWARD ? st->impl->bwd : st->impl->fwd)(&st->call);
+    cx_status s = (st->kind == CX_STEP_BACKWARD || st->kind == CX_STEP_CARRY ? st->impl->bwd : st->impl->fwd)(&st->call);
     if (s != CX_OK)
-        return cx_fail(err, s, "%s: %s by '%s' failed", p->g->nodes[st->node].name, cx_op_of(p, st->node)->name, st->impl->name);
+        return cx_fail(err, s, "%s: %s by '%s' failed", p->node[st->node].name, cx_op_of(p, st->node)->name, st->impl->name);
+    return CX_OK;
+}
+
+/* What depends on parameters and state alone: vectors of norms first, then the weights that take them along. */
+static cx_status prepare(cx_plan *p, cx_error *err)
+{
+    if (p->opts.backward || p->version == p->store->version)
+        return CX_OK;
+    for (int i = 0; i < p->n_forward; i++)
+        if (p->steps[i].once)
+            TRY(run_step(p, &p->steps[i], err));
+    for (int i = 0; i < p->n_forward; i++) {
+        cx_step *st = &p->steps[i];
+        cx_status s = st->packed_buffer >= 0 ? st->impl->pack(&st->call) : CX_OK;
+        if (s != CX_OK)
+            return cx_fail(err, s, "%s: packing the weights by '%s' failed", p->node[st->node].name, st->impl->name);
+    }
+    p->version = p->store->version;
     return CX_OK;
 }
 
 static cx_status run_range(cx_plan *p, int from, int to, cx_error *err)
 {
     for (int i = from; i < to; i++) {
+        if (p->steps[i].once)
+            continue;
         double t0 = p->profile ? cx_now_s() : 0;
         TRY(run_step(p, &p->steps[i], err));
         if (p->profile)
@@ -215,6 +276,8 @@ cx_status cx_plan_forward(cx_plan *p, uint64_t seed, uint64_t step, cx_error *er
         p->steps[i].call.step = step;
     }
     p->store->forward = p->id;
+    TRY(prepare(p, err));
+    p->store->version += p->opts.training;              /* running statistics move */
     return run_range(p, 0, p->n_forward, err);
 }
 

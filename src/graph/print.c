@@ -8,18 +8,38 @@
 cx_plan_stats cx_plan_get_stats(const cx_plan *p)
 {
     const cx_store *s = p->store;
-    cx_plan_stats t = { .n_steps = p->n_steps, .act_bytes = p->act_bytes, .work_bytes = p->work_bytes };
+    cx_plan_stats t = { .n_steps = p->n_steps, .act_bytes = p->act_bytes, .work_bytes = p->work_bytes, .prepared_bytes = p->prepared_bytes };
     t.param_bytes = (size_t)s->total * sizeof(float);
     t.grad_bytes = (size_t)s->trainable * sizeof(float);
     t.opt_bytes = ((s->m != NULL) + (s->v != NULL)) * (size_t)s->trainable * sizeof(float);
-    for (int i = 0; i < p->n_steps; i++)
+    for (int i = 0; i < p->n_steps; i++) {
         *(i < p->n_forward ? &t.flops_forward : &t.flops_backward) += p->steps[i].flops;
+        t.moved_bytes += p->steps[i].bytes_read + p->steps[i].bytes_written;
+    }
     return t;
+}
+
+/* The words of op.h (cx_fold), in its order. */
+static void name_folds(const cx_plan *p, const cx_step *st, char *to, size_t size)
+{
+    const cx_fold *f = &st->call.fold;
+    if (cx_in_vectors(p, st->node)) {
+        snprintf(to, size, "vectors");
+        return;
+    }
+    const struct { bool here; const char *name; } part[] = {
+        { f->pre.s.c > 0, f->pre_relu ? "pre+relu" : "pre" }, { f->post.s.c > 0, "post" }, { f->stats.s.c > 0, "stats" },
+        { f->carry.s.c > 0, "carry" }, { f->sums.s.c > 0, "sums" },
+    };
+    size_t at = 0;
+    for (int i = 0; i < CX_COUNT(part); i++)
+        if (part[i].here && at < size)
+            at += (size_t)snprintf(to + at, size - at, "%s%s", at > 0 ? " " : "", part[i].name);
 }
 
 cx_step_info cx_plan_step(const cx_plan *p, int i)
 {
-    static const char *const phase[] = { "forward", "redo", "zero", "backward" };
+    static const char *const phase[] = { "forward", "redo", "stats", "zero", "carry", "backward" };
     const cx_step *st = &p->steps[i];
     cx_step_info info = { .phase = phase[st->kind], .bytes_read = st->bytes_read, .bytes_written = st->bytes_written,
                           .flops = st->flops, .seconds = st->seconds };
@@ -29,10 +49,13 @@ cx_step_info cx_plan_step(const cx_plan *p, int i)
         info.out = st->call.dx[0].s;
         return info;
     }
-    info.node = p->g->nodes[st->node].name;
-    info.op = cx_op_of(p, st->node)->name;
+    bool own = st->kind == CX_STEP_STATS || st->kind == CX_STEP_CARRY;
+    info.node = p->node[st->node].name;
+    info.op = own ? "statistics" : cx_op_of(p, st->node)->name;
     info.impl = st->impl->name;
-    info.out = st->call.y[0].s;
+    info.out = own ? st->call.x[0].s : st->call.y[0].s;
+    if (!own)
+        name_folds(p, st, info.folds, sizeof info.folds);
     info.folded_relu = st->call.relu;
     return info;
 }
@@ -45,15 +68,16 @@ static int longer(int width, const char *s)
 
 void cx_plan_print(const cx_plan *p, FILE *f)
 {
-    int node = 4, op = 2, impl = 14;
+    int node = 4, op = 2, impl = 14, folds = 5;
     for (int i = 0; i < p->n_steps; i++) {
         cx_step_info s = cx_plan_step(p, i);
         node = longer(node, s.node);
         op = longer(op, s.op);
         impl = longer(impl, s.impl);
+        folds = longer(folds, s.folds);
     }
     op += 5;                                            /* "+relu" */
-    fprintf(f, "%-8s  %-*s  %-*s  %-*s  %-22s %12s %12s %10s%s\n", "phase", node, "node", op, "op", impl, "implementation", "output",
+    fprintf(f, "%-8s  %-*s  %-*s  %-*s  %-*s  %-18s %12s %12s %10s%s\n", "phase", node, "node", op, "op", folds, "folds", impl, "implementation", "output",
             "KiB read", "KiB written", "MFLOP",
             p->profile ? "         ms" : "");
     for (int i = 0; i < p->n_steps; i++) {
@@ -61,7 +85,8 @@ void cx_plan_print(const cx_plan *p, FILE *f)
         char shape[96], name[64];
         snprintf(shape, sizeof shape, "%lld,%lld,%lld,%lld", (long long)s.out.n, (long long)s.out.h, (long long)s.out.w, (long long)s.out.c);
         snprintf(name, sizeof name, "%s%s", s.op, s.folded_relu ? "+relu" : "");
-        fprintf(f, "%-8s  %-*s  %-*s  %-*s  %-22s %12.1f %12.1f %10.2f", s.phase, node, s.node, op, name, impl, s.impl, shape, (double)s.bytes_read / 1024,
+        fprintf(f, "%-8s  %-*s  %-*s  %-*s  %-*s  %-18s %12.1f %12.1f %10.2f", s.phase, node, s.node, op, name, folds, s.folds, impl, s.impl, shape,
+                (double)s.bytes_read / 1024,
                 (double)s.bytes_written / 1024, (double)s.flops / 1e6);
         if (p->profile)
             fprintf(f, " %10.3f", s.seconds * 1e3);

@@ -1,9 +1,10 @@
-/* redo.c - pass 5: cheap outputs are dropped after their last forward reader and rebuilt just before their first backward reader.
+/* redo.c - inside pass 9: cheap outputs are dropped after their last forward reader and rebuilt just before their first backward reader.
  *
  * In: the tasks of both directions. Out: values[].redo, nodes[].redo_before. A value qualifies when its operator has CX_CHEAP, it is the root of a buffer
  * that it shares with nobody, it is not kept, some backward task reads it, and everything that its operator reads stays in memory until then for
  * other reasons. Nodes are visited from the last, so that a redo counts as a reader of what it reads. With this a DenseNet stores its block
- * buffers and bottleneck outputs; no output of a norm survives the forward pass. */
+ * buffers and bottleneck outputs; no output of a norm survives the forward pass. With cx_plan_opts.lean the bottlenecks are cheap too: a 1x1 convolution behind
+ * a norm reads a block's buffer, which stays anyway. */
 #include <limits.h>
 #include <stdlib.h>
 #include "cxnet/base.h"
@@ -32,9 +33,11 @@ static void count_reads(const cx_plan *p, reads *r)
         cx_task t = p->backward[b];
         if (cx_reads_y(p, t.node))
             read_at(p, r, p->nodes[t.node].y, b);
+        if (p->nodes[t.node].carry == CX_CARRY_AT_ONCE)
+            read_at(p, r, p->node[t.node].in[0], b);
         for (int i = cx_first_part(t); cx_reads_x(p, t.node) && i <= cx_last_part(p, t); i++)
-            if (g->nodes[t.node].in[i] >= 0 && cx_is_activation(p, g->nodes[t.node].in[i]))
-                read_at(p, r, g->nodes[t.node].in[i], b);
+            if (p->node[t.node].in[i] >= 0 && cx_is_activation(p, p->node[t.node].in[i]))
+                read_at(p, r, p->node[t.node].in[i], b);
     }
 }
 
@@ -48,12 +51,20 @@ static bool shared(const cx_plan *p, int value)
     return false;
 }
 
+static bool is_cheap(const cx_plan *p, int k)
+{
+    cx_shape w = p->values[p->node[k].in[p->node[k].n_in > 1]].s;
+    if (p->opts.lean && p->node[k].op == CX_OP_CONV2D && p->nodes[k].pre >= 0 && w.h == 1 && w.w == 1)
+        return true;
+    return (cx_op_of(p, k)->flags & CX_CHEAP) && !cx_in_vectors(p, k);
+}
+
 /* The backward task before which node k's output is rebuilt, or -1. */
 static int redo_point(const cx_plan *p, const reads *r, int k)
 {
-    const cx_node *node = &p->g->nodes[k];
+    const cx_node *node = &p->node[k];
     int y = p->nodes[k].y;
-    if (!p->nodes[k].needed || p->nodes[k].folded || !(cx_op_of(p, k)->flags & CX_CHEAP) || p->values[y].kept || r[y].last < 0 || shared(p, y))
+    if (!p->nodes[k].needed || p->nodes[k].folded || !is_cheap(p, k) || p->values[y].kept || r[y].last < 0 || shared(p, y))
         return -1;
     for (int i = 0; i < node->n_in; i++)
         if (node->in[i] >= 0 && cx_is_activation(p, node->in[i]) && r[cx_plan_view(p, node->in[i], false).root].last < r[y].first)
@@ -66,7 +77,7 @@ void cx_pass_redo(cx_plan *p)
     for (int k = 0; k < p->n_nodes; k++)
         p->nodes[k].redo_before = -1;
     reads *r = cx_alloc((size_t)p->n_values, sizeof *r);
-    if (!r || p->opts.no_redo) {                       /* without memory for the pass, values are simply stored */
+    if (!r || (p->opts.skip & CX_PASS_RECOMPUTE)) {                       /* without memory for the pass, values are simply stored */
         free(r);
         return;
     }
@@ -77,9 +88,9 @@ void cx_pass_redo(cx_plan *p)
             continue;
         p->nodes[k].redo_before = before;
         p->values[p->nodes[k].y].redo = true;
-        for (int i = 0; i < p->g->nodes[k].n_in; i++)
-            if (p->g->nodes[k].in[i] >= 0 && cx_is_activation(p, p->g->nodes[k].in[i]))
-                read_at(p, r, p->g->nodes[k].in[i], before);
+        for (int i = 0; i < p->node[k].n_in; i++)
+            if (p->node[k].in[i] >= 0 && cx_is_activation(p, p->node[k].in[i]))
+                read_at(p, r, p->node[k].in[i], before);
     }
     free(r);
 }

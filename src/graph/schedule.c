@@ -1,4 +1,4 @@
-/* schedule.c - pass 6: the list of steps, forward then backward, and who overwrites and who adds to a gradient.
+/* schedule.c - pass 9: the list of steps, forward then backward, and who overwrites and who adds to a gradient.
  *
  * In: views, folding, gradients. Out: steps[] with kind, node, part, dx_add. Forward in node order. Backward in reverse: the first writer of a gradient
  * overwrites, later ones add. Where gradients share a root buffer and the first writer covers only part of it, a zero step clears the root before.
@@ -9,7 +9,7 @@
 
 static bool view_only(const cx_plan *p, int k)
 {
-    for (int i = 0; i < p->g->nodes[k].n_in; i++)
+    for (int i = 0; i < p->node[k].n_in; i++)
         if (p->nodes[k].copied[i])
             return false;
     return (cx_op_of(p, k)->flags & CX_VIEW) != 0;
@@ -17,7 +17,7 @@ static bool view_only(const cx_plan *p, int k)
 
 static bool all_copied(const cx_plan *p, int k)
 {
-    for (int i = 0; i < p->g->nodes[k].n_in; i++)
+    for (int i = 0; i < p->node[k].n_in; i++)
         if (!p->nodes[k].copied[i])
             return false;
     return true;
@@ -32,22 +32,27 @@ static void list_forward(cx_plan *p)
             p->forward[p->n_forward_tasks++] = (cx_task){ k, -1 };
             continue;
         }
-        for (int i = 0; i < p->g->nodes[k].n_in; i++)
+        for (int i = 0; i < p->node[k].n_in; i++)
             if (p->nodes[k].copied[i])
                 p->forward[p->n_forward_tasks++] = (cx_task){ k, i };
     }
 }
 
+static bool has_backward(const cx_plan *p, cx_task t)
+{
+    if (cx_in_vectors(p, t.node))
+        return has_backward(p, (cx_task){ p->nodes[t.node].carrier, -1 }) && cx_norm_backward(p, t.node);
+    bool any = p->nodes[t.node].pre >= 0 && cx_norm_backward(p, p->nodes[t.node].pre);
+    for (int i = cx_first_part(t); i <= cx_last_part(p, t); i++)
+        any |= p->node[t.node].in[i] >= 0 && p->values[p->node[t.node].in[i]].grad;
+    return any && p->values[p->nodes[t.node].y].grad;
+}
+
 static void list_backward(cx_plan *p)
 {
-    for (int f = p->n_forward_tasks - 1; f >= 0; f--) {
-        cx_task t = p->forward[f];
-        bool any = false;
-        for (int i = cx_first_part(t); i <= cx_last_part(p, t); i++)
-            any |= p->g->nodes[t.node].in[i] >= 0 && p->values[p->g->nodes[t.node].in[i]].grad;
-        if (any && p->values[p->nodes[t.node].y].grad)
-            p->backward[p->n_backward_tasks++] = t;
-    }
+    for (int f = p->n_forward_tasks - 1; f >= 0; f--)
+        if (has_backward(p, p->forward[f]))
+            p->backward[p->n_backward_tasks++] = p->forward[f];
 }
 
 static cx_step *add_step(cx_plan *p, cx_step_kind kind, cx_task t, bool late)
@@ -55,15 +60,17 @@ static cx_step *add_step(cx_plan *p, cx_step_kind kind, cx_task t, bool late)
     if (!cx_grow(&p->steps, &p->steps_cap, (size_t)p->n_steps + 1, sizeof *p->steps))
         return NULL;
     cx_step *s = &p->steps[p->n_steps++];
-    *s = (cx_step){ .kind = kind, .late = late, .node = t.node, .part = t.part, .value = -1 };
+    *s = (cx_step){ .kind = kind, .late = late, .node = t.node, .part = t.part, .value = -1, .packed_buffer = -1 };
     return s;
 }
 
-static bool add_zero(cx_plan *p, int value)
+static bool add_zero(cx_plan *p, int value, bool carry)
 {
     cx_step *s = add_step(p, CX_STEP_ZERO, (cx_task){ -1, -1 }, true);
-    if (s)
+    if (s) {
         s->value = value;
+        s->clears_carry = carry;
+    }
     return s != NULL;
 }
 
@@ -79,32 +86,37 @@ static int gradient_root(const cx_plan *p, int value, bool *covers)
     return root;
 }
 
-/* One backward task: a zero step for every gradient that it starts only in part, then the step. */
+/* One backward task: a zero step for every gradient that it starts only in part, then the step, with what its carry needs around it. */
 static bool add_backward(cx_plan *p, cx_task t, bool *started)
 {
-    const cx_node *node = &p->g->nodes[t.node];
+    const cx_node *node = &p->node[t.node];
+    const cx_carry_how carry = p->nodes[t.node].carry;
     bool add[CX_MAX_IN] = { false };
-    for (int i = cx_first_part(t); i <= cx_last_part(p, t); i++) {
+    for (int i = cx_first_part(t) + cx_in_vectors(p, t.node); i <= cx_last_part(p, t); i++) {
         if (node->in[i] < 0 || !p->values[node->in[i]].grad)
             continue;
         bool covers;
         int root = gradient_root(p, node->in[i], &covers);
         add[t.part < 0 ? i : 0] = started[root];
-        if (!started[root] && !covers && !add_zero(p, root))
+        if (!started[root] && !covers && !add_zero(p, root, false))
             return false;
         started[root] = true;
     }
+    if (carry == CX_CARRY_CLEAR && !add_zero(p, cx_plan_view(p, node->in[0], true).root, true))
+        return false;
+    if (carry == CX_CARRY_BEFORE && !add_step(p, CX_STEP_CARRY, t, true))
+        return false;
     cx_step *s = add_step(p, CX_STEP_BACKWARD, t, true);
     for (int i = 0; s && i < CX_MAX_IN; i++)
         s->call.dx_add[i] = add[i];
-    return s != NULL;
+    return s && (carry != CX_CARRY_AT_ONCE || add_step(p, CX_STEP_CARRY, t, true));
 }
 
 /* Gradients of trainable parameters that nothing in this plan writes. */
 static bool clear_unreached(cx_plan *p, bool *reached)
 {
     for (int b = 0; b < p->n_backward_tasks; b++) {
-        const cx_node *node = &p->g->nodes[p->backward[b].node];
+        const cx_node *node = &p->node[p->backward[b].node];
         for (int i = 0; i < node->n_in; i++)
             if (node->in[i] >= 0)
                 reached[node->in[i]] = true;
@@ -112,14 +124,27 @@ static bool clear_unreached(cx_plan *p, bool *reached)
     bool ok = true;
     for (int v = 0; v < p->n_values && ok && p->opts.param_grads; v++)
         if (p->g->values[v].kind == CX_PARAM && !p->g->values[v].frozen && !reached[v])
-            ok = add_zero(p, v);
+            ok = add_zero(p, v, false);
     return ok;
+}
+
+/* A step, and another for the statistics of what it writes, if they are wanted and it does not deliver them. */
+static bool add_forward(cx_plan *p, cx_task t)
+{
+    bool vectors = cx_in_vectors(p, t.node);
+    cx_step *s = add_step(p, CX_STEP_FORWARD, t, false);
+    if (!s)
+        return false;
+    s->once = vectors && !p->opts.backward && !cx_batch_statistics(p, t.node);
+    if (vectors || p->nodes[t.node].stats || !p->values[cx_plan_view(p, p->nodes[t.node].y, false).root].stats)
+        return true;
+    return add_step(p, CX_STEP_STATS, t, false) != NULL;
 }
 
 static bool emit(cx_plan *p, bool *started, bool *reached)
 {
     for (int f = 0; f < p->n_forward_tasks; f++)
-        if (!add_step(p, CX_STEP_FORWARD, p->forward[f], false))
+        if (!add_forward(p, p->forward[f]))
             return false;
     p->n_forward = p->n_steps;
     if (!p->opts.backward)
@@ -147,8 +172,9 @@ cx_status cx_pass_schedule(cx_plan *p, cx_error *err)
         list_forward(p);
         if (p->opts.backward)
             list_backward(p);
+        ok = cx_pass_carry(p, err) == CX_OK;
         cx_pass_redo(p);
-        ok = emit(p, started, reached);
+        ok = ok && emit(p, started, reached);
     }
     free(started);
     free(reached);

@@ -19,12 +19,12 @@ static cx_status check_options(cx_plan *p, cx_error *err)
     if (g->n_values != p->store->n_values)
         return cx_fail(err, CX_E_USAGE, "plan: the graph grew from %d to %d values after its store was made; build first, then cx_store_new",
                        p->store->n_values, g->n_values);
-    p->output = o->output == -1 ? g->nodes[g->n_nodes - 1].out[0] : o->output;
+    p->output = o->output == -1 ? p->node[p->n_nodes - 1].out[0] : o->output;
     if (p->output < 0 || p->output >= g->n_values || g->values[p->output].kind != CX_ACT)
         return cx_fail(err, CX_E_USAGE, "plan: output is value %d (%s), which no node makes", p->output,
                        p->output >= 0 && p->output < g->n_values ? g->values[p->output].name : "out of range");
     const cx_value *out = &g->values[p->output];
-    p->loss = out->out == 0 && (cx_ops[g->nodes[out->node].op].flags & CX_LOSS);
+    p->loss = out->out == 0 && (cx_ops[p->node[out->node].op].flags & CX_LOSS);
     for (int i = 0; i < o->n_keep; i++) {
         int v = o->keep[i];
         if (v < 0 || v >= g->n_values || g->values[v].kind == CX_PARAM || g->values[v].kind == CX_STATE)
@@ -36,9 +36,9 @@ static cx_status check_options(cx_plan *p, cx_error *err)
     return CX_OK;
 }
 
-static cx_status infer_node(cx_plan *p, int k, cx_error *err)
+cx_status cx_plan_infer(cx_plan *p, int k, cx_error *err)
 {
-    const cx_node *node = &p->g->nodes[k];
+    const cx_node *node = &p->node[k];
     cx_call c = cx_node_call(node);
     c.training = p->opts.training;
     for (int i = 0; i < node->n_in; i++)
@@ -63,7 +63,7 @@ cx_status cx_pass_select(cx_plan *p, cx_error *err)
             p->values[v].s.n = p->opts.batch;
     }
     for (int k = p->n_nodes - 1; k >= 0; k--) {
-        const cx_node *node = &g->nodes[k];
+        const cx_node *node = &p->node[k];
         for (int j = 0; j < node->n_out; j++)
             p->nodes[k].needed |= p->values[node->out[j]].needed;
         for (int i = 0; p->nodes[k].needed && i < node->n_in; i++) {
@@ -75,6 +75,6 @@ cx_status cx_pass_select(cx_plan *p, cx_error *err)
     }
     for (int k = 0; k < p->n_nodes; k++)
         if (p->nodes[k].needed)
-            TRY(infer_node(p, k, err));
+            TRY(cx_plan_infer(p, k, err));
     return CX_OK;
 }

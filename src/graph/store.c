@@ -85,6 +85,7 @@ cx_status cx_store_new(const cx_graph *g, cx_backend *b, uint64_t seed, cx_store
     s->g = g;
     s->b = b;
     s->n_values = g->n_values;
+    s->version = 1;
     cx_status status = fill_store(s, seed, err);
     if (status != CX_OK) {
         cx_store_free(s);
@@ -108,7 +109,13 @@ void cx_store_free(cx_store *s)
 
 const cx_graph *cx_store_graph(const cx_store *s) { return s->g; }
 int64_t cx_store_trainable(const cx_store *s) { return s->trainable; }
-float *cx_store_params(cx_store *s) { return s->param; }
+
+float *cx_store_params(cx_store *s)
+{
+    s->version++;
+    return s->param;
+}
+
 float *cx_store_grads(cx_store *s) { return s->grad; }
 
 cx_status cx_store_moments(cx_store *s, float **m, float **v, cx_error *err)
@@ -172,6 +179,7 @@ cx_status cx_store_set(cx_store *s, int value, const float *host, cx_error *err)
 {
     cx_tensor t = { 0 };
     TRY(stored(s, value, &t, err));
+    s->version++;
     return s->b->upload(s->b, t.p, host, (size_t)cx_elems(t.s) * sizeof *host, err);
 }
 

@@ -12,6 +12,7 @@ struct cx_store {
     float *param, *grad, *m, *v;
     void *act, *work;
     size_t act_bytes, work_bytes;
+    uint64_t version;                /* grows with every change of a parameter or of state */
     int plans, forward;              /* plans made so far; number of the plan whose forward pass ACT holds, 0 = of none */
 };
 

@@ -1,4 +1,4 @@
-/* views.c - pass 3: operators that move no numbers become views.
+/* views.c - pass 6: operators that move no numbers become views.
  *
  * In: shapes, folding. Out: values[].parent, first; nodes[].copied. An input of a concat lives in the channel slice of its output where it belongs, so a chain
  * of pairwise concats is one buffer, that of the last. A flatten's output lives in the buffer of its input. What cannot be a view is copied by a step:
@@ -9,13 +9,13 @@
 
 static void mark_copies(cx_plan *p, int k, bool copied)
 {
-    for (int i = 0; i < p->g->nodes[k].n_in; i++)
+    for (int i = 0; i < p->node[k].n_in; i++)
         p->nodes[k].copied[i] = copied;
 }
 
 static void view_concat(cx_plan *p, int k)
 {
-    const cx_node *node = &p->g->nodes[k];
+    const cx_node *node = &p->node[k];
     int64_t first = 0;
     for (int i = 0; i < node->n_in; i++) {
         cx_plan_value_info *x = &p->values[node->in[i]];
@@ -31,7 +31,7 @@ static void view_concat(cx_plan *p, int k)
 
 static void view_flatten(cx_plan *p, int k)
 {
-    const cx_node *node = &p->g->nodes[k];
+    const cx_node *node = &p->node[k];
     cx_plan_value_info *y = &p->values[node->out[0]];
     cx_shape s = p->values[node->in[0]].s;
     cx_view x = cx_plan_view(p, node->in[0], false);
@@ -46,10 +46,10 @@ void cx_pass_views(cx_plan *p)
     const cx_op_id order[] = { CX_OP_CONCAT, CX_OP_FLATTEN };     /* a flatten must know whether its input is a slice */
     for (int pass = 0; pass < 2; pass++)
         for (int k = 0; k < p->n_nodes; k++) {
-            const cx_node *node = &p->g->nodes[k];
+            const cx_node *node = &p->node[k];
             if (!p->nodes[k].needed || node->op != order[pass])
                 continue;
-            if (p->opts.no_views || (p->opts.backward && p->values[node->out[0]].kept))
+            if ((p->opts.skip & CX_PASS_VIEWS) || (p->opts.backward && p->values[node->out[0]].kept))
                 mark_copies(p, k, true);
             else if (node->op == CX_OP_CONCAT)
                 view_concat(p, k);

@@ -2,7 +2,7 @@
 #include "cxnet/op.h"
 #include "ref.h"
 
-/* ---- conv2d: y[n,p,q,o] = bias[o] + sum over (a,b,i) of x[n, p*stride + a - top, q*stride + b - left, i] * w[o,a,b,i] ---- */
+/* ---- conv2d: y[n,p,q,o] = bias[o] + sum over (a,b,i) of x[n, p*stride + a - top, q*stride + b - left, i] * w[o,a,b,i], x behind fold.pre ---- */
 
 cx_status cx_infer_conv2d(cx_call *c, cx_error *err)
 {
@@ -45,12 +45,14 @@ static double conv_at(const cx_call *c, int64_t n, int64_t p, int64_t q, int64_t
             int64_t ix = q * a->stride + kx - a->pad_left;
             if (ix < 0 || ix >= x.w)
                 continue;
-            const float *in = pixel_at(&c->x[0], n, iy, ix), *weight = pixel_at(&c->x[1], o, ky, kx);
+            const float *weight = pixel_at(&c->x[1], o, ky, kx);
+            int64_t pixel = (n * x.h + iy) * x.w + ix;
             for (int64_t i = 0; i < x.c; i++)
-                sum += (double)in[i] * (double)weight[i];
+                sum += (double)x_at(c, pixel, i) * (double)weight[i];
         }
     }
-    return sum;
+    const cx_tensor *post = &c->fold.post;
+    return post->s.c ? sum * (double)cx_row(post, CX_FOLD_SCALE)[o] + (double)cx_row(post, CX_FOLD_SHIFT)[o] : sum;
 }
 
 cx_status cx_ref_fwd_conv2d(const cx_call *c)
@@ -63,11 +65,13 @@ cx_status cx_ref_fwd_conv2d(const cx_call *c)
                 for (int64_t o = 0; o < y.c; o++)
                     out[o] = (float)relu_if(c, conv_at(c, n, p, q, o));
             }
+    if (c->fold.stats.s.c && !c->redo)
+        cx_ref_statistics(&c->y[0], &c->fold.stats);
     return CX_OK;
 }
 
-/* dx of one input pixel, a block of channels: every output pixel whose window holds it. */
-static void conv_dx(const cx_call *c, int64_t n, int64_t iy, int64_t ix, int64_t i0, int64_t block)
+/* dx of one input pixel, a block of channels: every output pixel whose window holds it. sums: what put_gradient wants of each channel. */
+static void conv_dx(const cx_call *c, int64_t n, int64_t iy, int64_t ix, int64_t i0, int64_t block, double sums[][2])
 {
     const cx_conv_attr *a = c->attr;
     cx_shape y = c->y[0].s, w = c->x[1].s;
@@ -89,9 +93,20 @@ static void conv_dx(const cx_call *c, int64_t n, int64_t iy, int64_t ix, int64_t
             }
         }
     }
-    float *dx = pixel_at(&c->dx[0], n, iy, ix) + i0;
     for (int64_t i = 0; i < block; i++)
-        put(&dx[i], c->dx_add[0], sum[i]);
+        put_gradient(c, (n * c->x[0].s.h + iy) * c->x[0].s.w + ix, i0 + i, sum[i], sums[i]);
+}
+
+static void conv_dx_block(const cx_call *c, int64_t i0, int64_t block)
+{
+    cx_shape x = c->x[0].s;
+    double sums[REF_BLOCK][2] = { 0 };
+    for (int64_t n = 0; n < x.n; n++)
+        for (int64_t iy = 0; iy < x.h; iy++)
+            for (int64_t ix = 0; ix < x.w; ix++)
+                conv_dx(c, n, iy, ix, i0, block, sums);
+    for (int64_t i = 0; i < block; i++)
+        put_sums(c, i0 + i, sums[i]);
 }
 
 /* dw of one (o, ky, kx), a block of input channels: every output pixel. */
@@ -110,9 +125,8 @@ static void conv_dw(const cx_call *c, int64_t o, int64_t ky, int64_t kx, int64_t
                 if (ix < 0 || ix >= x.w)
                     continue;
                 double g = masked_dy(c, (n * y.h + p) * y.w + q, o);
-                const float *in = pixel_at(&c->x[0], n, iy, ix) + i0;
                 for (int64_t i = 0; i < block; i++)
-                    sum[i] += g * (double)in[i];
+                    sum[i] += g * (double)x_at(c, (n * x.h + iy) * x.w + ix, i0 + i);
             }
         }
     float *dw = pixel_at(&c->dx[1], o, ky, kx) + i0;
@@ -132,13 +146,10 @@ static void bias_grad(const cx_call *c)
 
 cx_status cx_ref_bwd_conv2d(const cx_call *c)
 {
-    cx_shape x = c->x[0].s, w = c->x[1].s;
-    if (wants_grad(c, 0))
-        for (int64_t n = 0; n < x.n; n++)
-            for (int64_t iy = 0; iy < x.h; iy++)
-                for (int64_t ix = 0; ix < x.w; ix++)
-                    for (int64_t i = 0; i < x.c; i += REF_BLOCK)
-                        conv_dx(c, n, iy, ix, i, min64(REF_BLOCK, x.c - i));
+    cx_shape w = c->x[1].s;
+    if (wants_dx(c))
+        for (int64_t i = 0; i < w.c; i += REF_BLOCK)
+            conv_dx_block(c, i, min64(REF_BLOCK, w.c - i));
     if (wants_grad(c, 1))
         for (int64_t o = 0; o < w.n; o++)
             for (int64_t ky = 0; ky < w.h; ky++)

@@ -55,8 +55,54 @@ static double norm_at(const cx_call *c, int64_t pixel, int64_t k)
     return ((double)row_at(&c->x[0], pixel)[k] - (double)c->y[1].p[k]) * (double)c->y[2].p[k];
 }
 
+/* ---- folded form (cx_fold in op.h): vectors only ---- */
+
+static void fold_forward(const cx_call *c)
+{
+    const cx_norm_attr *a = c->attr;
+    const double m = (double)cx_pixels(c->x[0].s), kept = 1 - (double)a->momentum;
+    for (int64_t k = 0; k < c->x[0].s.c; k++) {
+        double mean = (double)c->x[3].p[k], var = (double)c->x[4].p[k];
+        if (c->fold.stats.s.c) {
+            mean = (double)cx_row(&c->fold.stats, 0)[k];
+            var = (double)cx_row(&c->fold.stats, 1)[k];
+            c->x[3].p[k] = (float)(kept * (double)c->x[3].p[k] + (double)a->momentum * mean);
+            c->x[4].p[k] = (float)(kept * (double)c->x[4].p[k] + (double)a->momentum * (a->unbiased && m > 1 ? var * m / (m - 1) : var));
+        }
+        const double r = 1 / sqrt(var + (double)a->eps), scale = (double)c->x[1].p[k] * r;
+        cx_row(&c->fold.pre, CX_FOLD_SCALE)[k] = (float)scale;
+        cx_row(&c->fold.pre, CX_FOLD_SHIFT)[k] = (float)((double)c->x[2].p[k] - mean * scale);
+        cx_row(&c->fold.pre, CX_FOLD_MEAN)[k] = (float)mean;
+        cx_row(&c->fold.pre, CX_FOLD_R)[k] = (float)r;
+    }
+}
+
+static void fold_backward(const cx_call *c)
+{
+    const double m = (double)cx_pixels(c->x[0].s);
+    for (int64_t k = 0; k < c->x[0].s.c; k++) {
+        const double sum = (double)cx_row(&c->fold.sums, 0)[k], dot = (double)cx_row(&c->fold.sums, 1)[k];
+        const double scale = (double)cx_row(&c->fold.pre, CX_FOLD_SCALE)[k], mean = (double)cx_row(&c->fold.pre, CX_FOLD_MEAN)[k];
+        const double r = (double)cx_row(&c->fold.pre, CX_FOLD_R)[k], b = -scale * r * r * dot / m;
+        if (wants_grad(c, 1))
+            put(&c->dx[1].p[k], c->dx_add[1], dot * r);
+        if (wants_grad(c, 2))
+            put(&c->dx[2].p[k], c->dx_add[2], sum);
+        if (c->fold.carry.s.c) {
+            put(&cx_row(&c->fold.carry, 0)[k], c->fold.carry_add, b);
+            put(&cx_row(&c->fold.carry, 1)[k], c->fold.carry_add, -scale * sum / m - b * mean);
+        }
+    }
+}
+
+/* ---- the whole operator ---- */
+
 cx_status cx_ref_fwd_batch_norm(const cx_call *c)
 {
+    if (c->fold.pre.s.c) {
+        fold_forward(c);
+        return CX_OK;
+    }
     const cx_norm_attr *a = c->attr;
     for (int64_t k = 0; k < c->x[0].s.c; k++) {
         if (!c->redo && uses_batch(c))
@@ -83,6 +129,10 @@ static double grad_at(const cx_call *c, int64_t pixel, int64_t k)
  * dx = gamma r (g - dbeta/M - xh dgamma/M); with running statistics dx = gamma r g. */
 cx_status cx_ref_bwd_batch_norm(const cx_call *c)
 {
+    if (c->fold.pre.s.c) {
+        fold_backward(c);
+        return CX_OK;
+    }
     int64_t m = cx_pixels(c->x[0].s);
     for (int64_t k = 0; k < c->x[0].s.c; k++) {
         double dbeta = 0, dgamma = 0;

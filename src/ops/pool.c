@@ -1,4 +1,4 @@
-/* pool.c - reference max_pool, avg_pool and global_avg_pool. */
+/* pool.c - reference max_pool, avg_pool and global_avg_pool, each behind fold.pre. */
 #include <math.h>
 #include "cxnet/op.h"
 #include "ref.h"
@@ -31,12 +31,33 @@ static window window_at(const cx_call *c, int64_t p, int64_t q)
     return (window){ max64(y, 0), min64(y + a->kernel, c->x[0].s.h), max64(x, 0), min64(x + a->kernel, c->x[0].s.w) };
 }
 
-static void clear_dx(const cx_call *c)
+/* What the windows that hold a pixel send back to one of its channels, added in order, rounded each time. A plain call adds to what dx held. */
+typedef double (*share_fn)(const cx_call *c, int64_t pixel, int64_t n, int64_t p, int64_t q, int64_t k);
+
+static float gather(const cx_call *c, int64_t pixel, int64_t k, float start, share_fn share)
 {
-    if (!c->dx_add[0])
-        for (int64_t i = 0; i < cx_pixels(c->dx[0].s); i++)
-            for (int64_t k = 0; k < c->dx[0].s.c; k++)
-                row_at(&c->dx[0], i)[k] = 0;
+    const cx_pool_attr *a = c->attr;
+    cx_shape x = c->x[0].s, y = c->y[0].s;
+    int64_t row = pixel / x.w % x.h + a->pad, column = pixel % x.w + a->pad, n = pixel / x.w / x.h;
+    float sum = start;
+    for (int64_t p = max64(0, row - a->kernel + a->stride) / a->stride; p < y.h && p * a->stride <= row; p++)
+        for (int64_t q = max64(0, column - a->kernel + a->stride) / a->stride; q < y.w && q * a->stride <= column; q++)
+            put(&sum, true, share(c, pixel, n, p, q, k));
+    return sum;
+}
+
+static cx_status pool_backward(const cx_call *c, share_fn share)
+{
+    for (int64_t k = 0; wants_dx(c) && k < c->x[0].s.c; k++) {
+        double sums[2] = { 0 };
+        for (int64_t i = 0; i < cx_pixels(c->x[0].s); i++)
+            if (c->fold.pre.s.c)
+                put_gradient(c, i, k, (double)gather(c, i, k, 0, share), sums);
+            else
+                row_at(&c->dx[0], i)[k] = gather(c, i, k, c->dx_add[0] ? row_at(&c->dx[0], i)[k] : 0, share);
+        put_sums(c, k, sums);
+    }
+    return CX_OK;
 }
 
 /* ---- max_pool ---- */
@@ -57,9 +78,10 @@ static int64_t argmax_at(const cx_call *c, int64_t n, int64_t p, int64_t q, int6
     float largest = 0;
     for (int64_t y = w.y0; y < w.y1; y++)
         for (int64_t x = w.x0; x < w.x1; x++) {
-            float v = pixel_at(&c->x[0], n, y, x)[k];
+            int64_t pixel = (n * c->x[0].s.h + y) * c->x[0].s.w + x;
+            float v = x_at(c, pixel, k);
             if (best < 0 || v > largest || (isnan(v) && !isnan(largest))) {
-                best = (n * c->x[0].s.h + y) * c->x[0].s.w + x;
+                best = pixel;
                 largest = v;
             }
         }
@@ -73,23 +95,16 @@ cx_status cx_ref_fwd_max_pool(const cx_call *c)
         for (int64_t p = 0; p < y.h; p++)
             for (int64_t q = 0; q < y.w; q++)
                 for (int64_t k = 0; k < y.c; k++)
-                    pixel_at(&c->y[0], n, p, q)[k] = row_at(&c->x[0], argmax_at(c, n, p, q, k))[k];
+                    pixel_at(&c->y[0], n, p, q)[k] = x_at(c, argmax_at(c, n, p, q, k), k);
     return CX_OK;
 }
 
-cx_status cx_ref_bwd_max_pool(const cx_call *c)
+static double max_share(const cx_call *c, int64_t pixel, int64_t n, int64_t p, int64_t q, int64_t k)
 {
-    cx_shape y = c->y[0].s;
-    if (!wants_grad(c, 0))
-        return CX_OK;
-    clear_dx(c);
-    for (int64_t n = 0; n < y.n; n++)
-        for (int64_t p = 0; p < y.h; p++)
-            for (int64_t q = 0; q < y.w; q++)
-                for (int64_t k = 0; k < y.c; k++)
-                    row_at(&c->dx[0], argmax_at(c, n, p, q, k))[k] += pixel_at(&c->dy[0], n, p, q)[k];
-    return CX_OK;
+    return argmax_at(c, n, p, q, k) == pixel ? (double)pixel_at(&c->dy[0], n, p, q)[k] : 0;
 }
+
+cx_status cx_ref_bwd_max_pool(const cx_call *c) { return pool_backward(c, max_share); }
 
 /* ---- avg_pool ---- */
 
@@ -116,28 +131,19 @@ cx_status cx_ref_fwd_avg_pool(const cx_call *c)
         double sum = 0;
         for (int64_t y = w.y0; y < w.y1; y++)
             for (int64_t x = w.x0; x < w.x1; x++)
-                sum += (double)pixel_at(&c->x[0], n, y, x)[k];
+                sum += (double)x_at(c, (n * c->x[0].s.h + y) * c->x[0].s.w + x, k);
         pixel_at(&c->y[0], n, p, q)[k] = (float)(sum / divisor_of(c, w));
     }
     return CX_OK;
 }
 
-cx_status cx_ref_bwd_avg_pool(const cx_call *c)
+static double avg_share(const cx_call *c, int64_t pixel, int64_t n, int64_t p, int64_t q, int64_t k)
 {
-    cx_shape s = c->y[0].s;
-    if (!wants_grad(c, 0))
-        return CX_OK;
-    clear_dx(c);
-    for (int64_t i = 0; i < cx_elems(s); i++) {
-        int64_t k = i % s.c, q = i / s.c % s.w, p = i / s.c / s.w % s.h, n = i / s.c / s.w / s.h;
-        window w = window_at(c, p, q);
-        double g = (double)pixel_at(&c->dy[0], n, p, q)[k] / divisor_of(c, w);
-        for (int64_t y = w.y0; y < w.y1; y++)
-            for (int64_t x = w.x0; x < w.x1; x++)
-                put(&pixel_at(&c->dx[0], n, y, x)[k], true, g);
-    }
-    return CX_OK;
+    (void)pixel;
+    return (double)pixel_at(&c->dy[0], n, p, q)[k] / divisor_of(c, window_at(c, p, q));
 }
+
+cx_status cx_ref_bwd_avg_pool(const cx_call *c) { return pool_backward(c, avg_share); }
 
 /* ---- global_avg_pool ---- */
 
@@ -158,7 +164,7 @@ cx_status cx_ref_fwd_global_avg_pool(const cx_call *c)
         for (int64_t k = 0; k < x.c; k++) {
             double sum = 0;
             for (int64_t i = 0; i < area; i++)
-                sum += (double)row_at(&c->x[0], n * area + i)[k];
+                sum += (double)x_at(c, n * area + i, k);
             row_at(&c->y[0], n)[k] = (float)(sum / (double)area);
         }
     return CX_OK;
@@ -168,10 +174,11 @@ cx_status cx_ref_bwd_global_avg_pool(const cx_call *c)
 {
     cx_shape x = c->x[0].s;
     int64_t area = x.h * x.w;
-    if (!wants_grad(c, 0))
-        return CX_OK;
-    for (int64_t i = 0; i < cx_pixels(x); i++)
-        for (int64_t k = 0; k < x.c; k++)
-            put(&row_at(&c->dx[0], i)[k], c->dx_add[0], (double)row_at(&c->dy[0], i / area)[k] / (double)area);
+    for (int64_t k = 0; wants_dx(c) && k < x.c; k++) {
+        double sums[2] = { 0 };
+        for (int64_t i = 0; i < cx_pixels(x); i++)
+            put_gradient(c, i, k, (double)row_at(&c->dy[0], i / area)[k] / (double)area, sums);
+        put_sums(c, k, sums);
+    }
     return CX_OK;
 }

@@ -1,6 +1,7 @@
 /* ref.h - what the reference operators share: addressing of sliced tensors, masked gradients, checks of shapes. Private to src/ops. */
 #ifndef CX_OPS_REF_H
 #define CX_OPS_REF_H
+#include <math.h>
 #include "cxnet/op.h"
 
 /* Every row has these four functions, in the file of its family. */
@@ -33,12 +34,52 @@ static inline float *pixel_at(const cx_tensor *t, int64_t n, int64_t y, int64_t 
 static inline double relu_if(const cx_call *c, double v) { return c->relu && v < 0 ? 0 : v; }
 static inline void put(float *dst, bool add, double v) { *dst = (float)(add ? (double)*dst + v : v); }
 
-/* The gradient that reaches an operator through the ReLU folded into it. */
+/* x[0] behind the norm folded in front of it: u, before and after its ReLU. */
+static inline float u_at(const cx_call *c, int64_t pixel, int64_t channel)
+{
+    float x = row_at(&c->x[0], pixel)[channel];
+    return c->fold.pre.s.c ? fmaf(x, cx_row(&c->fold.pre, CX_FOLD_SCALE)[channel], cx_row(&c->fold.pre, CX_FOLD_SHIFT)[channel]) : x;
+}
+static inline float x_at(const cx_call *c, int64_t pixel, int64_t channel)
+{
+    float u = u_at(c, pixel, channel);
+    return c->fold.pre_relu && u < 0 ? 0 : u;
+}
+
+/* The gradient that reaches an operator, its carry applied, through the ReLU folded into it. */
 static inline double masked_dy(const cx_call *c, int64_t pixel, int64_t channel)
 {
+    const cx_tensor *carry = &c->fold.carry;
     if (c->relu && row_at(&c->y[0], pixel)[channel] <= 0)
         return 0;
-    return row_at(&c->dy[0], pixel)[channel];
+    double dy = (double)row_at(&c->dy[0], pixel)[channel];
+    if (!carry->s.c)
+        return dy;
+    return dy + (double)cx_row(carry, 0)[channel] * (double)row_at(&c->y[0], pixel)[channel] + (double)cx_row(carry, 1)[channel];
+}
+
+/* Some gradient of x[0] is wanted: its own, or only the sums that a folded norm needs. */
+static inline bool wants_dx(const cx_call *c) { return wants_grad(c, 0) || c->fold.sums.s.c; }
+
+/* g, the gradient of x[0] behind the norm folded in front of it, goes through that norm into dx[0] and into sum[2], which runs over one channel. */
+static inline void put_gradient(const cx_call *c, int64_t pixel, int64_t channel, double g, double sum[2])
+{
+    if (c->fold.pre.s.c) {
+        if (c->fold.pre_relu && u_at(c, pixel, channel) <= 0)
+            g = 0;
+        sum[0] += g;
+        if (c->fold.sums.s.c)
+            sum[1] += g * ((double)row_at(&c->x[0], pixel)[channel] - (double)cx_row(&c->fold.pre, CX_FOLD_MEAN)[channel]);
+        g *= (double)cx_row(&c->fold.pre, CX_FOLD_SCALE)[channel];
+    }
+    if (wants_grad(c, 0))
+        put(&row_at(&c->dx[0], pixel)[channel], c->dx_add[0], g);
+}
+
+static inline void put_sums(const cx_call *c, int64_t channel, const double sum[2])
+{
+    for (int row = 0; c->fold.sums.s.c && row < 2; row++)
+        cx_row(&c->fold.sums, row)[channel] = (float)sum[row];
 }
 
 /* Mean and variance of each channel of t (statistics.c). */

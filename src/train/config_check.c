@@ -176,6 +176,10 @@ cx_status cx_config_check(const cx_config *c, const cx_sayings *a, cx_error *err
     if (c->schedule.warmup_epochs > 0 && c->schedule.warmup_epochs >= c->optim.epochs)
         FAIL(later(a, at("schedule", "warmup_epochs"), at("optim", "epochs")), "want schedule.warmup_epochs < optim.epochs, got %g >= %d",
              c->schedule.warmup_epochs, c->optim.epochs);
+    unsigned skip;
+    cx_error wrong = { 0 };
+    if (cx_passes_parse(c->plan.fuse, &skip, &wrong) != CX_OK)
+        FAIL(at("plan", "fuse"), "%s", wrong.text);
     for (unsigned i = 0; i < c->model.freeze.n; i++)
         if (strchr(c->model.freeze.item[i], ' '))
             FAIL(at("model", "freeze"), "item %u: want a pattern of parameter names such as features.*, got one with a space", i + 1);

@@ -118,6 +118,13 @@ void cx_config_model(const cx_config *c, int outputs, cx_model_spec *spec)
     snprintf(spec->arch, sizeof spec->arch, "%s", c->model.arch);
 }
 
+cx_plan_opts cx_config_plan(const cx_config *c)
+{
+    cx_plan_opts o = { .lean = !strcmp(c->plan.memory, "lean"), .bf16 = !strcmp(c->plan.precision, "bf16") };
+    cx_passes_parse(c->plan.fuse, &o.skip, NULL);      /* a loaded configuration has passed this check */
+    return o;
+}
+
 static cx_status initial_weights(cx_run *r, cx_error *err)
 {
     cx_st_file f;
@@ -154,9 +161,13 @@ static cx_status open_network(cx_run *r, cx_error *err)
 static cx_status open_plans(cx_run *r, cx_error *err)
 {
     TRY(cx_store_set(r->store, r->weight, r->cohort.loss_weight, err));
-    TRY(cx_plan_new(r->store, &(cx_plan_opts){ .batch = r->batch, .training = true, .backward = true, .output = r->loss, .param_grads = true },
-        &r->train_plan, err));
-    return cx_plan_new(r->store, &(cx_plan_opts){ .batch = r->batch, .output = r->model.logits }, &r->eval_plan, err);
+    cx_plan_opts train = cx_config_plan(r->config), eval = train;
+    train.batch = eval.batch = r->batch;
+    train.training = train.backward = train.param_grads = true;
+    train.output = r->loss;
+    eval.output = r->model.logits;
+    TRY(cx_plan_new(r->store, &train, &r->train_plan, err));
+    return cx_plan_new(r->store, &eval, &r->eval_plan, err);
 }
 
 static cx_status open_loader(cx_run *r, cx_error *err)

@@ -5,7 +5,7 @@
 #include "nets.h"
 #include "ref_backend.h"
 
-enum { BATCH = 3 };
+enum { BATCH = 3, RUN_LEAN = CX_PASS_ALL + 1 };
 
 /* Deterministic inputs; the parameters get some spread, so that norms and biases matter too. */
 static void set_inputs(cx_plan *p, const net *n)
@@ -55,14 +55,13 @@ static cx_plan_opts training_opts(const net *n)
     return (cx_plan_opts){ .batch = BATCH, .training = true, .backward = true, .output = n->loss, .param_grads = true };
 }
 
-static void switches(cx_plan_opts *o, int bits)
+static inline void switches(cx_plan_opts *o, int bits)
 {
-    o->no_views = bits & 1;
-    o->no_fold = bits & 2;
-    o->no_redo = bits & 4;
+    o->skip = (unsigned)bits & CX_PASS_ALL;
+    o->lean = (bits & RUN_LEAN) != 0;
 }
 
-static float run_forward(cx_store *s, cx_plan *p, const net *n)
+static inline float run_forward(cx_store *s, cx_plan *p, const net *n)
 {
     float loss = NAN;
     poison(s);

@@ -53,25 +53,46 @@ static void release(outcome *r)
     free(r->state);
 }
 
-/* Bit for bit, but for the tangle: there a gradient has more than two writers and views change the order of the sum. */
+/* Every pass by itself on, by itself off, and a spread of combinations: multiples of an odd number walk over all of them. */
+enum { SPREAD = 24 };
+static int combination(int i)
+{
+    const int passes = 9;
+    if (i < passes)
+        return CX_PASS_ALL & ~(1 << i);
+    if (i < 2 * passes)
+        return 1 << (i - passes);
+    i -= 2 * passes;
+    return i == 0 ? 0 : i == 1 ? RUN_LEAN : (i * 205) % (2 * CX_PASS_ALL + 2);
+}
+
+/* Bit for bit where only memory moves, but for the tangle: there a gradient has more than two writers and views change the order of the sum. Where a norm is
+ * folded, or a pool and a convolution change places, sums of float32 are rounded at other points. */
+static double tolerance(net_fn make, int bits)
+{
+    const int exact = CX_PASS_PROLOGUE | CX_PASS_POOL_FIRST;
+    return (bits & exact) != exact ? 2e-5 : make == tangle && !(bits & CX_PASS_VIEWS) ? 1e-6 : 0;
+}
+
 static void test_passes_change_nothing(void **state)
 {
     (void)state;
     for (int k = 0; k < CX_COUNT(every_net); k++) {
-        outcome want = train_once(every_net[k], 7);
+        outcome want = train_once(every_net[k], CX_PASS_ALL);
         assert_true(isfinite(want.loss));
         double norm = 0;
         for (int64_t i = 0; i < want.n_grad; i++)
             norm += fabs((double)want.grad[i]);
         assert_true(isfinite(norm) && norm > 1e-3);
-        for (int bits = 0; bits < 7; bits++) {
+        for (int i = 0; i < 18 + SPREAD; i++) {
+            const int bits = combination(i);
+            const double near = tolerance(every_net[k], bits);
             outcome got = train_once(every_net[k], bits);
             char what[64];
-            snprintf(what, sizeof what, "net %d, switches %d, gradient", k, bits);
-            bool reordered = every_net[k] == tangle && !(bits & 1);
-            assert_close(what, got.grad, want.grad, want.n_grad, reordered ? 1e-6 : 0, reordered ? 1e-6 : 0);
-            assert_close("loss", &got.loss, &want.loss, 1, 0, 0);
-            assert_close("state", got.state, want.state, want.n_state, 0, 0);
+            snprintf(what, sizeof what, "net %d, without passes %x, gradient", k, (unsigned)bits);
+            assert_close(what, got.grad, want.grad, want.n_grad, near, near);
+            assert_close("loss", &got.loss, &want.loss, 1, near > 1e-6 ? 1e-6 : 0, 0);
+            assert_close("state", got.state, want.state, want.n_state, near > 1e-6 ? 1e-6 : 0, near > 1e-6 ? 1e-6 : 0);
             release(&got);
         }
         release(&want);
@@ -179,16 +200,19 @@ static void test_activation_gradients(void **state)
         for (int w = 0; w < 2; w++) {
             int all, few;
             int64_t elems = BATCH * cx_elems(n.g->values[wanted[w]].shape);
-            float *want = seeded_gradient(s, &n, n.logits, wanted[w], 7, true, &all);
-            for (int bits = 0; bits < 8; bits++) {
-                float *got = seeded_gradient(s, &n, n.logits, wanted[w], bits, false, &few);
-                assert_close(n.name, got, want, elems, every_net[k] == tangle ? 1e-6 : 0, every_net[k] == tangle ? 1e-6 : 0);
+            float *want = seeded_gradient(s, &n, n.logits, wanted[w], CX_PASS_ALL, true, &all);
+            for (int c = 0; c < 18 + SPREAD; c++) {
+                const double near = tolerance(every_net[k], combination(c));
+                float *got = seeded_gradient(s, &n, n.logits, wanted[w], combination(c), false, &few);
+                assert_close(n.name, got, want, elems, near, near);
                 for (int64_t i = 0; i < s->trainable; i++)
                     assert_true(isnan(s->grad[i]));     /* as poisoned: nothing writes parameter gradients */
                 free(got);
             }
-            if (w == 0)
+            if (w == 0) {
+                free(seeded_gradient(s, &n, n.logits, wanted[w], 0, false, &few));
                 assert_true(few < all);
+            }
             free(want);
         }
         cx_store_free(s);
@@ -443,7 +467,7 @@ static void test_kept_values(void **state)
         int64_t elems = cx_elems(cx_plan_value(p, keep[i]).s);
         float *got = calloc((size_t)elems, sizeof *got);
         assert_cx_ok(cx_plan_get(p, keep[i], got, err));
-        assert_close(n.g->values[keep[i]].name, got, want[i], elems, 0, 0);
+        assert_close(n.g->values[keep[i]].name, got, want[i], elems, 1e-6, 1e-6);     /* a norm whose output is kept is not folded */
         free(got);
         free(want[i]);
         cx_plan_free(p);

@@ -89,38 +89,14 @@ static void check_placement(const cx_plan *p)
         const cx_buffer *a = &p->buffers[i];
         size_t a_end = a->offset + (size_t)a->floats * sizeof(float);
         assert_int_equal(a->offset % 64, 0);
-        assert_true(a->start >= 0 && a->end >= a->start && a_end <= p->act_bytes);
+        assert_true(a_end <= (a->prepared ? p->prepared_bytes : p->act_bytes) && (a->prepared || (a->start >= 0 && a->end >= a->start)));
         for (int k = 0; k < i; k++) {
             const cx_buffer *b = &p->buffers[k];
-            bool together = a->start <= b->end && b->start <= a->end;
+            if (a->prepared != b->prepared)
+                continue;
+            bool together = a->prepared || (a->start <= b->end && b->start <= a->end);
             bool apart = a_end <= b->offset || b->offset + (size_t)b->floats * sizeof(float) <= a->offset;
             assert_true(!together || apart);
-        }
-    }
-}
-
-/* Nor does rebuilding a value ever cost memory. */
-static void test_buffers_never_overlap(void **state)
-{
-    (void)state;
-    for (int k = 0; k < CX_COUNT(every_net); k++) {
-        size_t act[8];
-        for (int bits = 7; bits >= 0; bits--) {
-            net n = checked(every_net[k]);
-            ref_backend b;
-            cx_store *s;
-            cx_plan *p;
-            ref_open(&b);
-            assert_cx_ok(cx_store_new(n.g, &b.base, 3, &s, err));
-            cx_plan_opts o = training_opts(&n);
-            switches(&o, bits);
-            assert_cx_ok(cx_plan_new(s, &o, &p, err));
-            check_placement(p);
-            act[bits] = p->act_bytes;
-            assert_true(act[bits] <= act[bits | 4]);
-            cx_plan_free(p);
-            cx_store_free(s);
-            cx_graph_free(n.g);
         }
     }
 }
@@ -137,6 +113,34 @@ static size_t act_of(cx_store *s, cx_plan_opts o, int *steps)
     return t.act_bytes;
 }
 
+/* Whatever passes are off. Nor do rebuilding a value or sharing memory ever cost memory. */
+static void test_buffers_never_overlap(void **state)
+{
+    (void)state;
+    for (int k = 0; k < CX_COUNT(every_net); k++) {
+        net n = checked(every_net[k]);
+        ref_backend b;
+        cx_store *s;
+        ref_open(&b);
+        assert_cx_ok(cx_store_new(n.g, &b.base, 3, &s, err));
+        for (int i = 0; i <= CX_PASS_ALL; i += 3) {
+            cx_plan_opts o = training_opts(&n);
+            switches(&o, i);
+            const size_t act = act_of(s, o, NULL);
+            o.lean = true;
+            assert_true(act_of(s, o, NULL) <= act || (i & CX_PASS_LIVENESS));
+            o.lean = false;
+            o.skip |= CX_PASS_RECOMPUTE;
+            const size_t stored = act_of(s, o, NULL);
+            assert_true(act <= stored || (i & CX_PASS_LIVENESS));
+            o.skip |= CX_PASS_LIVENESS;
+            assert_true(stored <= act_of(s, o, NULL));
+        }
+        cx_store_free(s);
+        cx_graph_free(n.g);
+    }
+}
+
 /* DenseNet-121 at 224 px, batch 16. Stored from forward to backward: block buffers (93 MB) and bottleneck outputs (276 MB), the stem's map (51 MB). */
 static void test_densenet121_memory(void **state)
 {
@@ -150,14 +154,15 @@ static void test_densenet121_memory(void **state)
     assert_int_equal(s->trainable, 6954881 + 15);        /* torchvision: 7978856 - 1025000 of its 1000 classes + 1025 of one, and the gap after one bias */
     cx_plan_opts train = { .batch = 16, .training = true, .backward = true, .output = n.loss, .param_grads = true };
     cx_plan_opts eval = { .batch = 16, .output = n.logits }, cam = { .batch = 16, .backward = true, .output = n.logits, .keep = &n.feature, .n_keep = 1 };
-    cx_plan_opts stored = train, copied = train;
-    stored.no_redo = true;
-    copied.no_views = true;
+    cx_plan_opts stored = train, copied = train, lean = train;
+    stored.skip = CX_PASS_RECOMPUTE | CX_PASS_PROLOGUE;
+    copied.skip = CX_PASS_VIEWS;
+    lean.lean = true;
     const struct { const char *what; cx_plan_opts o; double below_mb; } want[] = {
         { "train", train, 1100 }, { "eval", eval, 250 }, { "Grad-CAM", cam, 300 }, { "train, norms stored", stored, 1e9 },
-        { "train, concat copied", copied, 1e9 },
+        { "train, concat copied", copied, 1e9 }, { "train, lean", lean, 300 },
     };
-    size_t act[5];
+    size_t act[6];
     for (int i = 0; i < CX_COUNT(want); i++) {
         int steps;
         act[i] = act_of(s, want[i].o, &steps);
@@ -170,35 +175,61 @@ static void test_densenet121_memory(void **state)
     cx_graph_free(n.g);
 }
 
-/* A chain of concats has no step and one buffer; a ReLU after a norm has no step. */
+typedef struct { int redone, folded, vectors, in_front, stats, carries, clears; } step_counts;
+
+static step_counts count_steps(cx_store *s, const net *n, unsigned skip)
+{
+    cx_plan *p;
+    step_counts c = { 0 };
+    cx_plan_opts o = training_opts(n);
+    o.skip = skip;
+    assert_cx_ok(cx_plan_new(s, &o, &p, err));
+    for (int i = 0; i < p->n_steps; i++) {
+        cx_step_info info = cx_plan_step(p, i);
+        bool forward = !strcmp(info.phase, "forward");
+        assert_true(strcmp(info.op, "concat") && strcmp(info.op, "relu"));
+        c.redone += !strcmp(info.phase, "redo");
+        c.folded += forward && info.folded_relu;
+        c.vectors += forward && !strcmp(info.folds, "vectors");
+        c.in_front += forward && strstr(info.folds, "pre+relu") != NULL;
+        c.stats += !strcmp(info.phase, "stats");
+        c.carries += !strcmp(info.phase, "carry");
+        c.clears += !strcmp(info.op, "zero");
+    }
+    int roots[2];
+    roots[0] = cx_plan_view(p, cx_graph_find(n->g, "block0.layer0.conv2"), false).root;
+    roots[1] = cx_plan_view(p, cx_graph_find(n->g, "pool0"), false).root;
+    assert_string_equal(n->g->values[roots[0]].name, "block0.layer2.cat");
+    assert_int_equal(roots[0], roots[1]);
+    cx_plan_free(p);
+    return c;
+}
+
+/* A chain of concats has no step and one buffer; a ReLU after a norm has no step, nor has the norm but for its vectors. */
 static void test_steps_of_a_dense_block(void **state)
 {
     (void)state;
     net n = checked(small_dense_net);
     ref_backend b;
     cx_store *s;
-    cx_plan *p;
+    int norms = 0;
     ref_open(&b);
     assert_cx_ok(cx_store_new(n.g, &b.base, 3, &s, err));
-    cx_plan_opts o = training_opts(&n);
-    assert_cx_ok(cx_plan_new(s, &o, &p, err));
-    int redone = 0, folded = 0;
-    for (int i = 0; i < p->n_steps; i++) {
-        cx_step_info info = cx_plan_step(p, i);
-        assert_true(strcmp(info.op, "concat") && strcmp(info.op, "relu") && strcmp(info.op, "zero"));
-        redone += !strcmp(info.phase, "redo");
-        folded += !strcmp(info.phase, "forward") && info.folded_relu;
-    }
-    int norms = 0, roots[2];
-    roots[0] = cx_plan_view(p, cx_graph_find(n.g, "block0.layer0.conv2"), false).root;
-    roots[1] = cx_plan_view(p, cx_graph_find(n.g, "pool0"), false).root;
     for (int k = 0; k < n.g->n_nodes; k++)
         norms += n.g->nodes[k].op == CX_OP_BATCH_NORM;
-    assert_int_equal(folded, norms);
-    assert_int_equal(redone, norms - 1);                 /* all but the last: the global average pool does not read its input in backward */
-    assert_string_equal(n.g->values[roots[0]].name, "block0.layer2.cat");
-    assert_int_equal(roots[0], roots[1]);
-    cx_plan_free(p);
+    step_counts c = count_steps(s, &n, CX_PASS_PROLOGUE | CX_PASS_POOL_FIRST);
+    assert_int_equal(c.folded, norms);
+    assert_int_equal(c.redone, norms - 1);               /* all but the last: the global average pool does not read its input in backward */
+    assert_int_equal(c.vectors + c.in_front + c.stats + c.carries + c.clears, 0);
+    c = count_steps(s, &n, 0);
+    assert_int_equal(c.vectors, norms);
+    assert_int_equal(c.in_front, norms);
+    assert_int_equal(c.redone + c.clears, 0);
+    assert_int_equal(c.stats, 1);                        /* of the stem's max pool, which delivers none */
+    assert_int_equal(c.carries, 1);                      /* and cannot apply a carry */
+    c = count_steps(s, &n, CX_PASS_AFFINE | CX_PASS_STATISTICS);
+    assert_int_equal(c.carries, norms);
+    assert_true(c.stats > norms / 2);
     cx_store_free(s);
     cx_graph_free(n.g);
 }

@@ -25,7 +25,8 @@ static const broken files[] = {
     /* names */
     { "optm:\n  lr: 1\n", ":1: \"optm\": unknown section; did you mean optim?" },
     { "lr: 1\n", ":1: \"lr\": unknown section; the key optim.lr exists" },
-    { "something else: 1\n", ":1: \"something else\": unknown section; want one of run, data, augment, model, loss, optim, schedule, early_stop" },
+    { "something else: 1\n", ":1: \"something else\": unknown section; want one of run, data, augment, model, plan, loss, optim, schedule, early_stop" },
+    { "plan:\n  fuse: views,veiws\n", ":2: plan.fuse: \"veiws\" is no pass; want all, none, or some of views" },
     { "optim.lr: 1\n", ":1: \"optim.lr\": unknown section" },
     { "run:\n  sede: 1\n", ":2: run.sede: unknown key; did you mean seed?" },
     { "run:\n  Seed: 1\n", ":2: run.Seed: unknown key; did you mean seed?" },
