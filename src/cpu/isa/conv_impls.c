@@ -183,7 +183,7 @@ static bool is_plain(const cx_call *c)
 static bool pointwise_accepts(const cx_call *c)
 {
     cx_geometry g = geometry_of(c, CX_OP_CONV2D);
-    return is_plain(c) && cx_is_pointwise(&g);
+    return cx_is_pointwise(&g);
 }
 
 static bool winograd_accepts(const cx_call *c)
