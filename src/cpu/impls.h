@@ -28,4 +28,6 @@ CX_DECLARE_IMPLS(dropout)
 CX_DECLARE_IMPLS(upsample_bilinear)
 CX_DECLARE_IMPLS(dice_loss)
 
+extern const cx_impl cx_statistics_impl_avx512, cx_statistics_impl_avx2, cx_statistics_impl_portable;
+
 #endif

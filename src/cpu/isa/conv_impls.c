@@ -135,7 +135,8 @@ static cx_status backward(const cx_call *c, cx_op_id op, const cx_method *m)
     cx_gate gate = cx_gate_of(c);
     cx_pass p = { .src = dy, .dst = c->dx[0], .finish = { .add = c->dx_add[0] }, .bf16 = c->bf16, .work = work, .bytes = left };
     if (gate.scale) {
-        p.finish.gate = &gate;
+        p.finish.gate = &gate;              /* which adds by itself */
+        p.finish.add = false;
         p.finish.sums = gate.sums ? &c->fold.sums : NULL;
     }
     p.w = c->x[1].p;
@@ -189,7 +190,7 @@ static bool pointwise_accepts(const cx_call *c)
 static bool winograd_accepts(const cx_call *c)
 {
     cx_geometry g = geometry_of(c, CX_OP_CONV2D);
-    return is_plain(c) && CX_FN(winograd_accepts)(&g);
+    return CX_FN(winograd_accepts)(&g);
 }
 
 static bool window_accepts(const cx_call *c)

@@ -117,8 +117,78 @@ INLINE void load_x(const float *const *pixel, const float *base, int64_t line, i
     }
 }
 
+/* Pixels read through a fold; NULL = outside, which is zero behind it. */
+typedef struct { const float *at[36], *with[36]; bool inside; } tile_pixels;
+
+INLINE vf read_pixel(const bool carry, const tile_pixels *px, int j, int64_t i, vf mul, vf plus, bool relu)
+{
+    vf v = v_load(px->at[j] + i);
+    if (carry)
+        return v + v_fma(v_load(px->with[j] + i), mul, plus);
+    v = v_fma(v, mul, plus);
+    return relu ? vf_relu(v) : v;
+}
+
+INLINE void load_folded(const bool inside, const bool carry, const cx_source *s, const tile_pixels *px, int64_t c0, int64_t c, float *v, int64_t plane)
+{
+    const float *mul = (carry ? s->slope : s->scale) + c0, *plus = (carry ? s->level : s->shift) + c0;
+    for (int64_t i = 0; i < c; i += VL) {
+        const vf m = v_load(mul + i), a = v_load(plus + i);
+        vf t[6][6];
+        float *to = v + i;
+#pragma GCC unroll 1
+        for (int x = 0; x < 6; x++) {
+            vf d[6], o[6];
+#pragma GCC unroll 6
+            for (int y = 0; y < 6; y++)
+                d[y] = inside || px->at[y * 6 + x] ? read_pixel(carry, px, y * 6 + x, i, m, a, s->relu) : v_zero();
+            transform_x(d, o);
+#pragma GCC unroll 6
+            for (int y = 0; y < 6; y++)
+                t[y][x] = o[y];
+        }
+#pragma GCC unroll 1
+        for (int y = 0; y < 6; y++) {
+            vf o[6];
+            transform_x(t[y], o);
+#pragma GCC unroll 6
+            for (int x = 0; x < 6; x++) {
+                v_store(to, o[x]);
+                to += plane;
+                V_OPAQUE(to);
+            }
+        }
+    }
+}
+
+static void tile_folded(const cx_window *w, int64_t t, int64_t c0, int64_t c, float *v, int64_t plane)
+{
+    const cx_source *s = &w->src;
+    tile_at at = tile_of(w, t);
+    tile_pixels px = { .inside = true };
+    for (int i = 0; i < 36; i++) {
+        int64_t y = w->src_y + at.y + i / 6, x = w->src_x + at.x + i % 6, p = (at.n * s->t.s.h + y) * s->t.s.w + x;
+        bool here = y >= 0 && x >= 0 && y < s->t.s.h && x < s->t.s.w;
+        px.inside &= here;
+        px.at[i] = here ? s->t.p + p * s->t.ld + c0 : NULL;
+        px.with[i] = here && s->slope ? s->with.p + p * s->with.ld + c0 : NULL;
+    }
+    if (s->slope && px.inside)
+        load_folded(true, true, s, &px, c0, c, v, plane);
+    else if (s->slope)
+        load_folded(false, true, s, &px, c0, c, v, plane);
+    else if (px.inside)
+        load_folded(true, false, s, &px, c0, c, v, plane);
+    else
+        load_folded(false, false, s, &px, c0, c, v, plane);
+}
+
 static void tile_x(const cx_window *w, int64_t t, int64_t c0, int64_t c, const float *zeros, float *v, int64_t plane)
 {
+    if (w->src.scale || w->src.slope) {
+        tile_folded(w, t, c0, c, v, plane);
+        return;
+    }
     tile_at at = tile_of(w, t);
     int64_t y0 = w->src_y + at.y, x0 = w->src_x + at.x, ld = w->src.t.ld, line = w->src.t.s.w * ld;
     const float *image = w->src.t.p + at.n * w->src.t.s.h * line + c0;
@@ -134,12 +204,9 @@ static void tile_x(const cx_window *w, int64_t t, int64_t c0, int64_t c, const f
     load_x(pixel, NULL, 0, 0, c, v, plane);
 }
 
-/* Back to 4x4 pixels of the destination. */
-static void tile_y(const cx_window *w, int64_t t, const float *m, int64_t plane)
+/* Back to rows x cols of 4x4 pixels at d, `line` floats from row to row. */
+static void tile_y(const cx_window *w, const float *m, int64_t plane, float *d, int64_t rows, int64_t cols, int64_t line, int64_t ld)
 {
-    tile_at at = tile_of(w, t);
-    int64_t rows = min64(4, w->grid_h - at.y), cols = min64(4, w->grid_w - at.x), ld = w->dst.ld;
-    float *d = w->dst.p + ((at.n * w->dst.s.h + at.y) * w->dst.s.w + at.x) * ld;
     for (int64_t i = 0; i < w->dst.s.c; i += VL) {
         vf t1[4][6], bias = w->finish.bias ? v_load(w->finish.bias + i) : v_zero();
         const float *column = m + i;
@@ -162,7 +229,7 @@ static void tile_y(const cx_window *w, int64_t t, const float *m, int64_t plane)
 #pragma GCC unroll 1
         for (int y = 0; y < rows; y++) {
             vf o[4];
-            float *to = d + y * w->dst.s.w * ld + i;
+            float *to = d + y * line + i;
             transform_y(t1[y], o);
 #pragma GCC unroll 4
             for (int x = 0; x < 4; x++) {
@@ -178,14 +245,15 @@ static void tile_y(const cx_window *w, int64_t t, const float *m, int64_t plane)
 }
 
 /* The output gradient's 4x4 pixels to 6x6 points, as panels of NR channels for the outer product: point p, panel j at p * plane + j * panel. */
-static void tile_dy(const cx_window *w, int64_t t, const float *zeros, float *z, int64_t plane, int64_t panel)
+static void tile_dy(const cx_window *w, const cx_source *dy, int64_t t, const float *zeros, float *z, int64_t plane, int64_t panel)
 {
     tile_at at = tile_of(w, t);
-    int64_t ld = w->dst.ld;
-    const float *pixel[16];
+    const float *pixel[16], *with[16];
     for (int i = 0; i < 16; i++) {
-        int64_t y = at.y + i / 4, x = at.x + i % 4;
-        pixel[i] = y < w->grid_h && x < w->grid_w ? w->dst.p + ((at.n * w->dst.s.h + y) * w->dst.s.w + x) * ld : zeros;
+        int64_t y = at.y + i / 4, x = at.x + i % 4, p = (at.n * w->dst.s.h + y) * w->dst.s.w + x;
+        bool here = y < w->grid_h && x < w->grid_w;
+        pixel[i] = here ? dy->t.p + p * dy->t.ld : zeros;
+        with[i] = here && dy->slope ? dy->with.p + p * dy->with.ld : NULL;
     }
     for (int64_t i = 0; i < w->dst.s.c; i += VL) {
         vf t1[6][4];
@@ -194,8 +262,11 @@ static void tile_dy(const cx_window *w, int64_t t, const float *zeros, float *z,
         for (int x = 0; x < 4; x++) {
             vf d[4], o[6];
 #pragma GCC unroll 4
-            for (int y = 0; y < 4; y++)
+            for (int y = 0; y < 4; y++) {
                 d[y] = v_load(pixel[y * 4 + x] + i);
+                if (with[y * 4 + x])
+                    d[y] += v_fma(v_load(with[y * 4 + x] + i), v_load(dy->slope + i), v_load(dy->level + i));
+            }
             transform_dy(d, o);
 #pragma GCC unroll 6
             for (int y = 0; y < 6; y++)
@@ -230,16 +301,49 @@ static int fresh_pixels(const cx_window *w, const cx_tensor *t, int64_t y_off, i
     return count;
 }
 
-typedef struct { tile_layout in, out; size_t shared, per_thread; int64_t zeros; } data_layout;
+/* Partial sums belong to a block of tiles. */
+typedef struct { tile_layout in, out; size_t shared, per_thread, parts; int64_t zeros, size, blocks; } data_layout;
 
-static data_layout lay_out_data(int64_t in, int64_t out)
+/* tiles: of the whole batch. */
+static data_layout lay_out_data(int64_t in, int64_t out, int64_t tiles)
 {
-    data_layout l = { tiles_of(in, TILES), tiles_of(out, TILES), cx_align64((size_t)(POINTS * cx_packed(in, out)) * sizeof(float)), 0, up_div(in, 16) * 16 };
-    l.per_thread = cx_align64((size_t)(POINTS * (l.in.plane + l.out.plane) + l.zeros) * sizeof(float));
+    data_layout l = { .in = tiles_of(in, TILES), .out = tiles_of(out, TILES), .zeros = up_div(in, 16) * 16 };
+    l.shared = cx_align64((size_t)(POINTS * cx_packed(in, out)) * sizeof(float));
+    l.size = tiles >= 8 * TILES ? TILES : TILES / 2;
+    l.blocks = up_div(tiles, l.size);
+    l.parts = cx_align64(cx_parts_bytes(l.blocks, out));
+    l.per_thread = cx_align64((size_t)(POINTS * (l.in.plane + l.out.plane) + l.zeros + TILES * 16 * out) * sizeof(float));
     return l;
 }
 
-static void run_block(const cx_window *w, const data_layout *l, int64_t t0, int64_t n, int64_t ahead, float *scratch)
+static int64_t tiles_in(cx_shape s) { return s.n * up_div(s.h, 4) * up_div(s.w, 4); }
+
+/* The results of n tiles go to memory, or through the gate; then what is asked of them, while they are near. */
+static void finish_block(const cx_window *w, const data_layout *l, int64_t t0, int64_t n, const float *m, float *tile, cx_parts parts)
+{
+    const cx_gate *gate = w->finish.gate;
+    const float *row[TILES * 16];
+    int64_t px[TILES * 16], out = w->dst.s.c;
+    int count = 0;
+    for (int64_t t = 0; t < n; t++) {
+        tile_at at = tile_of(w, t0 + t);
+        int64_t rows = min64(4, w->grid_h - at.y), cols = min64(4, w->grid_w - at.x), first = (at.n * w->dst.s.h + at.y) * w->dst.s.w + at.x;
+        if (gate)
+            tile_y(w, m + t * l->out.pitch, l->out.plane, tile + count * out, rows, cols, cols * out, out);
+        else
+            tile_y(w, m + t * l->out.pitch, l->out.plane, w->dst.p + first * w->dst.ld, rows, cols, w->dst.s.w * w->dst.ld, w->dst.ld);
+        for (int64_t i = 0; i < rows * cols; i++, count++) {
+            px[count] = first + i / cols * w->dst.s.w + i % cols;
+            row[count] = w->dst.p ? w->dst.p + px[count] * w->dst.ld : NULL;
+        }
+    }
+    if (gate)
+        CX_FN(gate_rows)(gate, px, count, tile, out, 0, out, true, parts, t0 / l->size);
+    else if (w->finish.stats)
+        CX_FN(stats_rows)(row, count, 0, out, false, parts, t0 / l->size);
+}
+
+static void run_block(const cx_window *w, const data_layout *l, int64_t t0, int64_t n, int64_t ahead, float *scratch, cx_parts parts)
 {
     float *zeros = scratch, *v = zeros + l->zeros, *m = v + POINTS * l->in.plane;
     int64_t in = w->src.t.s.c, out = w->dst.s.c;
@@ -259,20 +363,26 @@ static void run_block(const cx_window *w, const data_layout *l, int64_t t0, int6
         cx_product g = { .m = (int)n, .a = a, .n_run = 1, .run_len = in, .b = w->b + p * cx_packed(in, out), .n = out, .c = c, .ahead = &next };
         CX_FN(product)(&g);
     }
-    for (int64_t t = 0; t < n; t++)
-        tile_y(w, t0 + t, m + t * l->out.pitch, l->out.plane);
+    finish_block(w, l, t0, n, m, m + POINTS * l->out.plane, parts);
 }
 
-static void run_tiles(const cx_window *w, float *scratch, const data_layout *l, int threads)
+/* work: partial sums, then each thread's scratch. */
+static void run_tiles(const cx_window *w, const data_layout *l, void *work, size_t bytes)
 {
-    int64_t tiles = tile_count(w), size = tiles >= 8 * TILES ? TILES : TILES / 2, blocks = up_div(tiles, size), group = max64(1, min64(4, blocks / 64));
-#pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
-    for (int64_t b = 0; b < up_div(blocks, group); b++) {
+    int64_t tiles = tile_count(w), size = l->size, group = max64(1, min64(4, l->blocks / 64));
+    cx_parts parts = cx_parts_at(work, w->dst.s.c);
+    float *scratch = (float *)((char *)work + l->parts);
+#pragma omp parallel for schedule(dynamic, 1) num_threads(CX_FN(threads_that_fit)(bytes, l->parts, l->per_thread))
+    for (int64_t b = 0; b < up_div(l->blocks, group); b++) {
         float *mine = scratch + (size_t)omp_get_thread_num() * (l->per_thread / sizeof(float));
         int64_t end = min64(tiles, (b + 1) * group * size);
         for (int64_t t = b * group * size; t < end; t += size)
-            run_block(w, l, t, min64(size, end - t), max64(0, min64(size, end - t - size)), mine);
+            run_block(w, l, t, min64(size, end - t), max64(0, min64(size, end - t - size)), mine, parts);
     }
+    if (w->finish.stats)
+        CX_FN(merge_stats)(parts, l->blocks, w->finish.stats);
+    if (w->finish.sums)
+        CX_FN(merge_sums)(parts, l->blocks, w->finish.sums);
 }
 
 /* U[point][panel of out][in][NR] = G w G'. Element (o, tap, i) of the weights at o * step_out + tap * step_tap + i * step_in; the gradient of the data
@@ -323,37 +433,40 @@ static void down_pack(const cx_geometry *g, const float *w, const float *scale, 
     transform_weights(w, scale, in, g->small.s.c, 1, 9 * in, in, false, packed);
 }
 
+static size_t data_bytes(const data_layout *l) { return l->parts + l->per_thread * (size_t)omp_get_max_threads(); }
+
 static size_t down_bytes(const cx_geometry *g)
 {
-    data_layout l = lay_out_data(g->big.s.c, g->small.s.c);
-    return l.per_thread * (size_t)omp_get_max_threads();
+    data_layout l = lay_out_data(g->big.s.c, g->small.s.c, tiles_in(g->small.s));
+    return data_bytes(&l);
 }
 
 static size_t up_bytes(const cx_geometry *g)
 {
-    data_layout l = lay_out_data(g->small.s.c, g->big.s.c);
-    return l.shared + l.per_thread * (size_t)omp_get_max_threads();
+    data_layout l = lay_out_data(g->small.s.c, g->big.s.c, tiles_in(g->big.s));
+    return l.shared + data_bytes(&l);
 }
 
 static void down(const cx_geometry *g, const cx_pass *p)
 {
-    data_layout l = lay_out_data(g->big.s.c, g->small.s.c);
+    data_layout l = lay_out_data(g->big.s.c, g->small.s.c, tiles_in(g->small.s));
     cx_window win = CX_FN(window_down)(g);
     win.src = p->src;
     win.dst = p->dst;
     win.b = p->w;
     win.finish = p->finish;
-    run_tiles(&win, p->work, &l, CX_FN(threads_that_fit)(p->bytes, 0, l.per_thread));
+    run_tiles(&win, &l, p->work, p->bytes);
 }
 
 static void up(const cx_geometry *g, const cx_pass *p)
 {
     int64_t in = g->small.s.c, out = g->big.s.c;
-    data_layout l = lay_out_data(in, out);
+    data_layout l = lay_out_data(in, out, tiles_in(g->big.s));
     cx_window win = { .src = p->src, .dst = p->dst, .kh = 3, .kw = 3, .step = 1, .src_y = g->pad_top - 2, .src_x = g->pad_left - 2,
         .grid_h = g->big.s.h, .grid_w = g->big.s.w, .dst_step = 1, .b = p->work, .finish = p->finish };
+    win.dst.s = g->big.s;                   /* the gate's destination may be absent */
     transform_weights(p->w, NULL, in, out, 9 * out, 1, out, true, p->work);
-    run_tiles(&win, (float *)((char *)p->work + l.shared), &l, CX_FN(threads_that_fit)(p->bytes, l.shared, l.per_thread));
+    run_tiles(&win, &l, (char *)p->work + l.shared, p->bytes - l.shared);
 }
 
 /* ---- weight gradient ---------------------------------------------------------------------------------------------- */
@@ -409,7 +522,7 @@ static void finish_weight(const weight_layout *l, const float *s, int64_t c, int
         }
 }
 
-static void weight_task(const cx_window *w, const weight_layout *l, int64_t chunk, int64_t c0, float *copy, float *scratch)
+static void weight_task(const cx_window *w, const cx_source *dy, const weight_layout *l, int64_t chunk, int64_t c0, float *copy, float *scratch)
 {
     int64_t in = w->src.t.s.c, out = w->dst.s.c, c = min64(CHANNELS, in - c0), end = l->tiles * (chunk + 1) / l->chunks;
     float *zeros = scratch, *v = zeros + l->zeros, *z = v + POINTS * l->x.plane, *s = z + POINTS * l->z_plane;
@@ -425,7 +538,7 @@ static void weight_task(const cx_window *w, const weight_layout *l, int64_t chun
         next.pace = (int)up_div(32 * next.floats * CX_AHEAD_STEP, CX_LINE * POINTS * cx_panels(out) * up_div(c, MR));
         for (int64_t t = 0; t < n; t++) {
             tile_x(w, t0 + t, c0, c, zeros, v + t * l->x.pitch, l->x.plane);
-            tile_dy(w, t0 + t, zeros, z + t * NR, l->z_plane, l->panel);
+            tile_dy(w, dy, t0 + t, zeros, z + t * NR, l->z_plane, l->panel);
         }
         for (int64_t p = 0; p < POINTS; p++) {
             cx_outer o = { .rows = 1, .cols = n, .a = v + p * l->x.plane, .a_pixel = l->x.pitch, .b = z + p * l->z_plane, .b_panel = l->panel, .b_pixel = NR,
@@ -446,7 +559,7 @@ static void weight(const cx_geometry *g, cx_source big, cx_source small, float *
     float *copies = work, *scratch = (float *)((char *)work + l.shared);
 #pragma omp parallel for schedule(dynamic, 1) num_threads(CX_FN(threads_that_fit)(bytes, l.shared, l.per_thread))
     for (int64_t t = 0; t < l.chunks * l.blocks; t++)
-        weight_task(&w, &l, t / l.blocks, t % l.blocks * CHANNELS, copies + t / l.blocks * l.copy,
+        weight_task(&w, &small, &l, t / l.blocks, t % l.blocks * CHANNELS, copies + t / l.blocks * l.copy,
             scratch + (size_t)omp_get_thread_num() * (l.per_thread / sizeof(float)));
 #pragma omp parallel for schedule(static)
     for (int64_t k = 0; k < 9 * in; k++)
