@@ -28,19 +28,24 @@ typedef struct { cx_shape s; int64_t ld; float *p; } cx_tensor;
  * a step computes
  *
  *   forward    u   = x[0] * scale + shift, then max(0, u) if pre_relu                          (pre: rows scale, shift, mean, r)
- *              y   = op(u), + bias, then y * post.scale + post.shift, then max(0, y) if relu   (post: rows as pre; never in a plan with a backward pass)
- *              stats <- mean and variance (divided by the count) of each channel of the finished y[0]
+ *              y   = op(u), + bias, then y * post.scale + post.shift, then max(0, y) if relu   (post: rows as pre, of which two are read; never in a plan
+ *                                                                                               with a backward pass)
+ *              stats <- mean and variance (divided by the count) of each channel of the finished y[0]; a redo call leaves them alone
  *   backward   dy' = dy + carry[0] * y[0] + carry[1], then the mask of `relu`
  *              g   = the gradient of u (before its ReLU): op's data gradient of dy', zero where pre_relu and u <= 0
- *              dx[0] (+)= scale * g
+ *              dx[0] (+)= scale * g                                                            (+ by dx_add[0])
  *              sums <- sum of g, sum of g * (x[0] - mean), for each channel of x[0]
  *
- * A padded pixel is zero after pre, not before it. The parts of a batch normalisation that remain are vectors, and its own step, in folded form, does them
- * (op batch_norm with pre present; x[0], y, dy, dx[0] carry shapes only):
+ * u is fmaf(x, scale, shift) in float32, rounded once: where there is a fused multiply-add, all agree on every mask and every largest value. A padded pixel of
+ * conv2d and avg_pool is zero after pre, not before it; in max_pool it never wins, and values compete behind pre and its ReLU. pre_relu and sums come with pre
+ * only; a backward step that has pre reads x[0].
+ *
+ * The parts of a batch normalisation that remain are vectors, and its own step, in folded form, does them (op batch_norm with pre present; x[0], y, dy, dx[0]
+ * carry shapes only):
  *
  *   forward    r = 1/sqrt(var + eps), scale = gamma r, shift = beta - mean scale, from stats (of x[0]; batch statistics, running ones updated) or, with stats
- *              absent, from the running ones -> pre
- *   backward   dbeta = sums[0], dgamma = sums[1] r, and, with M pixels, b = -scale r^2 sums[1] / M, c = -scale sums[0] / M - b mean:
+ *              absent, from the running ones -> pre, all four rows. A redo call has nothing to do: pre is still there
+ *   backward   reads pre and sums: dbeta = sums[0], dgamma = sums[1] r, and, with M pixels, b = -scale r^2 sums[1] / M, c = -scale sums[0] / M - b mean:
  *              carry[0] += b, carry[1] += c   (of x[0]; absent where running statistics were used; overwritten unless carry_add)
  *
  * So dx of a norm is scale*g + b*x + c: the convolution adds scale*g at once, b and c of all readers of a channel add up in carry, and who reads that gradient
@@ -139,7 +144,7 @@ typedef enum {
 extern const cx_op cx_ops[CX_OP_COUNT];
 
 /* The two steps that a plan adds where nobody can take a fold along, references. Forward: fold.stats <- mean and variance of x[0]. Backward:
- * dx[0] += carry[0] * x[0] + carry[1]. */
+ * dx[0] += carry[0] * x[0] + carry[1]. They read no other member of fold. */
 cx_status cx_ref_fwd_statistics(const cx_call *c);
 cx_status cx_ref_bwd_statistics(const cx_call *c);
 

@@ -100,7 +100,8 @@ static void fold_backward(const cx_call *c)
 cx_status cx_ref_fwd_batch_norm(const cx_call *c)
 {
     if (c->fold.pre.s.c) {
-        fold_forward(c);
+        if (!c->redo)
+            fold_forward(c);
         return CX_OK;
     }
     const cx_norm_attr *a = c->attr;
