@@ -2,9 +2,9 @@
  * case table and over larger cases of its own: the same bits for 1, 2, 3 and 7 threads, rebuilt outputs equal, unwanted gradients left out. */
 #include "support.h"
 #include "cxnet/graph.h"
+#include "cpu/isa.h"
 #include "ops/cases.h"
 
-static const char *const isas[] = { "avx512", "avx2", "portable" };
 static const int thread_counts[] = { 1, 2, 3, 7 };
 
 /* Large enough for several chunks, for all widths of the channel loops, and (the last of norms) for stores past the caches. */
@@ -46,19 +46,6 @@ enum { SHARED = CX_COUNT(cases), TOTAL = CX_COUNT(cases) + CX_COUNT(large) };
 static const cases_row *row(int i)
 {
     return i < SHARED ? &cases[i] : &large[i - SHARED];
-}
-
-/* Scratch as large as asked and not a byte more, full of NaN. */
-static void with_work(cx_call *c, const cx_impl *impl, bool backward, cx_run_fn run)
-{
-    c->work_bytes = impl->workspace ? impl->workspace(c, backward) : 0;
-    c->work = c->work_bytes ? cx_alloc_aligned(c->work_bytes, 1) : NULL;
-    if (c->work)
-        memset(c->work, 0xff, c->work_bytes);
-    if (run(c) != CX_OK)
-        fail_msg("%s failed", impl->name);
-    free(c->work);
-    c->work = NULL;
 }
 
 /* Forward, for cheap operators a second time from what forward saved, backward. */
@@ -118,19 +105,6 @@ static void each_gradient_alone(const cases_run *all, const cx_impl *impl)
         case_assert_equal(r.k->name, "dx alone", &r.c.dx[i], &all->c.dx[i]);
         case_close(&r);
     }
-}
-
-/* The implementations of an instruction set, opened for a number of threads; NULL when this machine does not have it. */
-static cx_backend *open_isa(const char *isa, int threads)
-{
-    cx_backend *b = NULL;
-    char *name = cx_sprintf("cpu:%s", isa);
-    assert_cx_ok(cx_backend_open(name, threads, &b, err));
-    free(name);
-    if (strstr(b->description, isa))
-        return b;
-    cx_backend_close(b);
-    return NULL;
 }
 
 static void check_impl(const char *isa, const cases_run *want, int at)
