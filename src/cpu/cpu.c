@@ -187,10 +187,8 @@ static void fill_impls(cpu *c)
 {
     for (int op = 0; op < CX_OP_COUNT; op++) {
         const int n = c->kernels->ops[op].n ? *c->kernels->ops[op].n : 0;
-        for (int i = 0; i < n && i < MAX_IMPLS - 2; i++)
+        for (int i = 0; i < n && i < MAX_IMPLS - 1; i++)
             c->impls[op][c->n_impls[op]++] = c->kernels->ops[op].impl[i];
-        if (c->kernels->folded[op])
-            c->impls[op][c->n_impls[op]++] = *c->kernels->folded[op];
         c->impls[op][c->n_impls[op]++] = (cx_impl){ .name = "reference", .fwd = cx_ops[op].ref_fwd, .bwd = cx_ops[op].ref_bwd };
     }
 }

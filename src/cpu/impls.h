@@ -31,8 +31,5 @@ CX_DECLARE_IMPLS(dice_loss)
 /* One implementation each. */
 #define CX_DECLARE_ONE(name) extern const cx_impl cx_##name##_avx512, cx_##name##_avx2, cx_##name##_portable;
 CX_DECLARE_ONE(statistics_impl)
-CX_DECLARE_ONE(max_pool_fold)
-CX_DECLARE_ONE(avg_pool_fold)
-CX_DECLARE_ONE(global_avg_pool_fold)
 
 #endif

@@ -18,7 +18,6 @@ typedef struct {
 
 typedef struct {
     struct { const cx_impl *impl; const int *n; } ops[CX_OP_COUNT];   /* best first, without the reference; n NULL: none */
-    const cx_impl *folded[CX_OP_COUNT];                               /* one more, for calls with a fold; NULL: none */
     const cx_impl *statistics;
     void (*update)(const cx_update *u, int64_t n, float *param, const float *grad, float *m, float *v);
     double (*sum_squares)(int64_t n, const float *x);

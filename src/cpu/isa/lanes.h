@@ -12,14 +12,29 @@
 
 typedef int32_t vf_mask __attribute__((vector_size(VL * 4)));
 
+#if defined(CX_ISA_avx2)
+/* The first n lanes. */
+INLINE __m256i vf_first(int n)
+{
+    static const int32_t first[2 * VL] = { -1, -1, -1, -1, -1, -1, -1, -1 };
+    return _mm256_loadu_si256((const __m256i *)(first + VL - n));
+}
+#endif
+
 /* n of VL values; the lanes beyond are zero and untouched in memory. n == VL, a constant, is a plain load or store. */
 INLINE vf vf_load(const float *p, int n)
 {
     if (n == VL)
         return v_load(p);
+#if defined(CX_ISA_avx512)
+    return (vf)_mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p);
+#elif defined(CX_ISA_avx2)
+    return (vf)_mm256_maskload_ps(p, vf_first(n));
+#else
     vf t = { 0 };
     memcpy(&t, p, (size_t)n * 4);
     return t;
+#endif
 }
 
 INLINE void vf_store(float *p, vf v, int n)
@@ -27,7 +42,13 @@ INLINE void vf_store(float *p, vf v, int n)
     if (n == VL)
         v_store(p, v);
     else
+#if defined(CX_ISA_avx512)
+        _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), (__m512)v);
+#elif defined(CX_ISA_avx2)
+        _mm256_maskstore_ps(p, vf_first(n), (__m256)v);
+#else
         memcpy(p, &v, (size_t)n * 4);
+#endif
 }
 
 /* Past the caches, for outputs that are larger than they are; p must be aligned to the vector. Follow with vf_fence(). */

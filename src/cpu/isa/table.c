@@ -23,7 +23,6 @@ const cx_cpu_kernels CX_FN(cpu_kernels) = {
         ROW(UPSAMPLE, upsample_bilinear),
         ROW(DICE_LOSS, dice_loss),
     },
-    .folded = { [CX_OP_MAX_POOL] = &CX_FN(max_pool_fold), [CX_OP_AVG_POOL] = &CX_FN(avg_pool_fold), [CX_OP_GLOBAL_AVG_POOL] = &CX_FN(global_avg_pool_fold) },
     .statistics = &CX_FN(statistics_impl),
     .update = CX_FN(update),
     .sum_squares = CX_FN(sum_squares),
