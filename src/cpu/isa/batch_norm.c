@@ -1,11 +1,11 @@
-/* batch_norm.c - batch normalisation with a folded ReLU, forward and backward, at the speed of memory. Depends on kernels.h, lanes.h.
+/* batch_norm.c - batch normalisation with a folded ReLU, forward and backward, at the speed of memory. Depends on kernels.h, fold.h.
  *
  * Pixels are cut into chunks that depend on the shape alone; partial results of chunks are merged in order in double, so the bits are the same for any number
  * of threads. Each thread walks its chunks up in the first pass (statistics, or dgamma and dbeta) and down in the second (normalise, or dx), so that what was
  * read last, and is still in the caches, is used first. Blocks of channels that fit the caches were tried: strided rows cost more than they save. */
 #include <math.h>
 #include "cpu/kernels.h"
-#include "lanes.h"
+#include "fold.h"
 
 enum { SUB = 16, MIN_CHUNKS = 48, MAX_CHUNK_PX = 256, MERGE = 32 };
 
@@ -28,13 +28,6 @@ static range chunk_at(blocks b, int64_t k)
     return (range){ lo, hi < b.px ? hi : b.px };
 }
 
-/* WORK: scale, slope, level [c] each, then two partial results [c] a chunk. */
-static size_t workspace(const cx_call *c, bool backward)
-{
-    (void)backward;
-    const blocks b = cut(c->x[0].s);
-    return (size_t)((b.chunks * 2 + 3) * b.c) * sizeof(float);
-}
 
 /* y = (x - mean) scale + beta: less rounding than x a + b when the mean is large. */
 typedef struct { const float *mean, *scale, *beta; } affine;
@@ -58,42 +51,6 @@ static affine known_affine(const cx_call *c, float *scale)
 }
 
 /* ---- forward ------------------------------------------------------------------------------------------------------- */
-
-/* Mean and sum of squared deviations of n pixels (twice over L1), merged with `seen` pixels before them (Chan, Golub & LeVeque 1979). */
-INLINE void stats_sub(int V, int lanes, const float *x, int64_t ld, int n, float seen, float *mean, float *m2)
-{
-    vf sum[WIDE] = { 0 }, mu[WIDE], q[WIDE] = { 0 };
-    for (int i = 0; i < n; i++)
-        for (int v = 0; v < V; v++)
-            sum[v] += vf_load(x + i * ld + v * VL, lanes);
-    for (int v = 0; v < V; v++)
-        mu[v] = sum[v] * (1.0f / (float)n);
-    for (int i = 0; i < n; i++)
-        for (int v = 0; v < V; v++) {
-            const vf d = vf_load(x + i * ld + v * VL, lanes) - mu[v];
-            q[v] += d * d;
-        }
-    const float share = (float)n / (seen + (float)n);
-    for (int v = 0; v < V; v++) {
-        if (seen > 0) {
-            const vf old = vf_load(mean + v * VL, lanes), d = mu[v] - old;
-            mu[v] = old + d * share;
-            q[v] += vf_load(m2 + v * VL, lanes) + d * d * (seen * share);
-        }
-        vf_store(mean + v * VL, mu[v], lanes);
-        vf_store(m2 + v * VL, q[v], lanes);
-    }
-}
-
-static void stats_chunk(const cx_tensor *x, range px, float *mean, float *m2)
-{
-    for (int64_t p = px.lo; p < px.hi; p += SUB) {
-        const int n = px.hi - p < SUB ? (int)(px.hi - p) : SUB;
-#define CALL(V, lanes) stats_sub(V, lanes, x->p + p * x->ld + k, x->ld, n, (float)(p - px.lo), mean + k, m2 + k)
-        OVER_CHANNELS(x->s.c, CALL);
-#undef CALL
-    }
-}
 
 INLINE void normalise_part(int V, int lanes, bool relu, bool stream, const float *x, affine a, float *y)
 {
@@ -135,46 +92,37 @@ static void normalise_chunk(const cx_call *c, range px, affine a)
         normalise_rows(false, false, c, px, a);
 }
 
-/* Channels k0 .. k1-1: chunks in order -> batch mean, 1/sqrt(var + eps), running statistics, scale. */
-static void merge_stats(const cx_call *c, blocks b, const float *part, int64_t k0, int64_t k1, float *scale)
+/* Batch mean, 1/sqrt(var + eps), running statistics and scale from the statistics of x. */
+static void take_stats(const cx_call *c, const cx_tensor *stats, float *scale)
 {
     const cx_norm_attr *attr = c->attr;
-    const double kept = 1 - (double)attr->momentum, fresh = (double)attr->momentum;
-    const int n = (int)(k1 - k0);
-    double mean[MERGE] = { 0 }, m2[MERGE] = { 0 }, seen = 0;
-    for (int64_t i = 0; i < b.chunks; i++) {
-        const range px = chunk_at(b, i);
-        const double here = (double)(px.hi - px.lo), share = here / (seen + here), cross = seen * share;
-        const float *pm = part + 2 * i * b.c + k0, *pq = pm + b.c;
-        for (int k = 0; k < n; k++) {
-            const double d = (double)pm[k] - mean[k];
-            mean[k] += d * share;
-            m2[k] += (double)pq[k] + d * d * cross;
-        }
-        seen += here;
-    }
-    for (int k = 0; k < n; k++) {
-        const double var = m2[k] / seen, running = attr->unbiased && seen > 1 ? m2[k] / (seen - 1) : var;
-        c->y[1].p[k0 + k] = (float)mean[k];
-        c->y[2].p[k0 + k] = (float)(1 / sqrt(var + (double)attr->eps));
-        c->x[3].p[k0 + k] = (float)(kept * (double)c->x[3].p[k0 + k] + fresh * mean[k]);
-        c->x[4].p[k0 + k] = (float)(kept * (double)c->x[4].p[k0 + k] + fresh * running);
-        scale[k0 + k] = c->x[1].p[k0 + k] * c->y[2].p[k0 + k];
+    const double kept = 1 - (double)attr->momentum, fresh = (double)attr->momentum, m = (double)cx_pixels(c->x[0].s);
+    for (int64_t k = 0; k < c->x[0].s.c; k++) {
+        const double mean = (double)cx_row(stats, 0)[k], var = (double)cx_row(stats, 1)[k], running = attr->unbiased && m > 1 ? var * m / (m - 1) : var;
+        c->y[1].p[k] = (float)mean;
+        c->y[2].p[k] = (float)(1 / sqrt(var + (double)attr->eps));
+        c->x[3].p[k] = (float)(kept * (double)c->x[3].p[k] + fresh * mean);
+        c->x[4].p[k] = (float)(kept * (double)c->x[4].p[k] + fresh * running);
+        scale[k] = c->x[1].p[k] * c->y[2].p[k];
     }
 }
 
-static void forward_batch(const cx_call *c, blocks b, float *scale, float *part)
+/* A call of the statistics step for x; their rows lie at `rows`, its scratch behind them. */
+static cx_call stats_call(const cx_call *c, float *rows)
+{
+    const int64_t n = c->x[0].s.c;
+    return (cx_call){ .x = { c->x[0] }, .fold = { .stats = { { 1, 1, 2, n }, n, rows } }, .work = rows ? rows + 2 * n : NULL };
+}
+
+static void forward_batch(const cx_call *c, blocks b, float *scale)
 {
     const affine a = { c->y[1].p, scale, c->x[2].p };
+    const cx_call stats = stats_call(c, scale + b.c);
+    CX_FN(statistics_impl).fwd(&stats);
+    take_stats(c, &stats.fold.stats, scale);
 #pragma omp parallel
     {
         const range mine = my_share(b.chunks);
-        for (int64_t i = mine.lo; i < mine.hi; i++)
-            stats_chunk(&c->x[0], chunk_at(b, i), part + 2 * i * b.c, part + (2 * i + 1) * b.c);
-#pragma omp barrier
-#pragma omp for schedule(static)
-        for (int64_t k = 0; k < b.c; k += MERGE)
-            merge_stats(c, b, part, k, k + MERGE < b.c ? k + MERGE : b.c, scale);
         for (int64_t i = mine.hi - 1; i >= mine.lo; i--)
             normalise_chunk(c, chunk_at(b, i), a);
     }
@@ -186,7 +134,7 @@ static cx_status forward(const cx_call *c)
     const blocks b = cut(c->x[0].s);
     float *scale = c->work;
     if (uses_batch(c) && !c->redo) {
-        forward_batch(c, b, scale, scale + b.c);
+        forward_batch(c, b, scale);
         return CX_OK;
     }
     if (!c->redo)
@@ -348,6 +296,14 @@ static cx_status backward(const cx_call *c)
             dx_chunk(c, chunk_at(b, i), g);
     }
     return CX_OK;
+}
+
+/* Forward: scale, then the statistics and what their step wants. Backward: scale, slope, level [c] each, then two partial results [c] a chunk. */
+static size_t workspace(const cx_call *c, bool backward)
+{
+    const blocks b = cut(c->x[0].s);
+    const cx_call stats = stats_call(c, NULL);
+    return backward ? (size_t)((b.chunks * 2 + 3) * b.c) * sizeof(float) : (size_t)(3 * b.c) * sizeof(float) + CX_FN(statistics_impl).workspace(&stats, false);
 }
 
 const cx_impl CX_FN(batch_norm_impls)[] = { { "batch_norm " CX_ISA_NAME, cx_is_plain, workspace, forward, backward, NULL, NULL } };

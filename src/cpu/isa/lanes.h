@@ -16,7 +16,7 @@ typedef int32_t vf_mask __attribute__((vector_size(VL * 4)));
 /* The first n lanes. */
 INLINE __m256i vf_first(int n)
 {
-    static const int32_t first[2 * VL] = { -1, -1, -1, -1, -1, -1, -1, -1 };
+    static const int32_t first[VL + VL] = { -1, -1, -1, -1, -1, -1, -1, -1 };
     return _mm256_loadu_si256((const __m256i *)(first + VL - n));
 }
 #endif
