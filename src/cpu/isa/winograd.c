@@ -83,13 +83,28 @@ static tile_at tile_of(const cx_window *w, int64_t t)
 }
 static int64_t tile_count(const cx_window *w) { return w->src.t.s.n * up_div(w->grid_h, 4) * up_div(w->grid_w, 4); }
 
+/* The second half of a transform: columns are done, rows follow, and each point goes to its plane. */
+INLINE void store_points(vf t[6][6], float *to, int64_t plane)
+{
+#pragma GCC unroll 1
+    for (int y = 0; y < 6; y++) {
+        vf o[6];
+        transform_x(t[y], o);
+#pragma GCC unroll 6
+        for (int x = 0; x < 6; x++) {
+            v_store(to, o[x]);
+            to += plane;
+            V_OPAQUE(to);
+        }
+    }
+}
+
 /* One tile of the source, channels c0 .. c0+c-1. Pixels outside are read from `zeros`. */
 INLINE void load_x(const float *const *pixel, const float *base, int64_t line, int64_t ld, int64_t c, float *v, int64_t plane)
 {
     for (int64_t i = 0; i < c; i += VL) {
         vf t[6][6];
         const float *column = pixel ? NULL : base + i;
-        float *to = v + i;
 #pragma GCC unroll 1
         for (int x = 0; x < 6; x++) {
             vf d[6], o[6];
@@ -103,17 +118,7 @@ INLINE void load_x(const float *const *pixel, const float *base, int64_t line, i
             for (int y = 0; y < 6; y++)
                 t[y][x] = o[y];
         }
-#pragma GCC unroll 1
-        for (int y = 0; y < 6; y++) {
-            vf o[6];
-            transform_x(t[y], o);
-#pragma GCC unroll 6
-            for (int x = 0; x < 6; x++) {
-                v_store(to, o[x]);
-                to += plane;
-                V_OPAQUE(to);
-            }
-        }
+        store_points(t, v + i, plane);
     }
 }
 
@@ -135,7 +140,6 @@ INLINE void load_folded(const bool inside, const bool carry, const cx_source *s,
     for (int64_t i = 0; i < c; i += VL) {
         const vf m = v_load(mul + i), a = v_load(plus + i);
         vf t[6][6];
-        float *to = v + i;
 #pragma GCC unroll 1
         for (int x = 0; x < 6; x++) {
             vf d[6], o[6];
@@ -147,17 +151,7 @@ INLINE void load_folded(const bool inside, const bool carry, const cx_source *s,
             for (int y = 0; y < 6; y++)
                 t[y][x] = o[y];
         }
-#pragma GCC unroll 1
-        for (int y = 0; y < 6; y++) {
-            vf o[6];
-            transform_x(t[y], o);
-#pragma GCC unroll 6
-            for (int x = 0; x < 6; x++) {
-                v_store(to, o[x]);
-                to += plane;
-                V_OPAQUE(to);
-            }
-        }
+        store_points(t, v + i, plane);
     }
 }
 
