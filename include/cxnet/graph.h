@@ -192,7 +192,6 @@ typedef struct {
     const int *keep; int n_keep;      /* values (and, with backward, their gradients) that stay readable after the run */
     unsigned skip;             /* cx_pass_bits left out */
     bool lean;                 /* also rebuild in the backward pass what 1x1 convolutions behind a norm wrote: less memory, one product more */
-    bool bf16;                 /* operands of matrix products may be rounded to bfloat16 (cx_call.bf16) */
 } cx_plan_opts;
 
 typedef struct cx_plan cx_plan;

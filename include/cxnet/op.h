@@ -68,7 +68,6 @@ typedef struct {
     bool training;               /* batch statistics, dropout active */
     bool relu;                   /* a ReLU that followed is folded in: y[0] = max(0, op(x)). Only for operators with CX_CAN_RELU */
     bool redo;                   /* forward again during the backward pass: rebuild y[0] from x and the saved y[1..]; change no state */
-    bool bf16;                   /* operands of matrix products may be rounded to bfloat16; sums stay float32 or better, tensors float32 */
     uint64_t seed, stream, step; /* randomness: Philox(seed, stream, step * 2^32 + element / 4), word element % 4; stream is the node's own */
     cx_tensor x[CX_MAX_IN];      /* inputs, parameters among them; an optional input that is absent has p == NULL and s.c == 0 */
     cx_tensor y[CX_MAX_OUT];     /* outputs; y[1..] are what forward saves for backward */

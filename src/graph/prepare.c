@@ -237,7 +237,6 @@ cx_status cx_pass_prepare(cx_plan *p, cx_error *err)
         st->call.training = p->opts.training;
         st->call.relu = p->nodes[st->node].relu >= 0;
         st->call.redo = st->kind == CX_STEP_REDO;
-        st->call.bf16 = p->opts.bf16;
         st->call.stream = cx_hash(node->name);
         TRY(set_inputs(p, st, err));
         TRY(set_outputs(p, st, err));

@@ -8,7 +8,7 @@
 void cx_pass_prologue(cx_plan *p)
 {
     for (int k = 0; k < p->n_nodes && !(p->opts.skip & CX_PASS_PROLOGUE); k++) {
-        int anchor = k, norm, u = p->node[k].in[0];
+        int norm, u = p->node[k].in[0];
         if (!p->nodes[k].needed || p->nodes[k].folded || !(cx_op_of(p, k)->flags & CX_CAN_PRE))
             continue;
         norm = p->g->values[u].node;
@@ -19,8 +19,8 @@ void cx_pass_prologue(cx_plan *p)
         int x = p->node[norm].in[0], producer = p->g->values[x].node;
         if (p->values[u].readers != 1 || p->values[u].kept || cx_reads_vectors(p, norm) || producer < 0 || p->node[producer].op == CX_OP_FLATTEN)
             continue;
-        p->nodes[anchor].pre = norm;
-        p->node[anchor].in[0] = x;
-        p->nodes[norm].carrier = anchor;
+        p->nodes[k].pre = norm;
+        p->node[k].in[0] = x;
+        p->nodes[norm].carrier = k;
     }
 }

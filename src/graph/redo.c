@@ -53,9 +53,10 @@ static bool shared(const cx_plan *p, int value)
 
 static bool is_cheap(const cx_plan *p, int k)
 {
-    cx_shape w = p->values[p->node[k].in[p->node[k].n_in > 1]].s;
-    if (p->opts.lean && p->node[k].op == CX_OP_CONV2D && p->nodes[k].pre >= 0 && w.h == 1 && w.w == 1)
-        return true;
+    if (p->opts.lean && p->node[k].op == CX_OP_CONV2D && p->nodes[k].pre >= 0) {
+        cx_shape w = p->values[p->node[k].in[1]].s;
+        return w.h == 1 && w.w == 1;
+    }
     return (cx_op_of(p, k)->flags & CX_CHEAP) && !cx_in_vectors(p, k);
 }
 

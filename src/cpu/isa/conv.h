@@ -28,7 +28,6 @@ typedef struct {
     const float *w;                 /* down: packed by down_pack; up: the weights as they are */
     cx_tensor dst;
     cx_finish finish;
-    bool bf16;                      /* operands may be rounded to bfloat16 */
     void *work;
     size_t bytes;
 } cx_pass;

@@ -173,7 +173,7 @@ static cx_status forward(const cx_call *c, cx_op_id op, const cx_method *m)
     cx_geometry g = geometry_of(c, op);
     scratch w = { c->work, c->work_bytes };
     const bool stats = c->fold.stats.s.c && !c->redo;
-    cx_pass p = { .src = cx_source_x(c), .w = c->x[1].p, .dst = c->y[0], .bf16 = c->bf16,
+    cx_pass p = { .src = cx_source_x(c), .w = c->x[1].p, .dst = c->y[0],
         .finish = { .bias = bias_of(c), .relu = c->relu, .stats = stats && !walks(m) ? &c->fold.stats : NULL } };
     if (is_transposed(op)) {
         p.work = w.p;
@@ -209,7 +209,7 @@ static void backward_data(const cx_call *c, cx_op_id op, const cx_method *m, con
 {
     cx_gate gate = cx_gate_of(c);
     cx_geometry at = *g;
-    cx_pass p = { .src = *dy, .w = c->x[1].p, .dst = c->dx[0], .finish = { .add = c->dx_add[0] && !gate.scale }, .bf16 = c->bf16 };
+    cx_pass p = { .src = *dy, .w = c->x[1].p, .dst = c->dx[0], .finish = { .add = c->dx_add[0] && !gate.scale } };
     if (is_transposed(op)) {
         float *packed = take(&w, m->down_packed(g));
         m->down_pack(g, c->x[1].p, NULL, packed);
