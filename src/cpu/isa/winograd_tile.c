@@ -1,0 +1,144 @@
+/* winograd_tile.c - tiles of pixels, read through a fold, to the 36 points of F(4x4,3x3). */
+#include "winograd.h"
+
+static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
+static int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
+
+INLINE void transform_x(const vf d[6], vf o[6])         /* B' */
+{
+    const vf four = v_set1(4), five = v_set1(-5), two = v_set1(2);
+    vf a = v_fma(v_set1(-4), d[2], d[4]), b = v_fma(v_set1(-4), d[1], d[3]), e = d[4] - d[2], f = two * (d[3] - d[1]);
+    o[0] = v_fma(four, d[0], v_fma(five, d[2], d[4]));
+    o[1] = a + b;
+    o[2] = a - b;
+    o[3] = e + f;
+    o[4] = e - f;
+    o[5] = v_fma(four, d[1], v_fma(five, d[3], d[5]));
+}
+
+INLINE void transform_dy(const vf d[4], vf o[6])        /* A */
+{
+    vf e = d[0] + d[2], f = d[1] + d[3], g = v_fma(v_set1(4), d[2], d[0]), h = v_fma(v_set1(8), d[3], v_set1(2) * d[1]);
+    o[0] = d[0];
+    o[1] = e + f;
+    o[2] = e - f;
+    o[3] = g + h;
+    o[4] = g - h;
+    o[5] = d[3];
+}
+
+/* Where a tile's pixels lie. Those outside the image are read at the nearest one inside, and their value is masked: a load that is masked instead, at an
+ * address out of reach, costs a fault. */
+typedef struct {
+    const float *p, *with;                          /* the first pixel; it may lie outside */
+    int64_t ld, line, with_ld, with_line;
+    int64_t top, bottom, left, right;               /* rows top .. bottom-1 and columns left .. right-1 of the tile are inside */
+} place;
+
+INLINE place place_of(const cx_source *s, int64_t n, int64_t y0, int64_t x0, int size)
+{
+    const cx_shape g = s->t.s;
+    const int64_t first = (n * g.h + y0) * g.w + x0;
+    return (place){ .p = s->t.p + first * s->t.ld, .with = s->slope ? s->with.p + first * s->with.ld : NULL, .ld = s->t.ld, .line = g.w * s->t.ld,
+        .with_ld = s->with.ld, .with_line = g.w * s->with.ld, .top = max64(0, -y0), .bottom = min64(size, g.h - y0), .left = max64(0, -x0),
+        .right = min64(size, g.w - x0) };
+}
+
+INLINE int64_t clamp(int64_t i, int64_t lo, int64_t hi) { return max64(lo, min64(hi - 1, i)); }
+
+enum { PLAIN, PRE, CARRY };
+
+typedef struct { int64_t c0, c; float *v; int64_t plane, panel; } goal;
+
+INLINE void load(const int size, const int how, const bool inside, const cx_source *s, const place *a, const goal *g)
+{
+    const float *mul = how == CARRY ? s->slope : s->scale, *plus = how == CARRY ? s->level : s->shift;
+    const vf floor = v_set1(s->relu ? 0 : -__builtin_inff());
+    const int64_t ld = a->ld, with_ld = a->with_ld, plane = g->plane;
+    int64_t row[6], with_row[6];
+#pragma GCC unroll 6
+    for (int y = 0; y < size; y++) {
+        const int64_t at = inside ? y : clamp(y, a->top, a->bottom);
+        row[y] = at * a->line;
+        with_row[y] = at * a->with_line;
+    }
+    for (int64_t i = 0; i < g->c; i += VL) {
+        const int64_t k = g->c0 + i;
+        const vf m = how == PLAIN ? v_zero() : v_load(mul + k), b = how == PLAIN ? v_zero() : v_load(plus + k);
+        vf t[6][6];
+        float *to = g->v + i / NR * g->panel + i % NR;
+#pragma GCC unroll 1
+        for (int x = 0; x < size; x++) {
+            const int64_t col = inside ? x : clamp(x, a->left, a->right);
+            const int32_t col_in = x == col ? -1 : 0;
+            const float *p = a->p + k + col * ld, *with = how == CARRY ? a->with + k + col * with_ld : NULL;
+            vf d[6], o[6];
+#pragma GCC unroll 6
+            for (int y = 0; y < size; y++) {
+                vf u = v_load(p + row[y]);
+                if (how == PRE)
+                    u = v_max(floor, v_fma(u, m, b));       /* in this order a NaN stays one */
+                if (how == CARRY)
+                    u = u + v_fma(v_load(with + with_row[y]), m, b);
+                d[y] = inside ? u : vf_where((vf_mask){ 0 } + (y >= a->top && y < a->bottom ? col_in : 0), u);
+            }
+            if (size == 6)
+                transform_x(d, o);
+            else
+                transform_dy(d, o);
+#pragma GCC unroll 6
+            for (int y = 0; y < 6; y++)
+                t[y][x] = o[y];
+        }
+#pragma GCC unroll 1
+        for (int y = 0; y < 6; y++) {
+            vf o[6];
+            if (size == 6)
+                transform_x(t[y], o);
+            else
+                transform_dy(t[y], o);
+#pragma GCC unroll 6
+            for (int x = 0; x < 6; x++) {
+                v_store(to, o[x]);
+                to += plane;
+                V_OPAQUE(to);
+            }
+        }
+    }
+}
+
+INLINE void load_any(const int size, const cx_source *s, const place *a, const goal *g)
+{
+    const bool inside = a->top == 0 && a->left == 0 && a->bottom == size && a->right == size;
+    if (s->scale)
+        inside ? load(size, PRE, true, s, a, g) : load(size, PRE, false, s, a, g);
+    else if (s->slope)
+        inside ? load(size, CARRY, true, s, a, g) : load(size, CARRY, false, s, a, g);
+    else
+        inside ? load(size, PLAIN, true, s, a, g) : load(size, PLAIN, false, s, a, g);
+}
+
+void CX_FN(tile_x)(const cx_source *s, int64_t n, int64_t y, int64_t x, int64_t c0, int64_t c, float *v, int64_t plane, int64_t panel)
+{
+    const place a = place_of(s, n, y, x, 6);
+    const goal g = { c0, c, v, plane, panel };
+    load_any(6, s, &a, &g);
+}
+
+void CX_FN(tile_dy)(const cx_source *s, int64_t n, int64_t y, int64_t x, int64_t c0, int64_t c, float *v, int64_t plane)
+{
+    const place a = place_of(s, n, y, x, 4);
+    const goal g = { c0, c, v, plane, NR };
+    load_any(4, s, &a, &g);
+}
+
+int CX_FN(fresh_pixels)(const cx_tensor *t, cx_shape grid, int64_t y_off, int64_t x_off, int64_t t0, int64_t tiles, int64_t c0, const float **run)
+{
+    int count = 0;
+    tile_at at = cx_tile_at(grid, t0);
+    for (int64_t i = 0; i < tiles; i++, at = cx_tile_next(grid, at))
+        for (int64_t y = max64(0, at.y + y_off); y < min64(t->s.h, at.y + y_off + 4); y++)
+            for (int64_t x = max64(0, at.x + x_off); x < min64(t->s.w, at.x + x_off + 4); x++)
+                run[count++] = t->p + ((at.n * t->s.h + y) * t->s.w + x) * t->ld + c0;
+    return count;
+}

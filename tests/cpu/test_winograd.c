@@ -1,0 +1,234 @@
+/* test_winograd.c - 3x3 convolutions by Winograd of every instruction set of this machine, with all that a plan folds into them, against the
+ * double-accumulating reference: tiles that hang over an edge, several blocks of channels, groups and blocks of tiles, the same bits for any number of
+ * threads, nothing outside a slice touched. */
+#include "support.h"
+#include "cpu/impls.h"
+#include "cxnet/op.h"
+#include <omp.h>
+
+typedef struct { const char *name; bool here; const cx_impl *impls; int n; } isa;
+
+static const cx_impl *winograd_of(const isa *a)
+{
+    for (int i = 0; i < a->n; i++)
+        if (strncmp(a->impls[i].name, "winograd", 8) == 0)
+            return &a->impls[i];
+    return NULL;
+}
+
+static int isa_list(isa out[3])
+{
+    out[0] = (isa){ "avx512", __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq")
+        && __builtin_cpu_supports("avx512vl"), cx_conv2d_impls_avx512, cx_conv2d_n_avx512 };
+    out[1] = (isa){ "avx2", __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"), cx_conv2d_impls_avx2, cx_conv2d_n_avx2 };
+    out[2] = (isa){ "portable", true, cx_conv2d_impls_portable, cx_conv2d_n_portable };
+    return 3;
+}
+
+static uint32_t lcg = 1;
+static float noise(void)
+{
+    lcg = lcg * 1664525u + 1013904223u;
+    return (float)(lcg >> 8) / (float)(1 << 23) - 1.0f;
+}
+
+/* A tensor whose buffer ends exactly with its last element; between the slices lies a mark. */
+static const float MARK = 12345.0f;
+static size_t floats_of(const cx_tensor *t) { return cx_elems(t->s) ? (size_t)((cx_pixels(t->s) - 1) * t->ld + t->s.c) : 0; }
+
+static cx_tensor tensor(cx_shape s, int64_t extra)
+{
+    cx_tensor t = { s, s.c + extra, NULL };
+    size_t n = floats_of(&t);
+    t.p = malloc(n * sizeof(float));
+    for (size_t i = 0; i < n; i++)
+        t.p[i] = (int64_t)(i % (size_t)t.ld) >= s.c ? MARK : noise();
+    return t;
+}
+
+static cx_tensor copy_of(const cx_tensor *t)
+{
+    cx_tensor c = *t;
+    if (t->p) {
+        c.p = malloc(floats_of(t) * sizeof(float));
+        memcpy(c.p, t->p, floats_of(t) * sizeof(float));
+    }
+    return c;
+}
+
+static cx_tensor rows_of(int64_t rows, int64_t c) { return tensor((cx_shape){ 1, 1, rows, c }, 0); }
+
+enum { BIAS = 1, RELU = 2, PLUS = 4, FOLD = 8, NO_DX = 16, LINEAR = 32 };      /* PLUS: dx_add; LINEAR: no ReLU in the prologue */
+typedef struct { cx_shape x; int64_t out; cx_conv_attr attr; int64_t extra; int how; } a_case;
+
+/* What one call writes, in the order of what it is compared with. */
+enum { Y, STATS, DX, DW, DB, SUMS, RESULTS };
+static const char *const names[RESULTS] = { "y", "stats", "dx", "dw", "db", "sums" };
+
+static void run(const cx_impl *impl, cx_call *c, bool backward, bool pack)
+{
+    c->work_bytes = impl->workspace(c, backward);
+    assert_int_equal(posix_memalign(&c->work, 64, c->work_bytes), 0);
+    memset(c->work, 0xff, c->work_bytes);                  /* NaN: scratch has undefined contents */
+    if (pack) {
+        assert_int_equal(posix_memalign(&c->packed, 64, impl->packed(c)), 0);
+        assert_int_equal(impl->pack(c), CX_OK);
+    }
+    assert_int_equal((backward ? impl->bwd : impl->fwd)(c), CX_OK);
+    free(c->packed);
+    free(c->work);
+    c->packed = c->work = NULL;
+}
+
+/* A call with fresh results, as `base` has them. impl NULL: the reference. y: what the backward pass reads, NULL = its own. */
+static void run_both(const cx_impl *impl, const cx_call *base, const cx_tensor *y, bool pack, cx_tensor got[RESULTS])
+{
+    cx_call f = *base, b = *base;
+    got[Y] = f.y[0] = copy_of(&base->y[0]);
+    got[STATS] = f.fold.stats = copy_of(&base->fold.stats);
+    f.fold.carry = f.fold.sums = (cx_tensor){ { 0 }, 0, NULL };
+    f.dy[0] = (cx_tensor){ { 0 }, 0, NULL };
+    b.fold.stats = (cx_tensor){ { 0 }, 0, NULL };
+    for (int i = 0; i < 3; i++)
+        got[DX + i] = b.dx[i] = copy_of(&base->dx[i]);
+    got[SUMS] = b.fold.sums = copy_of(&base->fold.sums);
+    if (impl)
+        run(impl, &f, false, pack);
+    else
+        assert_int_equal(cx_ops[CX_OP_CONV2D].ref_fwd(&f), CX_OK);
+    b.y[0] = y ? *y : got[Y];
+    if (impl)
+        run(impl, &b, true, false);
+    else
+        assert_int_equal(cx_ops[CX_OP_CONV2D].ref_bwd(&b), CX_OK);
+}
+
+/* Sums over many pixels of either sign are small beside their terms: their error is measured against what the terms could add up to. */
+static double slack(int i, const cx_call *c)
+{
+    return i == SUMS ? 2e-5 * sqrt((double)cx_pixels(c->x[0].s)) : cx_ops[CX_OP_CONV2D].atol;
+}
+
+static void compare(const char *what, int i, const cx_call *c, const cx_tensor *got, const cx_tensor *want)
+{
+    char part[200];
+    snprintf(part, sizeof part, "%s: %s", what, names[i]);
+    for (size_t k = 0; k < floats_of(got); k++)
+        if ((int64_t)(k % (size_t)got->ld) >= got->s.c && got->p[k] != MARK)
+            fail_msg("%s: wrote outside its channel slice at float %zu", part, k);
+    for (int64_t p = 0; p < cx_pixels(got->s); p++) {      /* marks out of the way of the largest value */
+        const int64_t gap = p + 1 < cx_pixels(got->s) ? got->ld - got->s.c : 0;
+        memset(got->p + p * got->ld + got->s.c, 0, (size_t)gap * sizeof(float));
+        memset(want->p + p * want->ld + want->s.c, 0, (size_t)gap * sizeof(float));
+    }
+    assert_close(part, got->p, want->p, (int64_t)floats_of(got), cx_ops[CX_OP_CONV2D].rtol, slack(i, c));
+}
+
+static void check_isa(const char *what, const cx_impl *impl, const cx_call *base, const cx_tensor want[RESULTS])
+{
+    static const int threads[] = { 1, 2, 3, 7 };
+    cx_tensor first[RESULTS], got[RESULTS];
+    for (int t = 0; t < 4; t++) {
+        omp_set_num_threads(threads[t]);
+        run_both(impl, base, &want[Y], t % 2, t ? got : first);
+        for (int i = 0; i < RESULTS; i++) {
+            if (!want[i].p)
+                continue;
+            if (t && memcmp(got[i].p, first[i].p, floats_of(&got[i]) * sizeof(float)))
+                fail_msg("%s: %s: other bits with %d threads", what, names[i], threads[t]);
+            if (t)
+                free(got[i].p);
+        }
+    }
+    for (int i = 0; i < RESULTS; i++)
+        if (want[i].p) {
+            compare(what, i, base, &first[i], &want[i]);
+            free(first[i].p);
+        }
+}
+
+static void make(const a_case *k, cx_call *c)
+{
+    *c = (cx_call){ .attr = &k->attr, .n_in = k->how & BIAS ? 3 : 2, .n_out = 1, .training = true, .relu = k->how & RELU };
+    c->x[0] = tensor(k->x, k->extra);
+    c->x[1] = tensor((cx_shape){ k->out, 3, 3, k->x.c }, 0);
+    if (k->how & BIAS)
+        c->x[2] = rows_of(1, k->out);
+    assert_cx_ok(cx_ops[CX_OP_CONV2D].infer(c, err));
+    c->y[0] = tensor(c->y[0].s, k->extra);
+    c->dy[0] = tensor(c->y[0].s, k->extra);
+    for (int i = k->how & NO_DX ? 1 : 0; i < c->n_in; i++) {
+        c->dx[i] = tensor(c->x[i].s, i ? 0 : k->extra);
+        c->dx_add[i] = k->how & PLUS;
+    }
+    if (!(k->how & FOLD))
+        return;
+    c->fold = (cx_fold){ .pre = rows_of(4, k->x.c), .stats = rows_of(2, k->out), .sums = rows_of(2, k->x.c), .carry = rows_of(2, k->out),
+        .pre_relu = !(k->how & LINEAR) };
+}
+
+static void drop(cx_call *c)
+{
+    cx_tensor *all[] = { &c->x[0], &c->x[1], &c->x[2], &c->y[0], &c->dy[0], &c->dx[0], &c->dx[1], &c->dx[2], &c->fold.pre, &c->fold.stats, &c->fold.sums,
+        &c->fold.carry };
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
+        free(all[i]->p);
+}
+
+static void check(const a_case *k)
+{
+    isa list[3];
+    cx_call c;
+    cx_tensor want[RESULTS];
+    make(k, &c);
+    run_both(NULL, &c, NULL, false, want);
+    int n = isa_list(list);
+    for (int a = 0; a < n; a++) {
+        const cx_impl *impl = winograd_of(&list[a]);
+        char what[120];
+        snprintf(what, sizeof what, "%s x %lldx%lldx%lldx%lld out %lld how %d", list[a].name, (long long)k->x.n, (long long)k->x.h, (long long)k->x.w,
+            (long long)k->x.c, (long long)k->out, k->how);
+        if (!list[a].here)
+            continue;
+        if (!impl || !impl->accepts(&c))
+            fail_msg("%s: not accepted", what);
+        check_isa(what, impl, &c, want);
+    }
+    for (int i = 0; i < RESULTS; i++)
+        free(want[i].p);
+    drop(&c);
+}
+
+static cx_conv_attr pads(int top, int bottom, int left, int right) { return (cx_conv_attr){ 1, top, bottom, left, right }; }
+
+static void plain(void **state)
+{
+    (void)state;
+    const a_case k[] = {
+        { { 3, 10, 13, 32 }, 48, pads(1, 2, 0, 0), 7, BIAS | RELU | PLUS }, { { 2, 15, 16, 80 }, 32, pads(1, 0, 2, 1), 0, BIAS },
+        { { 1, 5, 4, 64 }, 64, pads(1, 1, 1, 1), 16, RELU | NO_DX }, { { 2, 6, 6, 32 }, 32, pads(0, 0, 0, 0), 0, 0 },
+        { { 1, 16, 16, 192 }, 160, pads(1, 1, 1, 1), 16, BIAS | PLUS }, { { 1, 4, 4, 32 }, 32, pads(3, 3, 2, 3), 0, BIAS },
+    };
+    for (size_t i = 0; i < sizeof k / sizeof k[0]; i++)
+        check(&k[i]);
+}
+
+/* Growth convolutions, few tiles and many, and channels of a U-Net; gradients that overwrite, add, or are sums only. */
+static void folded(void **state)
+{
+    (void)state;
+    const a_case k[] = {
+        { { 2, 14, 14, 128 }, 32, pads(1, 1, 1, 1), 96, FOLD }, { { 3, 7, 7, 128 }, 32, pads(1, 1, 1, 1), 0, FOLD | PLUS },
+        { { 1, 7, 7, 64 }, 32, pads(1, 1, 1, 1), 32, FOLD | LINEAR }, { { 2, 30, 33, 32 }, 48, pads(1, 1, 1, 1), 16, FOLD | NO_DX },
+        { { 1, 5, 6, 32 }, 64, pads(0, 1, 2, 1), 5, FOLD | BIAS | RELU | PLUS }, { { 2, 9, 10, 176 }, 144, pads(1, 1, 1, 1), 16, FOLD | BIAS },
+        { { 3, 7, 9, 128 }, 144, pads(1, 1, 1, 1), 0, FOLD | PLUS | RELU }, { { 2, 10, 8, 144 }, 128, pads(1, 1, 1, 1), 0, FOLD | NO_DX | LINEAR },
+    };
+    for (size_t i = 0; i < sizeof k / sizeof k[0]; i++)
+        check(&k[i]);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = { cmocka_unit_test(plain), cmocka_unit_test(folded) };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
