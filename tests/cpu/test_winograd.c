@@ -1,28 +1,20 @@
-/* test_winograd.c - 3x3 convolutions by Winograd of every instruction set of this machine, with all that a plan folds into them, against the
+/* test_winograd.c - 3x3 convolutions by Winograd on every instruction set of this machine, with all that a plan folds into them, against the
  * double-accumulating reference: tiles that hang over an edge, several blocks of channels, groups and blocks of tiles, the same bits for any number of
- * threads, nothing outside a slice touched. */
+ * threads, nothing outside a slice touched; and how much accuracy it costs beside the direct product, the table of HACKING.md. */
 #include "support.h"
-#include "cpu/impls.h"
+#include "cpu/isa.h"
 #include "cxnet/op.h"
-#include <omp.h>
 
-typedef struct { const char *name; bool here; const cx_impl *impls; int n; } isa;
-
-static const cx_impl *winograd_of(const isa *a)
+/* The implementation of 3x3 convolutions whose name starts so. */
+static const cx_impl *impl_of(cx_backend *b, const char *name)
 {
-    for (int i = 0; i < a->n; i++)
-        if (strncmp(a->impls[i].name, "winograd", 8) == 0)
-            return &a->impls[i];
+    int n = 0;
+    const cx_impl *list = b->impls(b, CX_OP_CONV2D, &n);
+    for (int i = 0; i < n; i++)
+        if (strncmp(list[i].name, name, strlen(name)) == 0)
+            return &list[i];
+    fail_msg("no implementation %s in %s", name, b->description);
     return NULL;
-}
-
-static int isa_list(isa out[3])
-{
-    out[0] = (isa){ "avx512", __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq")
-        && __builtin_cpu_supports("avx512vl"), cx_conv2d_impls_avx512, cx_conv2d_n_avx512 };
-    out[1] = (isa){ "avx2", __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"), cx_conv2d_impls_avx2, cx_conv2d_n_avx2 };
-    out[2] = (isa){ "portable", true, cx_conv2d_impls_portable, cx_conv2d_n_portable };
-    return 3;
 }
 
 static uint32_t lcg = 1;
@@ -67,17 +59,14 @@ static const char *const names[RESULTS] = { "y", "stats", "dx", "dw", "db", "sum
 
 static void run(const cx_impl *impl, cx_call *c, bool backward, bool pack)
 {
-    c->work_bytes = impl->workspace(c, backward);
-    assert_int_equal(posix_memalign(&c->work, 64, c->work_bytes), 0);
-    memset(c->work, 0xff, c->work_bytes);                  /* NaN: scratch has undefined contents */
     if (pack) {
-        assert_int_equal(posix_memalign(&c->packed, 64, impl->packed(c)), 0);
+        c->packed = cx_alloc_aligned(impl->packed(c), 1);
+        assert_non_null(c->packed);
         assert_int_equal(impl->pack(c), CX_OK);
     }
-    assert_int_equal((backward ? impl->bwd : impl->fwd)(c), CX_OK);
+    with_work(c, impl, backward, backward ? impl->bwd : impl->fwd);
     free(c->packed);
-    free(c->work);
-    c->packed = c->work = NULL;
+    c->packed = NULL;
 }
 
 /* A call with fresh results, as `base` has them. impl NULL: the reference. y: what the backward pass reads, NULL = its own. */
@@ -124,13 +113,17 @@ static void compare(const char *what, int i, const cx_call *c, const cx_tensor *
     assert_close(part, got->p, want->p, (int64_t)floats_of(got), cx_ops[CX_OP_CONV2D].rtol, slack(i, c));
 }
 
-static void check_isa(const char *what, const cx_impl *impl, const cx_call *base, const cx_tensor want[RESULTS])
+static void check_isa(const char *what, const char *isa, const cx_call *base, const cx_tensor want[RESULTS])
 {
     static const int threads[] = { 1, 2, 3, 7 };
     cx_tensor first[RESULTS], got[RESULTS];
-    for (int t = 0; t < 4; t++) {
-        omp_set_num_threads(threads[t]);
+    for (int t = 0; t < CX_COUNT(threads); t++) {
+        cx_backend *b = open_isa(isa, threads[t]);
+        const cx_impl *impl = impl_of(b, "winograd");
+        if (!impl->accepts(base))
+            fail_msg("%s: not accepted", what);
         run_both(impl, base, &want[Y], t % 2, t ? got : first);
+        cx_backend_close(b);
         for (int i = 0; i < RESULTS; i++) {
             if (!want[i].p)
                 continue;
@@ -175,27 +168,34 @@ static void drop(cx_call *c)
         free(all[i]->p);
 }
 
+static bool is_here(const char *isa)
+{
+    cx_backend *b = open_isa(isa, 1);
+    if (b)
+        cx_backend_close(b);
+    return b != NULL;
+}
+
+static void drop_results(cx_tensor r[RESULTS])
+{
+    for (int i = 0; i < RESULTS; i++)
+        free(r[i].p);
+}
+
 static void check(const a_case *k)
 {
-    isa list[3];
     cx_call c;
     cx_tensor want[RESULTS];
     make(k, &c);
     run_both(NULL, &c, NULL, false, want);
-    int n = isa_list(list);
-    for (int a = 0; a < n; a++) {
-        const cx_impl *impl = winograd_of(&list[a]);
+    for (int i = 0; i < CX_COUNT(isas); i++) {
         char what[120];
-        snprintf(what, sizeof what, "%s x %lldx%lldx%lldx%lld out %lld how %d", list[a].name, (long long)k->x.n, (long long)k->x.h, (long long)k->x.w,
+        snprintf(what, sizeof what, "%s x %lldx%lldx%lldx%lld out %lld how %d", isas[i], (long long)k->x.n, (long long)k->x.h, (long long)k->x.w,
             (long long)k->x.c, (long long)k->out, k->how);
-        if (!list[a].here)
-            continue;
-        if (!impl || !impl->accepts(&c))
-            fail_msg("%s: not accepted", what);
-        check_isa(what, impl, &c, want);
+        if (is_here(isas[i]))
+            check_isa(what, isas[i], &c, want);
     }
-    for (int i = 0; i < RESULTS; i++)
-        free(want[i].p);
+    drop_results(want);
     drop(&c);
 }
 
@@ -227,8 +227,63 @@ static void folded(void **state)
         check(&k[i]);
 }
 
+/* ---- accuracy ------------------------------------------------------------------------------------------------------- */
+
+/* The worst error of `impl` in y, dx and dw, relative to the largest value of each. */
+static void errors_of(const char *isa, const char *impl, const cx_call *base, const cx_tensor want[RESULTS], double worst[3])
+{
+    static const int parts[] = { Y, DX, DW };
+    cx_tensor got[RESULTS];
+    cx_backend *b = open_isa(isa, 2);
+    run_both(impl_of(b, impl), base, &want[Y], false, got);
+    for (int i = 0; i < 3; i++) {
+        const cx_tensor *g = &got[parts[i]], *w = &want[parts[i]];
+        double largest = 0, off = 0;
+        for (size_t k = 0; k < floats_of(g); k++) {
+            largest = fmax(largest, fabs((double)w->p[k]));
+            off = fmax(off, fabs((double)g->p[k] - (double)w->p[k]));
+            assert_false(isnan(g->p[k]));
+        }
+        worst[i] = off / largest;
+    }
+    drop_results(got);
+    cx_backend_close(b);
+}
+
+/* What one layer may lose: a quarter of what the operator is allowed (cx_ops), on films as a network sees them, x >= 0 behind a ReLU. */
+static void accuracy(void **state)
+{
+    (void)state;
+    static const a_case k[] = { { { 2, 32, 32, 32 }, 32, { 1, 1, 1, 1, 1 }, 0, 0 }, { { 2, 32, 32, 128 }, 128, { 1, 1, 1, 1, 1 }, 0, 0 },
+        { { 1, 16, 16, 512 }, 512, { 1, 1, 1, 1, 1 }, 0, 0 } };
+    const double bound = cx_ops[CX_OP_CONV2D].atol / 4;
+    print_message("worst error / largest value      Winograd: y       dx       dw   direct: y       dx       dw\n");
+    for (int i = 0; i < CX_COUNT(k); i++) {
+        cx_call c;
+        cx_tensor want[RESULTS];
+        make(&k[i], &c);
+        for (size_t j = 0; j < floats_of(&c.x[0]); j++)
+            c.x[0].p[j] = fmaxf(0, c.x[0].p[j]);
+        run_both(NULL, &c, NULL, false, want);
+        for (int s = 0; s < CX_COUNT(isas); s++) {
+            double w[3], d[3];
+            if (!is_here(isas[s]))
+                continue;
+            errors_of(isas[s], "winograd", &c, want, w);
+            errors_of(isas[s], "window", &c, want, d);
+            print_message("%3lld channels, %lld px, %-8s          %.1e  %.1e  %.1e    %.1e  %.1e  %.1e\n", (long long)k[i].out, (long long)k[i].x.h, isas[s],
+                w[0], w[1], w[2], d[0], d[1], d[2]);
+            for (int j = 0; j < 3; j++)
+                if (!(w[j] <= bound))
+                    fail_msg("%lld channels, %s, %s: %g is more than %g", (long long)k[i].out, isas[s], names[(int[]){ Y, DX, DW }[j]], w[j], bound);
+        }
+        drop_results(want);
+        drop(&c);
+    }
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(plain), cmocka_unit_test(folded) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(plain), cmocka_unit_test(folded), cmocka_unit_test(accuracy) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,6 +1,6 @@
 /* winograd.c - 3x3 convolutions of stride 1 forward and towards their input by F(4x4,3x3): tiles are transformed, multiplied at each of the 36 points, and
  * transformed back: Y = A'[(G w G') . (B' x B)]A. Where there are many tiles, each thread takes blocks of them that stay in its second-level cache; where the
- * tiles are few or the transformed weights many, all threads work on one group of tiles, point by point. The table of errors is in HACKING.md. */
+ * tiles are few or the transformed weights many, all threads work on one group of tiles, point by point. */
 #include "winograd.h"
 #include <omp.h>
 
@@ -16,9 +16,9 @@ INLINE void transform_y(const vf m[6], vf o[4])         /* A' */
 {
     vf s = m[1] + m[2], d = m[1] - m[2], s2 = m[3] + m[4], d2 = m[3] - m[4];
     o[0] = m[0] + s + s2;
-    o[1] = v_fma(v_set1(2), d2, d);
-    o[2] = v_fma(v_set1(4), s2, s);
-    o[3] = v_fma(v_set1(8), d2, d) + m[5];
+    o[1] = v_fma(v_set1(Q), d2, v_set1(P) * d);
+    o[2] = v_fma(v_set1(Q2), s2, v_set1(P2) * s);
+    o[3] = v_fma(v_set1(Q3), d2, v_fma(v_set1(P3), d, m[5]));
 }
 
 /* The first half: one vector of channels of 6x6 points to 4 rows of 6. */
@@ -244,32 +244,23 @@ static void run_block(const stage *s, int64_t t0, int64_t n, int64_t after, int6
     finish_tiles(s, t0, n, 0);
 }
 
-/* The next run of blocks that nobody has taken. */
-static int64_t claim(int64_t *next)
-{
-    int64_t mine;
-#pragma omp atomic capture
-    mine = (*next)++;
-    return mine;
-}
-
-/* Threads take runs of blocks, each one run ahead, so that it knows what to ask for. */
+/* Threads take runs of blocks. At the end of one, a thread asks for the run that it will take if all go at the same speed; a wrong guess costs a prefetch. */
 static void run_apart(const stage *all, float *scratch, int threads)
 {
     const data_layout *l = all->l;
-    const int64_t tiles = max64(1, min64(4, l->blocks / 32)) * l->size;
-    int64_t next = 0;
+    const int64_t run = max64(1, min64(4, l->blocks / 32)) * l->size, runs = up_div(l->tiles, run);
 #pragma omp parallel num_threads(threads)
     {
+        const int64_t ahead = omp_get_num_threads() * run;
         stage s = *all;
         s.v = scratch + (size_t)omp_get_thread_num() * (l->per_thread / sizeof(float));
         s.m = s.v + POINTS * l->in.plane;
-        for (int64_t now = claim(&next) * tiles, then; now < l->tiles; now = then) {
-            const int64_t end = min64(l->tiles, now + tiles);
-            then = claim(&next) * tiles;
-            for (int64_t t = now; t < end; t += l->size) {
-                const int64_t after = t + l->size < end ? t + l->size : then;
-                run_block(&s, t, min64(l->size, l->tiles - t), after, max64(0, min64(l->size, l->tiles - after)));
+#pragma omp for schedule(dynamic, 1)
+        for (int64_t r = 0; r < runs; r++) {
+            const int64_t end = min64(l->tiles, (r + 1) * run);
+            for (int64_t t = r * run; t < end; t += l->size) {
+                const int64_t after = t + l->size < end ? t + l->size : r * run + ahead;
+                run_block(&s, t, min64(l->size, end - t), after, max64(0, min64(l->size, l->tiles - after)));
             }
         }
         vf_fence();
@@ -316,13 +307,13 @@ static void run_tiles(const cx_window *w, const data_layout *l, void *work, size
 
 INLINE void transform_w(const vf g[3], vf o[6])         /* G */
 {
-    const vf sixth = v_set1(-1.0f / 6);
-    vf e = sixth * (g[0] + g[2]), f = sixth * g[1], h = v_fma(v_set1(1.0f / 24), g[0], v_set1(1.0f / 6) * g[2]), i = v_set1(1.0f / 12) * g[1];
-    o[0] = v_set1(0.25f) * g[0];
-    o[1] = e + f;
-    o[2] = e - f;
-    o[3] = h + i;
-    o[4] = h - i;
+    const vf per_p = v_set1(PER_P), per_q = v_set1(PER_Q), p = v_set1(P), q = v_set1(Q);
+    vf e = v_fma(v_set1(P2), g[2], g[0]), f = v_fma(v_set1(Q2), g[2], g[0]);
+    o[0] = v_set1(PER_0) * g[0];
+    o[1] = per_p * v_fma(p, g[1], e);
+    o[2] = per_p * v_fma(-p, g[1], e);
+    o[3] = per_q * v_fma(q, g[1], f);
+    o[4] = per_q * v_fma(-q, g[1], f);
     o[5] = g[2];
 }
 
@@ -373,10 +364,10 @@ static void down_pack(const cx_geometry *g, const float *w, const float *scale, 
 static void up_pack(const cx_geometry *g, const float *w, float *packed)
 {
     const int64_t in = g->big.s.c, out = g->small.s.c, plane = cx_packed(out, in);
+    const float none[9 * VL] = { 0 };
 #pragma omp parallel for schedule(static)
     for (int64_t o = 0; o < out; o++)
         for (int64_t i = 0; i < cx_panels(in) * NR; i += VL) {
-            static const float none[9 * VL];
             points_of_taps(i < in ? w + (o * 9 + 8) * in + i : none, i < in ? -in : VL, packed + i / NR * NR * out + o * NR + i % NR, plane);
         }
 }

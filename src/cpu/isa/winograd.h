@@ -1,10 +1,32 @@
-/* winograd.h - what the two halves of F(4x4,3x3) share (Lavin & Gray 2016, arXiv:1509.09308, interpolated at 0, 1, -1, 2, -2 and infinity): tiles, their places
- * in a tensor, and the transforms of pixels to 36 points. Depends on conv.h. */
+/* winograd.h - what the parts of F(4x4,3x3) share: its six points, tiles and their places in a tensor, and the transforms of pixels to 36 points.
+ * Depends on conv.h. */
 #ifndef CX_CPU_WINOGRAD_H
 #define CX_CPU_WINOGRAD_H
 #include "conv.h"
 
+/* F(4,3) (Winograd 1980; for convolutions Lavin & Gray 2015, arXiv:1509.09308, section 4.3): four outputs y[j] = sum_k g[k] d[j + k] of six inputs d by six
+ * multiplications. Polynomials a of degree 3 and g of degree 2 have a product of degree 5; it is known from its values a(p) g(p) at five points p and from its
+ * leading coefficient, the "value at infinity". With V_n the 6 x n matrix of rows 1, p, .., p^(n-1) (last row 0, .., 0, 1), the product's coefficients are
+ * V_6^-1 [(V_3 g) . (V_4 a)]. That is a linear map of a; y is its transpose, applied to d:
+ *
+ *     y = A'[(G g) . (B' d)]    with A = V_4,  G = V_3,  B' = (V_6^-1)'.
+ *
+ * Row p of B' holds the coefficients of the Lagrange polynomial prod (x - q) / prod (p - q) over the other points q; the denominator moves into row p of G.
+ * The last row is prod (x - q) over all five. For the points 0, P, -P, Q, -Q:
+ *
+ *          P^2 Q^2     0   -P^2 - Q^2      0       1  0          1 / (P^2 Q^2)                      1   1    1   1    1   0
+ *             0     -P Q^2    -Q^2         P       1  0          (1,  P, P^2) / (2 P^2 (P^2 - Q^2))  0   P   -P   Q   -Q   0
+ *     B' =    0      P Q^2    -Q^2        -P       1  0     G =  (1, -P, P^2) / the same      A' =   0  P^2  P^2 Q^2  Q^2  0
+ *             0     -Q P^2    -P^2         Q       1  0          (1,  Q, Q^2) / (2 Q^2 (Q^2 - P^2))  0  P^3 -P^3 Q^3 -Q^3  1
+ *             0      Q P^2    -P^2        -Q       1  0          (1, -Q, Q^2) / the same
+ *             0     P^2 Q^2     0     -P^2 - Q^2   0  1          (0,  0,  1)
+ *
+ * In two dimensions both sides are transformed: Y = A'[(G w G') . (B' x B)]A. The gradient of the data is such a convolution with the taps reversed; that of
+ * the weights, the adjoint in w, is dw = G'[sum over tiles of (B' x B) . (A dy A')]G. Lavin & Gray take P = 1 and Q = 2; with 3/4 and 3/2, whose squares and
+ * products are exact in binary, numbers of a row differ less in size and the error is a quarter of theirs at the same cost. HACKING.md has the table. */
 enum { POINTS = 36 };
+static const float P = 0.75f, Q = 1.5f, P2 = 0.5625f, Q2 = 2.25f, P3 = 0.421875f, Q3 = 3.375f;
+static const float PER_0 = 64.0f / 81, PER_P = -128.0f / 243, PER_Q = 32.0f / 243;       /* 1 / the denominators in G */
 
 /* Transformed tiles: point p, tile t, channel c at p * plane + t * pitch + c. The odd number of lines between points keeps the 36 stores of one tile in
  * different cache sets. */

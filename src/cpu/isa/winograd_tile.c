@@ -6,24 +6,25 @@ static int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
 
 INLINE void transform_x(const vf d[6], vf o[6])         /* B' */
 {
-    const vf four = v_set1(4), five = v_set1(-5), two = v_set1(2);
-    vf a = v_fma(v_set1(-4), d[2], d[4]), b = v_fma(v_set1(-4), d[1], d[3]), e = d[4] - d[2], f = two * (d[3] - d[1]);
-    o[0] = v_fma(four, d[0], v_fma(five, d[2], d[4]));
-    o[1] = a + b;
-    o[2] = a - b;
-    o[3] = e + f;
-    o[4] = e - f;
-    o[5] = v_fma(four, d[1], v_fma(five, d[3], d[5]));
+    const vf product = v_set1(P2 * Q2), sum = v_set1(-P2 - Q2), p = v_set1(P), q = v_set1(Q);
+    vf e = v_fma(v_set1(-Q2), d[2], d[4]), f = v_fma(v_set1(-Q2), d[1], d[3]), g = v_fma(v_set1(-P2), d[2], d[4]), h = v_fma(v_set1(-P2), d[1], d[3]);
+    o[0] = v_fma(product, d[0], v_fma(sum, d[2], d[4]));
+    o[1] = v_fma(p, f, e);
+    o[2] = v_fma(-p, f, e);
+    o[3] = v_fma(q, h, g);
+    o[4] = v_fma(-q, h, g);
+    o[5] = v_fma(product, d[1], v_fma(sum, d[3], d[5]));
 }
 
 INLINE void transform_dy(const vf d[4], vf o[6])        /* A */
 {
-    vf e = d[0] + d[2], f = d[1] + d[3], g = v_fma(v_set1(4), d[2], d[0]), h = v_fma(v_set1(8), d[3], v_set1(2) * d[1]);
+    const vf p = v_set1(P), q = v_set1(Q);
+    vf e = v_fma(v_set1(P2), d[2], d[0]), f = v_fma(v_set1(P2), d[3], d[1]), g = v_fma(v_set1(Q2), d[2], d[0]), h = v_fma(v_set1(Q2), d[3], d[1]);
     o[0] = d[0];
-    o[1] = e + f;
-    o[2] = e - f;
-    o[3] = g + h;
-    o[4] = g - h;
+    o[1] = v_fma(p, f, e);
+    o[2] = v_fma(-p, f, e);
+    o[3] = v_fma(q, h, g);
+    o[4] = v_fma(-q, h, g);
     o[5] = d[3];
 }
 

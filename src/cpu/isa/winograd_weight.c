@@ -11,10 +11,10 @@ static int64_t up_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 INLINE void transform_dw(const vf s[6], vf o[3])        /* G' */
 {
-    vf a = v_set1(1.0f / 6) * (s[1] + s[2]), b = s[3] + s[4], c = v_set1(1.0f / 6) * (s[2] - s[1]);
-    o[0] = v_fma(v_set1(0.25f), s[0], v_fma(v_set1(1.0f / 24), b, -a));
-    o[1] = v_fma(v_set1(1.0f / 12), s[3] - s[4], c);
-    o[2] = v_fma(v_set1(1.0f / 6), b, s[5] - a);
+    vf a = v_set1(PER_P) * (s[1] + s[2]), b = v_set1(PER_Q) * (s[3] + s[4]), c = v_set1(PER_P) * (s[1] - s[2]), d = v_set1(PER_Q) * (s[3] - s[4]);
+    o[0] = v_fma(v_set1(PER_0), s[0], a + b);
+    o[1] = v_fma(v_set1(Q), d, v_set1(P) * c);
+    o[2] = v_fma(v_set1(Q2), b, v_fma(v_set1(P2), a, s[5]));
 }
 
 /* A task is a chunk of tiles and a block of IN x OUT channels. Scratch of a thread: the source's points as panels, the gradient's, and their products S, at
