@@ -99,6 +99,7 @@ typedef struct {
                                                              dy[0].s.c > 0 */
     size_t (*packed)(const cx_call *c);                   /* bytes of weights (with post folded in) that fwd likes to find ready in c->packed; NULL = none */
     cx_run_fn pack;                                       /* writes them. A plan without a backward pass calls it when parameters have changed */
+    bool bf16;                                            /* takes CX_BF16 as x[0], y[0]; else the plan hands it float32 copies (src/graph/widen.c) */
 } cx_impl;
 
 /* One optimiser step over a flat range. g is scaled by grad_scale first (clipping). */
@@ -131,6 +132,7 @@ struct cx_backend {
     cx_status (*zero)(cx_backend *b, void *p, size_t bytes, cx_error *err);
     const cx_impl *(*impls)(cx_backend *b, cx_op_id op, int *n);                  /* ordered, best first; the reference is last and accepts all */
     cx_impl statistics;                                   /* as cx_ref_fwd_statistics, cx_ref_bwd_statistics */
+    cx_impl convert;                                      /* as cx_ref_fwd_convert */
     /* n floats each. m, v: optimiser memory (SGD uses m; Adam both), zero at start. Bits do not depend on the number of threads. */
     cx_status (*update)(cx_backend *b, const cx_update *u, int64_t n, float *param, const float *grad, float *m, float *v, cx_error *err);
     cx_status (*sum_squares)(cx_backend *b, int64_t n, const float *x, double *out, cx_error *err);   /* not finite when any x is not finite */
@@ -192,6 +194,7 @@ typedef struct {
     const int *keep; int n_keep;      /* values (and, with backward, their gradients) that stay readable after the run */
     unsigned skip;             /* cx_pass_bits left out */
     bool lean;                 /* also rebuild in the backward pass what 1x1 convolutions behind a norm wrote: less memory, one product more */
+    bool bf16;                 /* activations between the operators lie in memory as bfloat16: half the bytes; gradients and parameters stay float32 */
 } cx_plan_opts;
 
 typedef struct cx_plan cx_plan;

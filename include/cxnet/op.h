@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 #include "cxnet/status.h"
 #ifdef __cplusplus
 extern "C" {
@@ -19,9 +20,33 @@ static inline int64_t cx_pixels(cx_shape s) { return s.n * s.h * s.w; }
 static inline int64_t cx_elems(cx_shape s) { return s.n * s.h * s.w * s.c; }
 static inline bool cx_shape_eq(cx_shape a, cx_shape b) { return a.n == b.n && a.h == b.h && a.w == b.w && a.c == b.c; }
 
-/* float32 on the device of the plan. Element (n,y,x,c) is p[((n*s.h + y)*s.w + x)*ld + c]. ld >= s.c is the distance of two pixels:
- * a channel slice of a wider buffer (what a concat gives) is a tensor whose ld is the width of that buffer. Weights and vectors have ld = s.c. */
-typedef struct { cx_shape s; int64_t ld; float *p; } cx_tensor;
+/* Numbers as they lie in memory or in a file. In a call, and in a plan, only CX_F32 and CX_BF16 occur; whatever is computed is computed in float32 at least.
+ * bfloat16 is the upper half of a float32, rounded to nearest, ties to even; NaN stays NaN. */
+typedef enum { CX_F32, CX_F64, CX_F16, CX_BF16, CX_I64, CX_I32, CX_U8, CX_BOOL } cx_dtype;
+static inline size_t cx_dtype_bytes(cx_dtype t)
+{
+    static const unsigned char bytes[] = { [CX_F32] = 4, [CX_F64] = 8, [CX_F16] = 2, [CX_BF16] = 2, [CX_I64] = 8, [CX_I32] = 4, [CX_U8] = 1, [CX_BOOL] = 1 };
+    return bytes[t];
+}
+/* On the device of the plan. Element (n,y,x,c) is p[((n*s.h + y)*s.w + x)*ld + c]. ld >= s.c is the distance of two pixels:
+ * a channel slice of a wider buffer (what a concat gives) is a tensor whose ld is the width of that buffer. Weights and vectors have ld = s.c.
+ * Where type is CX_BF16, p is only a place: the numbers are cx_half(t). A plan in bf16 stores some activations so (src/graph/precision.c); they then appear as
+ * x[i], y[0] of a call. Everything else, gradients too, is float32. */
+typedef struct { cx_shape s; int64_t ld; float *p; cx_dtype type; } cx_tensor;
+static inline uint16_t *cx_half(const cx_tensor *t) { return (uint16_t *)(void *)t->p; }
+static inline float cx_from_bf16(uint16_t h)
+{
+    const uint32_t u = (uint32_t)h << 16;
+    float x;
+    memcpy(&x, &u, sizeof x);
+    return x;
+}
+static inline uint16_t cx_to_bf16(float x)
+{
+    uint32_t u;
+    memcpy(&u, &x, sizeof u);
+    return (uint16_t)(x != x ? u >> 16 | 0x40 : (u + 0x7fff + (u >> 16 & 1)) >> 16);
+}
 
 /* What a plan folds into a step: the normal form of convolutional networks, y = conv(relu(norm(x))), without a norm, a ReLU or a statistic that walks over
  * memory by itself. Every member is a few vectors per channel, (1,1,rows,C): row r of channel k is p[r*ld + k]; absent when s.c == 0. With all of them present
@@ -30,7 +55,8 @@ typedef struct { cx_shape s; int64_t ld; float *p; } cx_tensor;
  *   forward    u   = x[0] * scale + shift, then max(0, u) if pre_relu                          (pre: rows scale, shift, mean, r)
  *              y   = op(u), + bias, then y * post.scale + post.shift, then max(0, y) if relu   (post: rows as pre, of which two are read; never in a plan
  *                                                                                               with a backward pass)
- *              stats <- mean and variance (divided by the count) of each channel of the finished y[0]; a redo call leaves them alone
+ *              stats <- mean and variance (divided by the count) of each channel of the finished y[0], before it is rounded to bf16, if it is; a redo call
+ *                       leaves them alone
  *   backward   dy' = dy + carry[0] * y[0] + carry[1], then the mask of `relu`
  *              g   = the gradient of u (before its ReLU): op's data gradient of dy', zero where pre_relu and u <= 0
  *              dx[0] (+)= scale * g                                                            (+ by dx_add[0])
@@ -96,7 +122,8 @@ enum {                           /* flags of a row */
     CX_CAN_PRE   = 128,       /* a norm (and its ReLU) in front of x[0] may be folded in: cx_fold.pre, sums */
     CX_CAN_POST  = 256,       /* a norm behind y[0], whose vectors are known before the step, may be folded in: cx_fold.post */
     CX_CAN_STATS = 512,       /* the step can deliver the statistics of y[0] */
-    CX_CAN_CARRY = 1024       /* the backward step can apply a carry to dy */
+    CX_CAN_CARRY = 1024,      /* the backward step can apply a carry to dy */
+    CX_FLOAT32   = 2048       /* reads float32 only: a loss, and what leads to one */
 };
 
 typedef struct {
@@ -146,6 +173,8 @@ extern const cx_op cx_ops[CX_OP_COUNT];
  * dx[0] += carry[0] * x[0] + carry[1]. They read no other member of fold. */
 cx_status cx_ref_fwd_statistics(const cx_call *c);
 cx_status cx_ref_bwd_statistics(const cx_call *c);
+/* y[0] = x[0], of equal shapes and any types: what a plan puts around a step whose implementation does not take bf16. The only reference that reads bf16. */
+cx_status cx_ref_fwd_convert(const cx_call *c);
 
 #ifdef __cplusplus
 }

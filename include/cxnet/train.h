@@ -46,7 +46,7 @@ void cx_config_schema(cx_buf *out, bool json);
 
 /* The network that c describes, with this many logits. */
 void cx_config_model(const cx_config *c, int outputs, cx_model_spec *spec);
-/* The options of a plan that section plan decides: skip and lean; the others are zero. */
+/* The options of a plan that section plan decides: skip, lean and bf16; the others are zero. */
 cx_plan_opts cx_config_plan(const cx_config *c);
 
 /* ---- metrics ---------------------------------------------------------------------------------------------------------------- */

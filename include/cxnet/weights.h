@@ -7,8 +7,6 @@
 extern "C" {
 #endif
 
-typedef enum { CX_F32, CX_F64, CX_F16, CX_BF16, CX_I64, CX_I32, CX_U8, CX_BOOL } cx_dtype;
-size_t cx_dtype_bytes(cx_dtype t);
 enum { CX_ST_DIMS = 8 };
 typedef struct { const char *name; cx_dtype dtype; int nd; int64_t d[CX_ST_DIMS]; const void *data; size_t bytes; } cx_st_tensor;
 typedef struct { const char *key, *value; } cx_st_meta;

@@ -15,7 +15,7 @@ typedef struct {
     int what, side, batch, channels, threads, steps;
     const char *model, *device;
     unsigned skip;
-    bool lean, eval;
+    bool lean, bf16, eval;
     bool json;
 } options;
 
@@ -97,7 +97,7 @@ static cx_status open_bench(const options *o, bench *b, cx_error *err)
     TRY(cx_backend_open(o->device, o->threads, &b->backend, err));
     TRY(cx_store_new(b->model.graph, b->backend, 1, &b->store, err));
     bool train = trains(o);
-    cx_plan_opts opts = { .batch = o->batch, .skip = o->skip, .lean = o->lean, .training = train, .backward = train, .param_grads = train,
+    cx_plan_opts opts = { .batch = o->batch, .skip = o->skip, .lean = o->lean, .bf16 = o->bf16, .training = train, .backward = train, .param_grads = train,
         .output = train ? loss : maps ? b->model.probability : b->model.logits };
     if (train)
         TRY(cx_store_moments(b->store, &b->m, &b->v, err));
@@ -211,7 +211,8 @@ static void report(const options *o, const bench *b)
 {
     const cx_plan_stats t = cx_plan_get_stats(b->plan);
     const speed v = measured(o, b);
-    printf("%s %s, %d px, %d channels, batch %d, float32\n%s\n", names[o->what], o->model, o->side, o->channels, o->batch, b->backend->description);
+    printf("%s %s, %d px, %d channels, batch %d, %s\n%s\n", names[o->what], o->model, o->side, o->channels, o->batch, o->bf16 ? "bf16" : "float32",
+           b->backend->description);
     printf("%.2f films/s (median of %d steps; %.2f to %.2f), %.1f GFLOP/s at %.2f GFLOP a film", v.films.median, o->steps, v.films.min, v.films.max,
            v.gflop * v.films.median, v.gflop);
     if (v.percent > 0)
@@ -347,7 +348,10 @@ static cx_status run_bench(const cx_verb *v, const cx_args *a, cx_error *err)
         return cx_fail(err, CX_E_USAGE, "bench: want infer, train, step or image, got \"%s\"", a->positional[0]);
     o.model = o.model ? o.model : "densenet121";
     o.device = o.device ? o.device : "cpu";
-    const char *fuse = cx_arg(a, "--fuse");
+    const char *precision = cx_arg(a, "--precision"), *fuse = cx_arg(a, "--fuse");
+    if (precision && strcmp(precision, "float32") && strcmp(precision, "bf16"))
+        return cx_fail(err, CX_E_USAGE, "bench: --precision: want float32 or bf16, got \"%s\"", precision);
+    o.bf16 = precision && !strcmp(precision, "bf16");
     o.lean = cx_arg(a, "--lean");
     o.eval = cx_arg(a, "--eval");
     if (cx_passes_parse(fuse ? fuse : "all", &o.skip, err) != CX_OK)
@@ -367,6 +371,7 @@ static const cx_flag flags[] = {
     { "--channels", "N", "channels of a film (default 3)" },
     { "--steps", "N", "measured steps, after 2 that are not (default 8; films for image: 40)" },
     { "--device", "NAME", "cpu (default), or an instruction set: cpu:avx512, cpu:avx2, cpu:portable" },
+    { "--precision", "NAME", "float32 (default) or bf16: activations lie in memory as bfloat16 (see plan.precision)" },
     { "--fuse", "LIST", "passes of the plan: all (default), none, or names separated by commas (see plan.fuse)" },
     { "--lean", NULL, "train: compute bottlenecks again in the backward pass (plan.memory: lean)" },
     { "--eval", NULL, "step: the evaluation plan instead of training" },

@@ -36,7 +36,7 @@ static cx_status build(planned *p, cx_error *err)
     o.output = p->training ? loss : p->m.logits;
     plain = o;
     plain.skip = CX_PASS_ALL & ~CX_PASS_LIVENESS;
-    plain.lean = false;
+    plain.lean = plain.bf16 = false;
     return build_plans(p, &o, &plain, err);
 }
 

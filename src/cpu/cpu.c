@@ -210,7 +210,7 @@ cx_status cx_cpu_open(const char *isa, int threads, cx_backend **out, cx_error *
     c->kernels = sets[at].kernels;
     c->base = (cx_backend){ .name = "cpu", .threads = threads, .self = c, .alloc = mem_alloc, .release = mem_release, .upload = mem_copy,
         .download = mem_copy, .zero = mem_zero, .impls = list_impls,
-        .statistics = *c->kernels->statistics, .update = run_update,
+        .statistics = *c->kernels->statistics, .convert = *c->kernels->convert, .update = run_update,
         .sum_squares = run_sum_squares, .roof = measure_roof, .close = cpu_close };
     char name[64];
     cpu_name(name);

@@ -31,5 +31,6 @@ CX_DECLARE_IMPLS(dice_loss)
 /* One implementation each. */
 #define CX_DECLARE_ONE(name) extern const cx_impl cx_##name##_avx512, cx_##name##_avx2, cx_##name##_portable;
 CX_DECLARE_ONE(statistics_impl)
+CX_DECLARE_ONE(convert_impl)
 
 #endif

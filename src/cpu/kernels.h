@@ -18,7 +18,7 @@ typedef struct {
 
 typedef struct {
     struct { const cx_impl *impl; const int *n; } ops[CX_OP_COUNT];   /* best first, without the reference; n NULL: none */
-    const cx_impl *statistics;
+    const cx_impl *statistics, *convert;
     void (*update)(const cx_update *u, int64_t n, float *param, const float *grad, float *m, float *v);
     double (*sum_squares)(int64_t n, const float *x);
     const cx_cpu_limits *limits;
@@ -35,8 +35,8 @@ static inline bool cx_is_plain(const cx_call *c)
 }
 
 /* Defines the table of an operator that has one kernel, which accepts every plain call and wants no scratch. */
-#define CX_IMPL(op, fwd, bwd) \
-    const cx_impl CX_FN(op##_impls)[] = { { #op " " CX_ISA_NAME, cx_is_plain, NULL, fwd, bwd, NULL, NULL } }; \
+#define CX_IMPL(op, forward, backward) \
+    const cx_impl CX_FN(op##_impls)[] = { { .name = #op " " CX_ISA_NAME, .accepts = cx_is_plain, .fwd = forward, .bwd = backward } }; \
     const int CX_FN(op##_n) = 1;
 
 void CX_FN(update)(const cx_update *u, int64_t n, float *param, const float *grad, float *m, float *v);

@@ -1,17 +1,19 @@
-/* choose.c - pass 11: for each step the first implementation of the backend's list that accepts it, room for its packed weights, and the size of WORK.
+/* choose.c - pass 12: for each step the first implementation of the backend's list that accepts it, room for its packed weights, and the size of WORK.
  *
  * In: calls without data pointers. Out: steps[].impl, call.work_bytes, work_bytes. Forward and backward of a node are chosen each for itself: an entry
- * without the wanted direction is passed over, and a backward call is known by dy[0].s.c > 0. Weights are kept packed in plans without a backward pass only: in
+ * without the wanted direction is passed over, and a backward call is known by dy[0].s.c > 0. One that does not take bf16 sees the call as it will be given,
+ * with float32 copies (widen.c). Weights are kept packed in plans without a backward pass only: in
  * the others they change with every step, and each direction packs its own. */
 #include "plan.h"
 #include "store.h"
 
-static const cx_impl *first_that_accepts(cx_backend *b, cx_op_id op, const cx_call *c, bool backward)
+static const cx_impl *first_that_accepts(cx_backend *b, cx_op_id op, const cx_step *st, bool backward)
 {
     int n = 0;
     const cx_impl *list = b->impls(b, op, &n);
+    const cx_call wide = cx_widen_call(st);
     for (int i = 0; i < n; i++)
-        if ((backward ? list[i].bwd : list[i].fwd) && (!list[i].accepts || list[i].accepts(c)))
+        if ((backward ? list[i].bwd : list[i].fwd) && (!list[i].accepts || list[i].accepts(list[i].bf16 ? &st->call : &wide)))
             return &list[i];
     return NULL;
 }
@@ -23,13 +25,16 @@ cx_status cx_pass_choose(cx_plan *p, cx_error *err)
         if (st->kind == CX_STEP_ZERO)
             continue;
         bool own = st->kind == CX_STEP_STATS || st->kind == CX_STEP_CARRY, backward = st->kind == CX_STEP_BACKWARD || st->kind == CX_STEP_CARRY;
-        st->impl = own ? &p->store->b->statistics : first_that_accepts(p->store->b, p->node[st->node].op, &st->call, backward);
+        st->impl = own ? &p->store->b->statistics : first_that_accepts(p->store->b, p->node[st->node].op, st, backward);
         if (!st->impl || !(backward ? st->impl->bwd : st->impl->fwd))
             return cx_fail(err, CX_E_UNSUPPORTED, "plan: backend %s implements no %s of %s (node %s)", p->store->b->name, backward ? "backward" : "forward",
                            own ? "statistics" : cx_op_of(p, st->node)->name, p->node[st->node].name);
-        st->call.work_bytes = st->impl->workspace ? st->impl->workspace(&st->call, backward) : 0;
-        if (st->call.work_bytes > p->work_bytes)
-            p->work_bytes = st->call.work_bytes;
+        const cx_call wide = cx_widen_call(st);
+        const bool widened = cx_reads_bf16(st) && !st->impl->bf16;
+        st->call.work_bytes = st->impl->workspace ? st->impl->workspace(widened ? &wide : &st->call, backward) : 0;
+        const size_t work = widened ? cx_widen(st, st->call.work_bytes) : st->call.work_bytes;
+        if (work > p->work_bytes)
+            p->work_bytes = work;
         size_t packed = st->impl->packed && !p->opts.backward ? st->impl->packed(&st->call) : 0;
         if (packed > 0 && (st->packed_buffer = cx_plan_new_buffer(p, (int64_t)(packed / sizeof(float) + 1), true)) < 0)
             return cx_fail(err, CX_E_MEMORY, "plan: no memory for another buffer");

@@ -16,7 +16,7 @@ static void *at_buffer(const cx_plan *p, int buffer)
 static void *pointer(const cx_plan *p, const cx_operand *o)
 {
     if (o->buffer >= 0)
-        return (float *)at_buffer(p, o->buffer) + o->first;
+        return (char *)at_buffer(p, o->buffer) + (size_t)o->first * cx_dtype_bytes(o->type);
     return o->grad ? cx_store_grad(p->store, o->value).p : cx_store_value(p->store, o->value).p;
 }
 
@@ -28,7 +28,8 @@ static void bind(cx_plan *p)
     for (int i = 0; i < p->n_steps; i++) {
         cx_step *st = &p->steps[i];
         for (int k = 0; k < st->n_operands; k++)
-            ((cx_tensor *)((char *)&st->call + st->operand[k].at))->p = pointer(p, &st->operand[k]);
+            cx_operand_tensor(&st->call, &st->operand[k])->p = pointer(p, &st->operand[k]);
+        cx_widen_bind(st, p->work);
         st->call.work = st->call.work_bytes > 0 ? p->work : NULL;
         st->call.packed = st->packed_buffer >= 0 ? at_buffer(p, st->packed_buffer) : NULL;
         st->call.self = p->store->b->self;
@@ -57,6 +58,7 @@ static cx_status compile(cx_plan *p, cx_error *err)
     cx_pass_eval_fold(p);
     cx_pass_prologue(p);
     cx_pass_views(p);
+    cx_pass_precision(p);
     cx_pass_statistics(p);
     TRY(cx_pass_gradients(p, err));
     TRY(cx_pass_schedule(p, err));
@@ -231,7 +233,11 @@ static cx_status run_step(cx_plan *p, cx_step *st, cx_error *err)
     cx_backend *b = p->store->b;
     if (st->kind == CX_STEP_ZERO)
         return b->zero(b, st->call.dx[0].p, (size_t)cx_elems(st->call.dx[0].s) * sizeof(float), err);
-    cx_status s = (st->kind == CX_STEP_BACKWARD || st->kind == CX_STEP_CARRY ? st->impl->bwd : st->impl->fwd)(&st->call);
+    cx_status s = cx_widen_before(p, st);
+    if (s == CX_OK)
+        s = (st->kind == CX_STEP_BACKWARD || st->kind == CX_STEP_CARRY ? st->impl->bwd : st->impl->fwd)(&st->call);
+    if (s == CX_OK)
+        s = cx_widen_after(p, st);
     if (s != CX_OK)
         return cx_fail(err, s, "%s: %s by '%s' failed", p->node[st->node].name, cx_op_of(p, st->node)->name, st->impl->name);
     return CX_OK;

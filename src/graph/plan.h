@@ -1,7 +1,7 @@
 /* plan.h - inside of a plan, and its passes. Each pass is one file; its contract stands at the top of that file.
  *
- * Reading order = running order: select, pool_first, relu, eval_fold, prologue, views, statistics, gradients, schedule (with carry and redo inside), prepare,
- * choose, place (then bind and run in plan.c).
+ * Reading order = running order: select, pool_first, relu, eval_fold, prologue, views, precision, statistics, gradients, schedule (with carry and redo inside),
+ * prepare, choose (with widen), place (then bind and run in plan.c).
  * Words: a *buffer* is a contiguous piece of ACT. Most values are the root of their own buffer; a *view* lives inside the buffer of its parent.
  * A *step* is what runs: an anchor node with what was folded into it. A norm *in vectors* is one that another step carries out (cx_fold in op.h): its own step
  * computes vectors per channel and touches no activation. */
@@ -16,6 +16,7 @@ typedef struct {
     bool redo;                 /* dropped after the forward pass, rebuilt before its first backward reader */
     int readers;               /* needed nodes that read it, each operand counted */
     int parent;                /* value whose buffer it lives in, -1 = its own */
+    bool bf16;                 /* of a root: its buffer holds bfloat16 */
     int64_t first;             /* channel of the parent where it starts */
     int buffer, grad_buffer, redo_buffer;   /* -1 = none (yet) */
     bool stats;                /* of a root: the statistics of its channels are wanted */
@@ -56,10 +57,18 @@ typedef struct {
     bool write, grad;
     int value;                 /* -1: vectors of the plan */
     int buffer;                /* -1: the store holds it */
-    int64_t first;             /* floats from the start of the buffer */
+    int64_t first;             /* elements of this type from the start of the buffer */
+    cx_dtype type;
 } cx_operand;
 
-enum { CX_MAX_OPERANDS = 2 * CX_MAX_IN + 2 * CX_MAX_OUT + 5 };
+enum { CX_MAX_OPERANDS = 2 * CX_MAX_IN + 2 * CX_MAX_OUT + 5, CX_MAX_WIDENED = CX_MAX_IN + 1 };
+
+/* A bf16 operand of which the call is given a float32 copy. */
+typedef struct {
+    int operand;
+    cx_tensor narrow;          /* the operand itself; the call's tensor is the copy */
+    size_t at;                 /* of the copy, bytes from the start of WORK */
+} cx_widened;
 
 typedef struct {
     cx_step_kind kind;
@@ -74,6 +83,7 @@ typedef struct {
     union { unsigned char bytes[CX_ATTR_BYTES]; long long align; } attr;
     cx_call call;
     cx_operand operand[CX_MAX_OPERANDS]; int n_operands;
+    cx_widened widened[CX_MAX_WIDENED]; int n_widened;
     size_t bytes_read, bytes_written;
     int64_t flops;
     double seconds;
@@ -116,6 +126,7 @@ void cx_pass_relu(cx_plan *p);
 void cx_pass_eval_fold(cx_plan *p);
 void cx_pass_prologue(cx_plan *p);
 void cx_pass_views(cx_plan *p);
+void cx_pass_precision(cx_plan *p);
 void cx_pass_statistics(cx_plan *p);
 cx_status cx_pass_gradients(cx_plan *p, cx_error *err);
 cx_status cx_pass_schedule(cx_plan *p, cx_error *err);
@@ -139,6 +150,17 @@ int cx_plan_new_buffer(cx_plan *p, int64_t floats, bool prepared);     /* prepar
 /* The value that a task writes, forward, and whose gradient it reads, backward: its shape there and its first channel in `value`. */
 typedef struct { int value; cx_shape s; int64_t channel; } cx_written;
 cx_written cx_task_writes(const cx_plan *p, cx_task t);                /* prepare.c */
+/* Where the numbers of an operand lie in a call. */
+static inline cx_tensor *cx_operand_tensor(cx_call *c, const cx_operand *o) { return (cx_tensor *)(void *)((char *)c + o->at); }
+
+/* ---- widen.c: float32 copies around an implementation that does not take bf16 -------------------------------------- */
+
+bool cx_reads_bf16(const cx_step *st);
+cx_call cx_widen_call(const cx_step *st);                              /* the call as such an implementation sees it */
+size_t cx_widen(cx_step *st, size_t at);                               /* makes it so, copies from byte `at` of WORK on; the bytes of WORK up to their end */
+void cx_widen_bind(cx_step *st, void *work);                           /* when the operands' pointers have been written */
+cx_status cx_widen_before(const cx_plan *p, const cx_step *st);        /* copies what is read */
+cx_status cx_widen_after(const cx_plan *p, const cx_step *st);         /* and what was written */
 
 static inline const cx_op *cx_op_of(const cx_plan *p, int node)
 {

@@ -1,4 +1,4 @@
-/* prepare.c - pass 10: every cx_call is filled once: shapes, strides, flags, and which buffer each operand lives in.
+/* prepare.c - pass 11: every cx_call is filled once: shapes, strides, flags, and which buffer each operand lives in.
  *
  * In: steps. Out: steps[].call (all but the data pointers), operand[], bytes; buffers[] without lifetimes. Backward gets numbers only for what the
  * operator's flags say that it reads; other tensors carry their shape and p == NULL. A slot that is absent is all zero. */
@@ -20,7 +20,7 @@ int cx_plan_buffer(cx_plan *p, int value, bool grad, bool late)
     cx_plan_value_info *root = &p->values[cx_plan_view(p, value, grad).root];
     int *slot = grad ? &root->grad_buffer : late && root->redo ? &root->redo_buffer : &root->buffer;
     if (*slot < 0)
-        *slot = cx_plan_new_buffer(p, cx_elems(root->s), false);
+        *slot = cx_plan_new_buffer(p, !grad && root->bf16 ? (cx_elems(root->s) + 1) / 2 : cx_elems(root->s), false);
     return *slot;
 }
 
@@ -31,18 +31,19 @@ static cx_status set_slice(cx_plan *p, cx_step *st, cx_tensor *t, int value, boo
 {
     bool here = cx_is_activation(p, value);
     cx_view view = here ? cx_plan_view(p, value, grad) : (cx_view){ value, 0, p->values[value].s.c };
-    *t = (cx_tensor){ .s = s, .ld = view.ld };
+    *t = (cx_tensor){ .s = s, .ld = view.ld, .type = here && !grad && p->values[view.root].bf16 ? CX_BF16 : CX_F32 };
     if (how == SHAPE_ONLY)
         return CX_OK;
     cx_operand *o = &st->operand[st->n_operands++];
-    *o = (cx_operand){ .at = (uint16_t)((char *)t - (char *)&st->call), .write = how != READ, .grad = grad, .value = value, .buffer = -1 };
+    *o = (cx_operand){ .at = (uint16_t)((char *)t - (char *)&st->call), .write = how != READ, .grad = grad, .value = value, .buffer = -1,
+                       .type = t->type };
     if (here) {
         o->buffer = cx_plan_buffer(p, value, grad, st->late);
         o->first = view.channel + channel;
         if (o->buffer < 0)
             return cx_fail(err, CX_E_MEMORY, "plan: no memory for another buffer");
     }
-    size_t bytes = (size_t)cx_elems(s) * sizeof(float);
+    size_t bytes = (size_t)cx_elems(s) * cx_dtype_bytes(t->type);
     st->bytes_read += how == WRITE ? 0 : bytes;
     st->bytes_written += how == READ ? 0 : bytes;
     return CX_OK;

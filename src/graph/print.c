@@ -29,7 +29,7 @@ static void name_folds(const cx_plan *p, const cx_step *st, char *to, size_t siz
     }
     const struct { bool here; const char *name; } part[] = {
         { f->pre.s.c > 0, f->pre_relu ? "pre+relu" : "pre" }, { f->post.s.c > 0, "post" }, { f->stats.s.c > 0, "stats" },
-        { f->carry.s.c > 0, "carry" }, { f->sums.s.c > 0, "sums" },
+        { f->carry.s.c > 0, "carry" }, { f->sums.s.c > 0, "sums" }, { st->n_widened > 0, "widened" },
     };
     size_t at = 0;
     for (int i = 0; i < CX_COUNT(part); i++)

@@ -1,4 +1,4 @@
-/* statistics.c - pass 7: who delivers the batch statistics that norms in vectors need.
+/* statistics.c - pass 8: who delivers the batch statistics that norms in vectors need.
  *
  * In: views, prologues. Out: values[].stats of every root whose channels such a norm reads; nodes[].stats of the nodes that write into these roots and can
  * deliver the statistics of what they write (CX_CAN_STATS). Where they cannot, the schedule adds a step behind them. Mean and variance of a channel are

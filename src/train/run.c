@@ -120,7 +120,7 @@ void cx_config_model(const cx_config *c, int outputs, cx_model_spec *spec)
 
 cx_plan_opts cx_config_plan(const cx_config *c)
 {
-    cx_plan_opts o = { .lean = !strcmp(c->plan.memory, "lean") };
+    cx_plan_opts o = { .lean = !strcmp(c->plan.memory, "lean"), .bf16 = !strcmp(c->plan.precision, "bf16") };
     cx_passes_parse(c->plan.fuse, &o.skip, NULL);      /* a loaded configuration has passed this check */
     return o;
 }

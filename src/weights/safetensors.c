@@ -12,19 +12,13 @@
 enum { LENGTH_BYTES = 8, MAX_HEADER = 64 << 20 };
 static const char METADATA[] = "__metadata__";
 
-static const struct { const char *name; size_t bytes; } dtypes[] = {
-    [CX_F32] = { "F32", 4 }, [CX_F64] = { "F64", 8 }, [CX_F16] = { "F16", 2 }, [CX_BF16] = { "BF16", 2 },
-    [CX_I64] = { "I64", 8 }, [CX_I32] = { "I32", 4 }, [CX_U8] = { "U8", 1 }, [CX_BOOL] = { "BOOL", 1 },
+static const char *const dtypes[] = {
+    [CX_F32] = "F32", [CX_F64] = "F64", [CX_F16] = "F16", [CX_BF16] = "BF16", [CX_I64] = "I64", [CX_I32] = "I32", [CX_U8] = "U8", [CX_BOOL] = "BOOL",
 };
-
-size_t cx_dtype_bytes(cx_dtype t)
-{
-    return dtypes[t].bytes;
-}
 
 const char *cx_dtype_name(cx_dtype t)
 {
-    return dtypes[t].name;
+    return dtypes[t];
 }
 
 bool cx_st_product(const cx_st_tensor *t, size_t *bytes)
@@ -42,7 +36,7 @@ static cx_status read_dtype(const char *file, const char *name, const json_t *j,
 {
     const char *text = json_string_value(j);
     for (int i = 0; text && i < CX_COUNT(dtypes); i++)
-        if (strcmp(dtypes[i].name, text) == 0) {
+        if (strcmp(dtypes[i], text) == 0) {
             *out = (cx_dtype)i;
             return CX_OK;
         }

@@ -32,7 +32,7 @@ static size_t floats_of(const cx_tensor *t) { return cx_elems(t->s) ? (size_t)((
 
 static cx_tensor tensor(cx_shape s, int64_t extra, bool fill)
 {
-    cx_tensor t = { s, s.c + extra, NULL };
+    cx_tensor t = { .s = s, .ld = s.c + extra };
     size_t n = floats_of(&t);
     t.p = malloc(n * sizeof(float));
     for (size_t i = 0; i < n; i++)
@@ -89,7 +89,7 @@ static void check_impl(const a_case *k, const isa *a, const cx_impl *impl, const
 {
     static const int threads[] = { 1, 3, 2, 7 };
     char what[256], part[300];
-    cx_tensor first[4] = { { { 0 }, 0, NULL } };
+    cx_tensor first[4] = { { .p = NULL } };
     describe(k, a->name, impl->name, what, sizeof what);
     for (int t = 0; t < counts; t++) {
         omp_set_num_threads(threads[t]);
@@ -143,7 +143,7 @@ static void check(const a_case *k, int counts)
     assert_cx_ok(cx_ops[k->op].infer(&c, err));
     c.y[0] = tensor(c.y[0].s, k->extra, false);
     c.dy[0] = tensor(c.y[0].s, k->extra, true);
-    cx_tensor seed[3] = { { { 0 }, 0, NULL } };
+    cx_tensor seed[3] = { { .p = NULL } };
     cx_call want = c;
     for (int i = 0; i < c.n_in; i++) {
         want.dx_add[i] = c.dx_add[i] = k->add;

@@ -30,7 +30,7 @@ static size_t floats_of(const cx_tensor *t) { return cx_elems(t->s) ? (size_t)((
 
 static cx_tensor tensor(cx_shape s, int64_t extra)
 {
-    cx_tensor t = { s, s.c + extra, NULL };
+    cx_tensor t = { .s = s, .ld = s.c + extra };
     size_t n = floats_of(&t);
     t.p = malloc(n * sizeof(float));
     for (size_t i = 0; i < n; i++)
@@ -75,9 +75,9 @@ static void run_both(const cx_impl *impl, const cx_call *base, const cx_tensor *
     cx_call f = *base, b = *base;
     got[Y] = f.y[0] = copy_of(&base->y[0]);
     got[STATS] = f.fold.stats = copy_of(&base->fold.stats);
-    f.fold.carry = f.fold.sums = (cx_tensor){ { 0 }, 0, NULL };
-    f.dy[0] = (cx_tensor){ { 0 }, 0, NULL };
-    b.fold.stats = (cx_tensor){ { 0 }, 0, NULL };
+    f.fold.carry = f.fold.sums = (cx_tensor){ .p = NULL };
+    f.dy[0] = (cx_tensor){ .p = NULL };
+    b.fold.stats = (cx_tensor){ .p = NULL };
     for (int i = 0; i < 3; i++)
         got[DX + i] = b.dx[i] = copy_of(&base->dx[i]);
     got[SUMS] = b.fold.sums = copy_of(&base->fold.sums);

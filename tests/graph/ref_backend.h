@@ -68,6 +68,7 @@ static void ref_open(ref_backend *r)
     *r = (ref_backend){ .until_failure = -1 };
     r->base = (cx_backend){ .name = "ref", .description = "references", .threads = 1, .self = r, .alloc = ref_alloc, .release = ref_release,
                             .upload = ref_copy, .download = ref_copy, .zero = ref_zero, .impls = ref_impls,
+                            .convert = { .name = "reference", .fwd = cx_ref_fwd_convert, .bf16 = true },
                             .statistics = { .name = "reference", .fwd = cx_ref_fwd_statistics, .bwd = cx_ref_bwd_statistics } };
     for (int op = 0; op < CX_OP_COUNT; op++)
         r->impl[op] = (cx_impl){ .name = "reference", .fwd = cx_ops[op].ref_fwd, .bwd = cx_ops[op].ref_bwd };

@@ -5,7 +5,7 @@
 #include "nets.h"
 #include "ref_backend.h"
 
-enum { BATCH = 3, RUN_LEAN = CX_PASS_ALL + 1 };
+enum { BATCH = 3, RUN_LEAN = CX_PASS_ALL + 1, RUN_BF16 = 2 * RUN_LEAN };
 
 /* Deterministic inputs; the parameters get some spread, so that norms and biases matter too. */
 static void set_inputs(cx_plan *p, const net *n)
@@ -59,6 +59,7 @@ static inline void switches(cx_plan_opts *o, int bits)
 {
     o->skip = (unsigned)bits & CX_PASS_ALL;
     o->lean = (bits & RUN_LEAN) != 0;
+    o->bf16 = (bits & RUN_BF16) != 0;
 }
 
 static inline float run_forward(cx_store *s, cx_plan *p, const net *n)
@@ -76,5 +77,32 @@ static net checked(net_fn make)
     net n = make();
     assert_cx_ok(cx_graph_check(n.g, err));
     return n;
+}
+
+/* One training step of a fresh store: the loss, and a copy of all gradients one after the other. */
+static inline float *train_step(cx_backend *b, net_fn make, int bits, float *loss, int64_t *n_grad)
+{
+    net n = checked(make);
+    cx_store *s;
+    cx_plan *p;
+    assert_cx_ok(cx_store_new(n.g, b, 3, &s, err));
+    spread_params(s, &n);
+    cx_plan_opts o = training_opts(&n);
+    switches(&o, bits);
+    assert_cx_ok(cx_plan_new(s, &o, &p, err));
+    *loss = run_forward(s, p, &n);
+    assert_cx_ok(cx_plan_backward(p, err));
+    *n_grad = 0;
+    float *grad = calloc((size_t)s->trainable, sizeof *grad);
+    for (int v = 0; v < n.g->n_values; v++) {                  /* the gaps between parameters are still poisoned */
+        cx_tensor g = cx_store_grad(s, v);
+        if (g.p)
+            memcpy(grad + *n_grad, g.p, (size_t)cx_elems(g.s) * sizeof *grad);
+        *n_grad += g.p ? cx_elems(g.s) : 0;
+    }
+    cx_plan_free(p);
+    cx_store_free(s);
+    cx_graph_free(n.g);
+    return grad;
 }
 #endif

@@ -92,7 +92,7 @@ static inline cx_tensor cases_tensor(cases_run *r, cx_shape s, bool sliced)
     for (int64_t i = 0; i < n; i++)
         p[i] = CASES_POISON;
     r->memory[r->n_memory++] = p;
-    return (cx_tensor){ s, ld, p + (sliced ? 1 : 0) };
+    return (cx_tensor){ .s = s, .ld = ld, .p = p + (sliced ? 1 : 0) };
 }
 
 static inline float *cases_at(const cx_tensor *t, int64_t e) { return t->p + e / t->s.c * t->ld + e % t->s.c; }

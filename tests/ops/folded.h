@@ -208,8 +208,8 @@ static inline cx_tensor folded_terms(const cases_run *r)
 {
     cx_call c = folded_call(r, true);
     const cx_fold f = c.fold;
-    cx_tensor x = c.x[0], u = { x.s, x.s.c, cx_alloc((size_t)cx_elems(x.s), sizeof(float)) }, g = u;
-    cx_tensor out = { { 1, 1, 4, x.s.c }, x.s.c, cx_alloc((size_t)x.s.c * 4, sizeof(float)) };
+    cx_tensor x = c.x[0], u = { .s = x.s, .ld = x.s.c, .p = cx_alloc((size_t)cx_elems(x.s), sizeof(float)) }, g = u;
+    cx_tensor out = { .s = { 1, 1, 4, x.s.c }, .ld = x.s.c, .p = cx_alloc((size_t)x.s.c * 4, sizeof(float)) };
     g.p = cx_alloc((size_t)cx_elems(x.s), sizeof(float));
     assert_true(u.p && g.p && out.p);
     for (int64_t e = 0; e < cx_elems(x.s); e++) {

@@ -53,7 +53,7 @@ static const cx_conv_attr pointwise = { .stride = 1 };
 static cx_tensor make(chain *h, cx_shape s, uint64_t stream, cases_fill fill)
 {
     cx_rng rng = cx_rng_new(cx_hash(h->k->name), stream);
-    cx_tensor t = { s, s.c, cx_alloc((size_t)cx_elems(s), sizeof(float)) };
+    cx_tensor t = { .s = s, .ld = s.c, .p = cx_alloc((size_t)cx_elems(s), sizeof(float)) };
     assert_non_null(t.p);
     assert_in_range(h->n, 0, TENSORS - 1);
     h->memory[h->n++] = t.p;
@@ -188,7 +188,7 @@ static void run_plain(chain *h)
 
 static cx_call folded_norm(const chain *h, const norm *n, const cx_tensor *x)
 {
-    const cx_tensor shape = { x->s, x->ld, NULL };
+    const cx_tensor shape = { .s = x->s, .ld = x->ld };
     cx_call c = norm_call(h, n, &shape);
     c.y[0] = c.dy[0] = c.dx[0] = shape;
     c.fold.pre = n->pre;

@@ -130,7 +130,7 @@ static double central(cases_run *r, float *at, float h)
 static float *prior_of(const cases_run *r, int j)
 {
     cx_shape s = r->c.dx[j].s;
-    cx_tensor dense = { s, s.c, cx_alloc((size_t)cx_elems(s), sizeof(float)) };
+    cx_tensor dense = { .s = s, .ld = s.c, .p = cx_alloc((size_t)cx_elems(s), sizeof(float)) };
     assert_non_null(dense.p);
     if (r->k->flags & CASES_DX_ADD)
         cases_draw(r, &dense, (uint64_t)(CASES_PRIOR_STREAM + j), FILL_SIGNED);

@@ -306,5 +306,7 @@ static size_t workspace(const cx_call *c, bool backward)
     return backward ? (size_t)((b.chunks * 2 + 3) * b.c) * sizeof(float) : (size_t)(3 * b.c) * sizeof(float) + CX_FN(statistics_impl).workspace(&stats, false);
 }
 
-const cx_impl CX_FN(batch_norm_impls)[] = { { "batch_norm " CX_ISA_NAME, cx_is_plain, workspace, forward, backward, NULL, NULL } };
+const cx_impl CX_FN(batch_norm_impls)[] = {
+    { .name = "batch_norm " CX_ISA_NAME, .accepts = cx_is_plain, .workspace = workspace, .fwd = forward, .bwd = backward },
+};
 const int CX_FN(batch_norm_n) = 1;

@@ -33,7 +33,7 @@ static size_t masked_bytes(const cx_call *c) { return c->relu ? cx_align64((size
 
 static cx_tensor masked(const cx_call *c)
 {
-    cx_tensor y = c->y[0], dy = c->dy[0], out = { y.s, y.s.c, c->work };
+    cx_tensor y = c->y[0], dy = c->dy[0], out = { .s = y.s, .ld = y.s.c, .p = c->work };
     const float *slope = cx_row(&c->fold.carry, 0), *level = cx_row(&c->fold.carry, 1);
     if (!c->relu)
         return dy;
@@ -94,7 +94,7 @@ static cx_source unfold(const cx_source *s, scratch *w)
 {
     if (!s->scale && !s->slope)
         return *s;
-    cx_tensor t = { s->t.s, s->t.s.c, take(w, dense_bytes(s->t.s)) };
+    cx_tensor t = { .s = s->t.s, .ld = s->t.s.c, .p = take(w, dense_bytes(s->t.s)) };
     const int64_t px = cx_pixels(t.s);
 #pragma omp parallel for schedule(static)
     for (int64_t p = 0; p < px; p += WALK)
@@ -218,7 +218,7 @@ static void backward_data(const cx_call *c, cx_op_id op, const cx_method *m, con
     float *dense = NULL;
     if (gate.scale && walks(m)) {
         dense = take(&w, dense_bytes(c->x[0].s));
-        p.dst = at.big = (cx_tensor){ c->x[0].s, c->x[0].s.c, dense };
+        p.dst = at.big = (cx_tensor){ .s = c->x[0].s, .ld = c->x[0].s.c, .p = dense };
     } else if (gate.scale) {
         p.finish.gate = &gate;
         p.finish.sums = gate.sums ? &c->fold.sums : NULL;
@@ -318,7 +318,8 @@ static size_t few_workspace(const cx_call *c, bool backward) { return backward ?
 
 /* ---- tables ------------------------------------------------------------------------------------------------------- */
 
-#define ROW(name, accepts, prefix) { name " " CX_ISA_NAME, accepts, prefix##_workspace, prefix##_forward, prefix##_backward, prefix##_packed, prefix##_pack }
+#define ROW(title, accept, prefix) { .name = title " " CX_ISA_NAME, .accepts = accept, .workspace = prefix##_workspace, .fwd = prefix##_forward, \
+    .bwd = prefix##_backward, .packed = prefix##_packed, .pack = prefix##_pack }
 const cx_impl CX_FN(conv2d_impls)[] = {
     ROW("gemm 1x1", pointwise_accepts, pointwise),
     ROW("winograd 4x4", winograd_accepts, winograd),
@@ -327,13 +328,14 @@ const cx_impl CX_FN(conv2d_impls)[] = {
 const int CX_FN(conv2d_n) = sizeof CX_FN(conv2d_impls) / sizeof CX_FN(conv2d_impls)[0];
 
 const cx_impl CX_FN(linear_impls)[] = {
-    { "few rows " CX_ISA_NAME, few_accepts, few_workspace, few_forward, few_backward, NULL, NULL },
+    { .name = "few rows " CX_ISA_NAME, .accepts = few_accepts, .workspace = few_workspace, .fwd = few_forward, .bwd = few_backward },
     ROW("gemm", NULL, wide),
 };
 const int CX_FN(linear_n) = sizeof CX_FN(linear_impls) / sizeof CX_FN(linear_impls)[0];
 
 const cx_impl CX_FN(conv_transpose2d_impls)[] = {
-    { "tap gemm " CX_ISA_NAME, CX_FN(tap_accepts), CX_FN(tap_workspace), CX_FN(tap_forward), CX_FN(tap_backward), NULL, NULL },
-    { "window gemm " CX_ISA_NAME, NULL, transposed_workspace, transposed_forward, transposed_backward, NULL, NULL },
+    { .name = "tap gemm " CX_ISA_NAME, .accepts = CX_FN(tap_accepts), .workspace = CX_FN(tap_workspace), .fwd = CX_FN(tap_forward),
+      .bwd = CX_FN(tap_backward) },
+    { .name = "window gemm " CX_ISA_NAME, .workspace = transposed_workspace, .fwd = transposed_forward, .bwd = transposed_backward },
 };
 const int CX_FN(conv_transpose2d_n) = sizeof CX_FN(conv_transpose2d_impls) / sizeof CX_FN(conv_transpose2d_impls)[0];

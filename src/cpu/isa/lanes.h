@@ -3,6 +3,7 @@
 #ifndef CXNET_CPU_LANES_H
 #define CXNET_CPU_LANES_H
 #include <omp.h>
+#include <string.h>
 #include "cxnet/op.h"
 
 #if defined(__SSE2__)
@@ -48,6 +49,68 @@ INLINE void vf_store(float *p, vf v, int n)
         _mm256_maskstore_ps(p, vf_first(n), (__m256)v);
 #else
         memcpy(p, &v, (size_t)n * 4);
+#endif
+}
+
+/* The same for numbers that lie in memory as t says: element i of p, which is uint16_t for CX_BF16. */
+INLINE vf vt_load(cx_dtype t, const void *p, int64_t i, int n)
+{
+    if (t == CX_F32)
+        return vf_load((const float *)p + i, n);
+    const uint16_t *h = (const uint16_t *)p + i;
+#if defined(CX_ISA_avx512)
+    const __m256i v = n == VL ? _mm256_loadu_si256((const __m256i *)h) : _mm256_maskz_loadu_epi16((__mmask16)((1u << n) - 1), h);
+    return (vf)_mm512_slli_epi32(_mm512_cvtepu16_epi32(v), 16);
+#else
+    uint16_t part[VL] = { 0 };
+    if (n < VL) {
+        memcpy(part, h, (size_t)n * 2);
+        h = part;
+    }
+#if defined(CX_ISA_avx2)
+    return (vf)_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)h)), 16);
+#else
+    vf v;
+    for (int k = 0; k < VL; k++)
+        v[k] = cx_from_bf16(h[k]);
+    return v;
+#endif
+#endif
+}
+
+INLINE void vt_store(cx_dtype t, void *p, int64_t i, vf v, int n)
+{
+    if (t == CX_F32) {
+        vf_store((float *)p + i, v, n);
+        return;
+    }
+    uint16_t *h = (uint16_t *)p + i;
+#if defined(CX_ISA_avx512)
+    const __m512i u = (__m512i)v, even = _mm512_and_si512(_mm512_srli_epi32(u, 16), _mm512_set1_epi32(1));
+    const __m512i near = _mm512_srli_epi32(_mm512_add_epi32(u, _mm512_add_epi32(even, _mm512_set1_epi32(0x7fff))), 16);
+    const __m512i quiet = _mm512_or_si512(_mm512_srli_epi32(u, 16), _mm512_set1_epi32(0x40));
+    const __mmask16 nan = _mm512_cmp_ps_mask((__m512)v, (__m512)v, _CMP_UNORD_Q);
+    const __m256i out = _mm512_cvtepi32_epi16(_mm512_mask_mov_epi32(near, nan, quiet));
+    if (n == VL)
+        _mm256_storeu_si256((__m256i *)h, out);
+    else
+        _mm256_mask_storeu_epi16(h, (__mmask16)((1u << n) - 1), out);
+#elif defined(CX_ISA_avx2)
+    const __m256i u = (__m256i)v, high = _mm256_srli_epi32(u, 16), even = _mm256_and_si256(high, _mm256_set1_epi32(1));
+    const __m256i near = _mm256_srli_epi32(_mm256_add_epi32(u, _mm256_add_epi32(even, _mm256_set1_epi32(0x7fff))), 16);
+    const __m256i nan = (__m256i)_mm256_cmp_ps((__m256)v, (__m256)v, _CMP_UNORD_Q);
+    const __m256i out = _mm256_blendv_epi8(near, _mm256_or_si256(high, _mm256_set1_epi32(0x40)), nan);
+    const __m128i low = _mm_packus_epi32(_mm256_castsi256_si128(out), _mm256_extracti128_si256(out, 1));
+    if (n == VL)
+        _mm_storeu_si128((__m128i *)h, low);
+    else {
+        uint16_t part[VL];
+        _mm_storeu_si128((__m128i *)part, low);
+        memcpy(h, part, (size_t)n * 2);
+    }
+#else
+    for (int k = 0; k < n; k++)
+        h[k] = cx_to_bf16(v[k]);
 #endif
 }
 

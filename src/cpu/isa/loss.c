@@ -116,5 +116,5 @@ static cx_status dice_backward(const cx_call *c)
     return CX_OK;
 }
 
-const cx_impl CX_FN(dice_loss_impls)[] = { { "dice_loss " CX_ISA_NAME, NULL, workspace, dice_forward, dice_backward, NULL, NULL } };
+const cx_impl CX_FN(dice_loss_impls)[] = { { .name = "dice_loss " CX_ISA_NAME, .workspace = workspace, .fwd = dice_forward, .bwd = dice_backward } };
 const int CX_FN(dice_loss_n) = 1;

@@ -420,8 +420,8 @@ static cx_status global_backward(const cx_call *c)
     return CX_OK;
 }
 
-#define POOL(op, bytes, fwd, bwd) \
-    const cx_impl CX_FN(op##_impls)[] = { { #op " " CX_ISA_NAME, NULL, bytes, fwd, bwd, NULL, NULL } }; \
+#define POOL(op, bytes, forward, backward) \
+    const cx_impl CX_FN(op##_impls)[] = { { .name = #op " " CX_ISA_NAME, .workspace = bytes, .fwd = forward, .bwd = backward } }; \
     const int CX_FN(op##_n) = 1;
 POOL(max_pool, workspace, max_forward, max_backward)
 POOL(avg_pool, workspace, avg_forward, avg_backward)

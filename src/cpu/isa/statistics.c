@@ -63,4 +63,4 @@ static cx_status backward(const cx_call *c)
     return CX_OK;
 }
 
-const cx_impl CX_FN(statistics_impl) = { "statistics " CX_ISA_NAME, NULL, workspace, forward, backward, NULL, NULL };
+const cx_impl CX_FN(statistics_impl) = { .name = "statistics " CX_ISA_NAME, .workspace = workspace, .fwd = forward, .bwd = backward };

@@ -24,6 +24,7 @@ const cx_cpu_kernels CX_FN(cpu_kernels) = {
         ROW(DICE_LOSS, dice_loss),
     },
     .statistics = &CX_FN(statistics_impl),
+    .convert = &CX_FN(convert_impl),
     .update = CX_FN(update),
     .sum_squares = CX_FN(sum_squares),
     .limits = &CX_FN(limits),
