@@ -40,13 +40,12 @@ static cx_status run(int argc, char *const *argv, cx_error *err)
     return CX_OK;
 }
 
-/* libgomp's threads spin between parallel regions and so take the cores from whoever could finish the region. 300 turns are a compromise; DenseNet-121 at
- * 64 px, batch 16, 2 cores, medians of 3: beside one busy process 64 films/s against 42 with libgomp's 300,000; alone 101 against 136 (at 224 px no
- * difference was seen). libgomp reads its environment before main, so the program starts itself again with it, unless the user has said something about
- * waiting. */
+/* libgomp's threads spin between parallel regions and so take the cores from whoever could finish the region. 1000 turns, some 50 us, bridge the gaps between
+ * the steps of a small network or batch and give a core up soon after (numbers in HACKING.md). libgomp reads its environment before main, so the program
+ * starts itself again with it, unless the user has said something about waiting. */
 static void wait_politely(char *const *argv)
 {
-    if (getenv("GOMP_SPINCOUNT") || getenv("OMP_WAIT_POLICY") || setenv("GOMP_SPINCOUNT", "300", 1) != 0)
+    if (getenv("GOMP_SPINCOUNT") || getenv("OMP_WAIT_POLICY") || setenv("GOMP_SPINCOUNT", "1000", 1) != 0)
         return;
     execv("/proc/self/exe", argv);          /* returns only where there is no /proc: then we go on as we are */
 }
