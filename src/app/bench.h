@@ -16,6 +16,8 @@ double cx_bench_roof_moved(const cx_bench_roof *r);
 bool cx_bench_unsteady(const cx_bench_roof *r);
 json_t *cx_bench_roof_json(const cx_bench_roof *r);
 void cx_bench_roof_print(const cx_bench_roof *r);
+/* `cxnet bench roof`: takes it once and prints it. */
+cx_status cx_bench_roof_alone(const char *device, int threads, bool json, cx_error *err);
 
 /* A step of the plan, or the sum of steps of one kind; times are those of one training step. flop_s and byte_s are what its FLOPs and its bytes would take
  * at the roof, roof_s the larger of them (summed step by step), all 0 where the roof is not known. */

@@ -1,4 +1,5 @@
-/* bench_roof.c - the roof of the machine before and after a benchmark, and whether it moved. Depends on bench.h. */
+/* bench_roof.c - the roof of the machine before and after a benchmark, and whether it moved. Depends on app.h, bench.h. */
+#include "app.h"
 #include "bench.h"
 
 static const double UNSTEADY = 0.15;
@@ -46,25 +47,44 @@ json_t *cx_bench_roof_json(const cx_bench_roof *r)
                      "memory_bytes", (json_int_t)r->before.memory_bytes, "cache_bytes", (json_int_t)r->before.cache_bytes);
 }
 
-static void print_one(const char *when, const cx_roof *r)
+static void print_one(const char *when, const cx_roof *r, bool sizes)
 {
-    char bf16[32] = "none";
+    char bf16[32] = "none", walked[16], cache[16] = "unknown";
     if (r->bf16_gflops > 0)
         snprintf(bf16, sizeof bf16, "%.1f GFLOP/s", r->bf16_gflops);
     printf("roof %-7s float32 %.1f GFLOP/s, bf16 %s, read %.1f GB/s, copy %.1f GB/s", when, r->fp32_gflops, bf16, r->read_gbs, r->copy_gbs);
+    cx_format_bytes(r->memory_bytes, walked);
+    if (r->cache_bytes)
+        cx_format_bytes(r->cache_bytes, cache);
+    if (sizes)
+        printf(" (over %s; last-level cache %s)", walked, cache);
+    printf("\n");
 }
 
 void cx_bench_roof_print(const cx_bench_roof *r)
 {
-    char walked[16], cache[16];
     if (!(r->before.fp32_gflops > 0))
         return;
-    cx_format_bytes(r->before.memory_bytes, walked);
-    cx_format_bytes(r->before.cache_bytes, cache);
-    print_one("before", &r->before);
-    printf(" (over %s; last-level cache %s)\n", walked, r->before.cache_bytes ? cache : "unknown");
-    print_one("after", &r->after);
-    printf("\n");
+    print_one("before", &r->before, true);
+    print_one("after", &r->after, false);
     if (cx_bench_unsteady(r))
         printf("UNSTEADY: the float32 peak moved by %.0f %% around this run; measure again\n", 100 * cx_bench_roof_moved(r));
+}
+
+cx_status cx_bench_roof_alone(const char *device, int threads, bool json, cx_error *err)
+{
+    cx_backend *b = NULL;
+    cx_roof r;
+    TRY(cx_backend_open(device, threads, &b, err));
+    cx_status s = cx_bench_roof_take(b, &r, err);
+    if (s == CX_OK && json) {
+        s = cx_app_print_json(json_pack("{s:s,s:i,s:s,s:s,s:s,s:o,s:I,s:I}", "what", "roof", "threads", b->threads, "device", b->description,
+                                        "version", CX_VERSION, "commit", cx_build_commit(), "roof", one_json(&r),
+                                        "memory_bytes", (json_int_t)r.memory_bytes, "cache_bytes", (json_int_t)r.cache_bytes), err);
+    } else if (s == CX_OK) {
+        printf("%s\n", b->description);
+        print_one("now", &r, true);
+    }
+    cx_backend_close(b);
+    return s;
 }

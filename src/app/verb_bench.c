@@ -1,15 +1,15 @@
-/* verb_bench.c - `cxnet bench infer|train|step|image`: how fast this machine trains, applies and decodes, and what each step costs.
- * Depends on bench.h, verb.h. */
+/* verb_bench.c - `cxnet bench infer|train|step|image|roof`: how fast this machine trains, applies and decodes, and what each step costs.
+ * Depends on app.h, bench.h. */
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 #include "cxnet/data.h"
 #include "cxnet/image.h"
 #include "cxnet/model.h"
+#include "app.h"
 #include "bench.h"
-#include "verb.h"
 
-enum { INFER, TRAIN, STEP, IMAGE, WARM_UP = 2, MAX_STEPS = 10000 };
+enum { INFER, TRAIN, STEP, IMAGE, ROOF, WARM_UP = 2, MAX_STEPS = 10000 };
 
 typedef struct {
     int what, side, batch, channels, threads, steps;
@@ -54,17 +54,6 @@ static spread rate(double work, double *seconds, int n)
 static json_t *spread_json(spread s)
 {
     return json_pack("{s:f,s:f,s:f}", "median", s.median, "min", s.min, "max", s.max);
-}
-
-static cx_status put_json(json_t *j, cx_error *err)
-{
-    if (!j || json_dumpf(j, stdout, JSON_INDENT(2)) != 0) {
-        json_decref(j);
-        return cx_fail(err, CX_E_MEMORY, "bench: no memory for the JSON document");
-    }
-    json_decref(j);
-    putchar('\n');
-    return CX_OK;
 }
 
 /* ---- a network on random films ------------------------------------------------------------------------------------- */
@@ -157,7 +146,7 @@ static cx_status run_steps(const options *o, bench *b, cx_error *err)
 
 /* ---- what it prints ------------------------------------------------------------------------------------------------ */
 
-static const char *const names[] = { "infer", "train", "step", "image" };
+static const char *const names[] = { "infer", "train", "step", "image", "roof" };
 
 static json_t *arenas_json(cx_plan_stats t)
 {
@@ -204,7 +193,7 @@ static cx_status report_json(const options *o, const bench *b, const cx_bench_ta
     json_t *const value[] = { spread_json(v.films), json_real(v.gflop), json_real(v.gflop * v.films.median), json_real(v.percent),
                               t ? cx_bench_rows_json(t->rows, t->n_rows) : NULL, t ? cx_bench_rows_json(t->kinds, t->n_kinds) : NULL,
                               t ? cx_bench_sum_json(t) : NULL };
-    return put_json(facts_and(o, b, key, value, t ? 7 : 4), err);
+    return cx_app_print_json(facts_and(o, b, key, value, t ? 7 : 4), err);
 }
 
 static void report(const options *o, const bench *b)
@@ -313,7 +302,7 @@ static cx_status time_films(const options *o, const cx_buf *png, double *decode,
         TRY(one_film(png, o->side, &decode[i < 0 ? 0 : i], &resize[i < 0 ? 0 : i], err));
     spread d = rate(1, decode, o->steps), r = rate(1, resize, o->steps);
     if (o->json)
-        return put_json(json_pack("{s:s,s:i,s:I,s:i,s:s,s:s,s:o,s:o}", "what", "image", "side", o->side, "png_bytes", (json_int_t)png->len,
+        return cx_app_print_json(json_pack("{s:s,s:i,s:I,s:i,s:s,s:s,s:o,s:o}", "what", "image", "side", o->side, "png_bytes", (json_int_t)png->len,
                                   "steps", o->steps, "version", CX_VERSION, "commit", cx_build_commit(),
                                   "decode_films_per_s", spread_json(d), "resize_films_per_s", spread_json(r)), err);
     printf("PNG 1024x1024 grey, %.2f MB, one thread, %d films\n", (double)png->len / 1e6, o->steps);
@@ -345,7 +334,7 @@ static cx_status run_bench(const cx_verb *v, const cx_args *a, cx_error *err)
         if (!strcmp(a->positional[0], names[i]))
             o.what = i;
     if (o.what < 0)
-        return cx_fail(err, CX_E_USAGE, "bench: want infer, train, step or image, got \"%s\"", a->positional[0]);
+        return cx_fail(err, CX_E_USAGE, "bench: want infer, train, step, image or roof, got \"%s\"", a->positional[0]);
     o.model = o.model ? o.model : "densenet121";
     o.device = o.device ? o.device : "cpu";
     const char *precision = cx_arg(a, "--precision"), *fuse = cx_arg(a, "--fuse");
@@ -361,6 +350,8 @@ static cx_status run_bench(const cx_verb *v, const cx_args *a, cx_error *err)
     TRY(cx_arg_int(a, "--channels", 3, 1, 64, &o.channels, err));
     TRY(cx_arg_int(a, "--threads", 0, 0, 1024, &o.threads, err));
     TRY(cx_arg_int(a, "--steps", o.what == IMAGE ? 40 : 8, 1, MAX_STEPS, &o.steps, err));
+    if (o.what == ROOF)
+        return cx_bench_roof_alone(o.device, o.threads, o.json, err);
     return o.what == IMAGE ? bench_image(&o, err) : bench_network(&o, err);
 }
 
@@ -379,10 +370,11 @@ static const cx_flag flags[] = {
 };
 
 const cx_verb cx_verb_bench = {
-    .name = "bench", .args = "infer|train|step|image", .doc = "measure speed and memory on random films",
+    .name = "bench", .args = "infer|train|step|image|roof", .doc = "measure speed and memory on random films",
     .more = "train: forward, backward and an Adam update of a whole network. infer: the evaluation plan.\n"
             "step: the same as train, with the time of every step of the plan, sorted, then summed by operator and implementation.\n"
             "image: decoding and resizing a synthetic film, one thread.\n"
+            "roof: what this machine can do at most, and nothing else.\n"
             "\n"
             "Before and after the measured steps the program measures the roof of the machine, with the same threads and instruction set: multiply-adds in "
             "registers (float32; bf16 dot products where the processor has them), reading and copying arrays larger than the last-level cache (at most 1 GiB "

@@ -130,13 +130,17 @@ static void test_steps_and_films(void **state)
     assert_true(number(image, "png_bytes", NULL) > 10000);
     assert_true(number(image, "decode_films_per_s", "median") > 0);
     json_decref(image);
+    json_t *alone = bench("roof --device cpu:portable --threads 1");
+    assert_true(number(alone, "roof", "fp32_gflops") > 0 && number(alone, "roof", "bf16_gflops") == 0);
+    assert_true(number(alone, "roof", "read_gbs") > 0 && number(alone, "roof", "copy_gbs") > 0 && number(alone, "threads", NULL) == 1);
+    json_decref(alone);
     assert_runs(0, "float32 roof", "", "bench step --model densenet121 --side 32 --batch 2 --steps 1 --device cpu:portable --threads 1");
 }
 
 static void test_wrong_calls(void **state)
 {
     (void)state;
-    assert_runs(64, "", "want infer, train, step or image", "bench everything");
+    assert_runs(64, "", "want infer, train, step, image or roof", "bench everything");
     assert_runs(64, "", "--batch", "bench train --batch 0");
     assert_runs(78, "", "unknown architecture", "bench train --model resnet50");
     assert_runs(78, "", "side", "bench train --model base_cnn --side 8");
