@@ -203,7 +203,8 @@ static void names_and_threads_are_checked(void **state)
 static void nan_goes_through(void **state)
 {
     (void)state;
-    static const char *const names[] = { "large_norm_chunks", "large_norm_eval", "large_relu", "large_add", "large_max_pool_3_2", "large_avg_pool_2_2" };
+    static const char *const names[] = { "large_norm_chunks", "large_norm_eval", "large_relu", "large_add", "large_sigmoid", "large_max_pool_3_2",
+        "large_avg_pool_2_2" };
     for (int s = 0; s < CX_COUNT(isas); s++)
         for (int i = 0; i < TOTAL; i++)
             for (int j = 0; j < CX_COUNT(names); j++) {
@@ -226,9 +227,42 @@ static void nan_goes_through(void **state)
             }
 }
 
+/* The fast exponential is held to doubles over all that float32 can tell apart, and to the ends: 0 and 1 to within 2e-38, never NaN. */
+static void sigmoid_near_and_far(void **state)
+{
+    (void)state;
+    int at = 0;
+    while (strcmp(row(at)->name, "large_sigmoid"))
+        at++;
+    for (int s = 0; s < CX_COUNT(isas); s++) {
+        cx_backend *b = open_isa(isas[s], 2);
+        cases_run r;
+        int n = 0;
+        if (!b)
+            continue;
+        case_open(&r, row(at));
+        const int64_t all = cx_elems(r.c.x[0].s);
+        for (int64_t e = 0; e < all; e++)
+            *cases_at(&r.c.x[0], e) = (float)(-86.5 + 173.0 * (double)e / (double)all);
+        *cases_at(&r.c.x[0], 0) = -INFINITY;
+        *cases_at(&r.c.x[0], all - 1) = INFINITY;
+        const cx_impl *impl = b->impls(b, CX_OP_SIGMOID, &n);
+        with_work(&r.c, impl, false, impl->fwd);
+        for (int64_t e = 1; e < all - 1; e++) {
+            const double want = 1 / (1 + exp(-(double)*cases_at(&r.c.x[0], e))), got = *cases_at(&r.c.y[0], e);
+            if (!(fabs(got - want) <= 4 * 0x1p-24 * want))     /* a unit of the exponential, half of one each for the sum and the quotient: 2, or 4 halves */
+                fail_msg("sigmoid (%s) of %g is %.9g, want %.9g", impl->name, *cases_at(&r.c.x[0], e), got, want);
+        }
+        assert_true(*cases_at(&r.c.y[0], 0) >= 0 && *cases_at(&r.c.y[0], 0) < 2e-38f && *cases_at(&r.c.y[0], all - 1) == 1);
+        case_close(&r);
+        cx_backend_close(b);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(sigmoid_near_and_far),
         cmocka_unit_test(lists_end_with_the_reference),
         cmocka_unit_test(names_and_threads_are_checked),
         cmocka_unit_test(nan_goes_through),

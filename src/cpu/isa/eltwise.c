@@ -129,11 +129,33 @@ static cx_status add_backward(const cx_call *c)
 
 GRAD(sigmoid_grad, a[i] * b[i] * (1 - b[i]))
 
+/* e^x for |x| <= 87, and at the nearer of these beyond; NaN stays NaN. 2^n e^r with n = round(x / ln 2), and Cephes' polynomial for e^r (S. Moshier, expf.c):
+ * within a unit of the last place. Without branches, so that loops over it become vectors. */
+INLINE float exp_bounded(float x)
+{
+    const float shift = 12582912;                            /* 1.5 * 2^23: a float this large holds integers in its low bits */
+    x = x < -87 ? -87 : x;
+    x = x > 87 ? 87 : x;
+    const float t = x * 1.44269504f + shift, n = t - shift, r = x - n * 0.693359375f + n * 2.12194440e-4f;
+    float p = 1.9875691500e-4f;
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    uint32_t bits;
+    memcpy(&bits, &t, sizeof bits);
+    bits = (bits + 127) << 23;                               /* the exponent of 2^n; what else is in t is shifted out */
+    float power;
+    memcpy(&power, &bits, sizeof power);
+    return (p * r * r + r + 1) * power;
+}
+
 static void sigmoid_row(const cx_call *c, const float *a, const float *b, float *out, int64_t n)
 {
     (void)c, (void)b;
     for (int64_t i = 0; i < n; i++)
-        out[i] = 1 / (1 + expf(-a[i]));
+        out[i] = 1 / (1 + exp_bounded(-a[i]));
 }
 
 static cx_status sigmoid_forward(const cx_call *c)
