@@ -3,7 +3,8 @@
 #include "conv.h"
 #include <omp.h>
 
-enum { STRIP_BYTES = 384 << 10, MIN_TASKS = 8 };
+/* Columns of a gradient that wait for the gate together: a block of rows of them stays in the second-level cache. */
+enum { STRIP_BYTES = 384 << 10, MIN_TASKS = 8, GATE_COLS = 4 * NR, STATS_ROWS = 32 };
 
 static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
 static int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
@@ -43,7 +44,12 @@ void CX_FN(pad_strip)(const cx_window *w, int64_t n, int64_t y0, int64_t rows, f
         memset(strip + right * c, 0, (size_t)(line - right * c) * sizeof(float));
         if (left >= right)
             continue;
-        const float *s = w->src.t.p + ((n * w->src.t.s.h + y) * w->src.t.s.w + w->src_x + left) * w->src.t.ld;
+        const int64_t first = (n * w->src.t.s.h + y) * w->src.t.s.w + w->src_x + left;
+        const float *s = w->src.t.p + first * w->src.t.ld;
+        if (w->src.scale || w->src.slope) {
+            CX_FN(read_rows)(&w->src, first, right - left, 0, c, strip + left * c, c);
+            continue;
+        }
         if (w->src.t.ld == c) {
             memcpy(strip + left * c, s, (size_t)((right - left) * c) * sizeof(float));
             continue;
@@ -55,20 +61,44 @@ void CX_FN(pad_strip)(const cx_window *w, int64_t n, int64_t y0, int64_t rows, f
 
 /* ---- products ----------------------------------------------------------------------------------------------------- */
 
-static void window_strip(const cx_window *w, int64_t n, int64_t y0, int64_t rows, float *strip)
+/* What the strips of one correlation share: where a thread finds its strip and its rows of a gradient, and the partial results of chunks, a strip each. */
+typedef struct {
+    cx_parts parts;
+    int64_t first_chunk;
+    float *strip, *rows;        /* of this thread */
+} strip_room;
+
+/* Pixels at c[] of the block, as rows of numbers that lie in scratch until they have gone through the gate. */
+static void gate_block(const cx_window *w, cx_product p, const int64_t *px, bool fresh, const strip_room *room, int64_t chunk)
+{
+    float *to[CX_ROWS_MAX];
+    const int64_t channels = p.n, k = p.n_run * p.run_len;
+    for (int i = 0; i < p.m; i++)
+        to[i] = room->rows + i * GATE_COLS;
+    p.c = to;
+    for (int64_t k0 = 0; k0 < channels; k0 += GATE_COLS) {
+        p.b = w->b + k0 * k;
+        p.n = min64(GATE_COLS, channels - k0);
+        CX_FN(product)(&p);
+        CX_FN(gate_rows)(w->finish.gate, px, p.m, room->rows, GATE_COLS, k0, p.n, fresh, room->parts, chunk);
+    }
+}
+
+static void window_strip(const cx_window *w, int64_t n, int64_t y0, int64_t rows, const strip_room *room, int64_t chunk)
 {
     const float *a[CX_ROWS_MAX];
     float *c[CX_ROWS_MAX];
-    int64_t line = cx_strip_line(w), pixels = rows * w->grid_w;
+    int64_t px[CX_ROWS_MAX], line = cx_strip_line(w), pixels = rows * w->grid_w;
     int64_t block = up_div(up_div(pixels, up_div(pixels, CX_ROWS_MAX - MR)), MR) * MR;
     if (w->kh > 0)
-        CX_FN(pad_strip)(w, n, y0, rows, strip);
+        CX_FN(pad_strip)(w, n, y0, rows, room->strip);
     for (int64_t p0 = 0; p0 < pixels; p0 += block) {
         int m = (int)min64(block, pixels - p0);
         int64_t y = p0 / w->grid_w, x = p0 % w->grid_w;
         for (int i = 0; i < m; i++) {
-            a[i] = strip + w->step * (y * line + x * w->src.t.s.c);
-            c[i] = w->dst.p + ((n * w->dst.s.h + w->dst_y + w->dst_step * (y0 + y)) * w->dst.s.w + w->dst_x + w->dst_step * x) * w->dst.ld;
+            a[i] = room->strip + w->step * (y * line + x * w->src.t.s.c);
+            px[i] = (n * w->dst.s.h + w->dst_y + w->dst_step * (y0 + y)) * w->dst.s.w + w->dst_x + w->dst_step * x;
+            c[i] = w->finish.gate ? NULL : w->dst.p + px[i] * w->dst.ld;
             if (++x == w->grid_w) {
                 x = 0;
                 y++;
@@ -76,17 +106,29 @@ static void window_strip(const cx_window *w, int64_t n, int64_t y0, int64_t rows
         }
         cx_product p = { .m = m, .a = a, .n_run = w->kw ? w->kh : 0, .run_len = w->kw * w->src.t.s.c, .run_stride = line, .b = w->b, .n = w->dst.s.c,
             .c = c, .bias = w->finish.bias, .relu = w->finish.relu, .add = w->finish.add };
+        if (w->finish.gate) {
+            gate_block(w, p, px, p0 == 0, room, chunk);
+            continue;
+        }
         CX_FN(product)(&p);
+        for (int64_t i = 0; w->finish.stats && i < m; i += STATS_ROWS)
+            CX_FN(stats_rows)((const float *const *)c + i, min64(STATS_ROWS, m - i), 0, w->dst.s.c, p0 + i > 0, room->parts, chunk);
     }
 }
 
-static void run_window(const cx_window *w, float *strips, size_t strip_floats, int threads)
+static int64_t strips_of(const cx_window *w) { return w->src.t.s.n * up_div(w->grid_h, CX_FN(strip_rows)(w)); }
+
+/* strip_floats: of one thread's strip; its rows of a gradient follow. */
+static void run_window(const cx_window *w, strip_room room, size_t strip_floats, size_t thread_floats, int threads)
 {
-    int64_t rows = CX_FN(strip_rows)(w), per_image = up_div(w->grid_h, rows), tasks = w->src.t.s.n * per_image;
+    int64_t rows = CX_FN(strip_rows)(w), per_image = up_div(w->grid_h, rows), tasks = strips_of(w);
 #pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
     for (int64_t t = 0; t < tasks; t++) {
+        strip_room mine = room;
         int64_t y0 = t % per_image * rows;
-        window_strip(w, t / per_image, y0, min64(rows, w->grid_h - y0), strips + (size_t)omp_get_thread_num() * strip_floats);
+        mine.strip += (size_t)omp_get_thread_num() * thread_floats;
+        mine.rows = mine.strip + strip_floats;
+        window_strip(w, t / per_image, y0, min64(rows, w->grid_h - y0), &mine, room.first_chunk + t);
     }
 }
 
@@ -105,10 +147,12 @@ size_t CX_FN(pack_down_bytes)(const cx_geometry *g)
     return cx_align64((size_t)cx_packed((int64_t)g->kh * g->kw * g->big.s.c, g->small.s.c) * sizeof(float));
 }
 
+static size_t down_parts(const cx_window *w) { return cx_align64(cx_parts_bytes(strips_of(w), w->dst.s.c)); }
+
 static size_t down_bytes(const cx_geometry *g)
 {
     cx_window w = CX_FN(window_down)(g);
-    return strip_bytes(&w) * (size_t)omp_get_max_threads();
+    return down_parts(&w) + strip_bytes(&w) * (size_t)omp_get_max_threads();
 }
 
 void CX_FN(pack_down)(const cx_geometry *g, const float *w, const float *scale, float *packed)
@@ -131,8 +175,11 @@ static void down(const cx_geometry *g, const cx_pass *p)
     win.dst = p->dst;
     win.b = p->w;
     win.finish = p->finish;
-    size_t per_thread = strip_bytes(&win);
-    run_window(&win, p->work, per_thread / sizeof(float), CX_FN(threads_that_fit)(p->bytes, 0, per_thread));
+    size_t shared = down_parts(&win), per_thread = strip_bytes(&win);
+    strip_room room = { .parts = cx_parts_at(p->work, win.dst.s.c), .strip = (float *)((char *)p->work + shared) };
+    run_window(&win, room, per_thread / sizeof(float), per_thread / sizeof(float), CX_FN(threads_that_fit)(p->bytes, shared, per_thread));
+    if (p->finish.stats)
+        CX_FN(merge_stats)(room.parts, strips_of(&win), p->finish.stats);
 }
 
 /* ---- small -> big ------------------------------------------------------------------------------------------------- */
@@ -162,19 +209,31 @@ static size_t up_packed(const cx_geometry *g)
     return cx_align64((size_t)cx_packed((int64_t)g->kh * g->kw * g->small.s.c, g->big.s.c) * sizeof(float));
 }
 
-static size_t up_strip(const cx_geometry *g)
+/* Scratch: packed weights, partial sums of the strips of all phases, then a strip and rows of a gradient for each thread. */
+typedef struct { size_t packed, shared, strip, per_thread; int64_t chunks; } up_layout;
+
+static up_layout lay_out_up(const cx_geometry *g)
 {
-    size_t most = 0;
+    up_layout l = { .packed = up_packed(g) };
     for (int64_t i = 0; i < (int64_t)g->stride * g->stride; i++) {
         int64_t ky0, kx0;
         cx_window w = window_up(g, i / g->stride, i % g->stride, &ky0, &kx0);
-        if (w.grid_h && w.grid_w && w.kh && strip_bytes(&w) > most)
-            most = strip_bytes(&w);
+        if (!w.grid_h || !w.grid_w)
+            continue;
+        l.chunks += strips_of(&w);
+        if (w.kh && strip_bytes(&w) > l.strip)
+            l.strip = strip_bytes(&w);
     }
-    return most;
+    l.shared = l.packed + cx_align64(cx_parts_bytes(l.chunks, g->big.s.c));
+    l.per_thread = l.strip + (size_t)(CX_ROWS_MAX * GATE_COLS) * sizeof(float);
+    return l;
 }
 
-static size_t up_bytes(const cx_geometry *g) { return up_packed(g) + up_strip(g) * (size_t)omp_get_max_threads(); }
+static size_t up_bytes(const cx_geometry *g)
+{
+    up_layout l = lay_out_up(g);
+    return l.shared + l.per_thread * (size_t)omp_get_max_threads();
+}
 
 /* Row (ty, tx, o) of B holds W[o][ky][kx][.] of the reversed taps. */
 static void pack_up(const cx_geometry *g, const cx_window *win, int64_t ky0, int64_t kx0, const float *w, float *b)
@@ -190,8 +249,9 @@ static void pack_up(const cx_geometry *g, const cx_window *win, int64_t ky0, int
 
 static void up(const cx_geometry *g, const cx_pass *p)
 {
-    size_t shared = up_packed(g), per_thread = up_strip(g);
-    int threads = CX_FN(threads_that_fit)(p->bytes, shared, per_thread);
+    up_layout l = lay_out_up(g);
+    int threads = CX_FN(threads_that_fit)(p->bytes, l.shared, l.per_thread);
+    strip_room room = { .parts = cx_parts_at((char *)p->work + l.packed, g->big.s.c), .strip = (float *)((char *)p->work + l.shared) };
     for (int64_t i = 0; i < (int64_t)g->stride * g->stride; i++) {
         int64_t ky0, kx0;
         cx_window win = window_up(g, i / g->stride, i % g->stride, &ky0, &kx0);
@@ -201,9 +261,14 @@ static void up(const cx_geometry *g, const cx_pass *p)
         win.dst = p->dst;
         win.b = p->work;
         win.finish = p->finish;
+        if (p->finish.gate)
+            win.dst.s = p->finish.gate->x.s;
         pack_up(g, &win, ky0, kx0, p->w, p->work);
-        run_window(&win, (float *)((char *)p->work + shared), per_thread / sizeof(float), threads);
+        run_window(&win, room, l.strip / sizeof(float), l.per_thread / sizeof(float), threads);
+        room.first_chunk += strips_of(&win);
     }
+    if (p->finish.sums)
+        CX_FN(merge_sums)(room.parts, l.chunks, p->finish.sums);
 }
 
 const cx_method CX_FN(window_method) = {

@@ -68,15 +68,7 @@ static void bias_gradient(const cx_source *dy, float *db, bool add, float *sums)
     }
 }
 
-/* ---- folds around a method that knows none ------------------------------------------------------------------------ */
-
-/* The window method reads and writes plain tensors. What is folded is then done by walks of its own over dense copies in scratch: right for any geometry, and
- * rare (the stem of a DenseNet, once a step). */
-enum { WALK = 64 };
-
-static bool walks(const cx_method *m) { return m == &CX_FN(window_method); }
-
-static size_t dense_bytes(cx_shape s) { return cx_align64((size_t)cx_elems(s) * sizeof(float)); }
+/* ---- the operators ------------------------------------------------------------------------------------------------ */
 
 /* A piece of scratch. */
 typedef struct { char *p; size_t left; } scratch;
@@ -88,63 +80,6 @@ static void *take(scratch *s, size_t bytes)
     s->left -= bytes;
     return p;
 }
-
-/* The source as a plain tensor. */
-static cx_source unfold(const cx_source *s, scratch *w)
-{
-    if (!s->scale && !s->slope)
-        return *s;
-    cx_tensor t = { .s = s->t.s, .ld = s->t.s.c, .p = take(w, dense_bytes(s->t.s)) };
-    const int64_t px = cx_pixels(t.s);
-#pragma omp parallel for schedule(static)
-    for (int64_t p = 0; p < px; p += WALK)
-        CX_FN(read_rows)(s, p, px - p < WALK ? px - p : WALK, 0, t.s.c, t.p + p * t.ld, t.ld);
-    return cx_plain(t);
-}
-
-static cx_status walk_stats(const cx_call *c, scratch w)
-{
-    cx_call walk = { .x = { c->y[0] }, .fold = { .stats = c->fold.stats }, .work = w.p, .work_bytes = w.left };
-    return CX_FN(statistics_impl).fwd(&walk);
-}
-
-static size_t stats_bytes(const cx_call *c)
-{
-    cx_call walk = { .x = { c->y[0] }, .fold = { .stats = c->fold.stats } };
-    return c->fold.stats.s.c ? CX_FN(statistics_impl).workspace(&walk, false) : 0;
-}
-
-static size_t gate_parts(const cx_call *c) { return cx_align64(cx_parts_bytes(up_div(cx_pixels(c->x[0].s), WALK), c->x[0].s.c)); }
-
-/* A dense gradient of u through the gate. */
-static void walk_gate(const cx_call *c, const cx_gate *gate, const float *g, scratch w)
-{
-    const int64_t px = cx_pixels(c->x[0].s), channels = c->x[0].s.c, chunks = up_div(px, WALK);
-    cx_parts parts = cx_parts_at(w.p, channels);
-#pragma omp parallel for schedule(static)
-    for (int64_t i = 0; i < chunks; i++) {
-        int64_t at[WALK], n = px - i * WALK < WALK ? px - i * WALK : WALK;
-        for (int64_t r = 0; r < n; r++)
-            at[r] = i * WALK + r;
-        CX_FN(gate_rows)(gate, at, n, g + i * WALK * channels, channels, 0, channels, true, parts, i);
-    }
-    if (gate->sums)
-        CX_FN(merge_sums)(parts, chunks, &c->fold.sums);
-}
-
-/* Scratch for all that, beside the method's own. */
-static size_t walk_bytes(const cx_call *c, bool backward, const cx_method *m)
-{
-    const cx_fold *f = &c->fold;
-    if (!walks(m))
-        return 0;
-    size_t bytes = f->pre.s.c ? dense_bytes(c->x[0].s) : 0;
-    if (!backward)
-        return bytes + cx_align64(stats_bytes(c));
-    return bytes + (f->carry.s.c ? dense_bytes(c->y[0].s) : 0) + (f->pre.s.c ? dense_bytes(c->x[0].s) + gate_parts(c) : 0);
-}
-
-/* ---- the operators ------------------------------------------------------------------------------------------------ */
 
 static const float *bias_of(const cx_call *c) { return c->n_in > 2 ? c->x[2].p : NULL; }
 static bool is_transposed(cx_op_id op) { return op == CX_OP_CONV_TRANSPOSE2D; }
@@ -172,9 +107,8 @@ static cx_status forward(const cx_call *c, cx_op_id op, const cx_method *m)
 {
     cx_geometry g = geometry_of(c, op);
     scratch w = { c->work, c->work_bytes };
-    const bool stats = c->fold.stats.s.c && !c->redo;
     cx_pass p = { .src = cx_source_x(c), .w = c->x[1].p, .dst = c->y[0],
-        .finish = { .bias = bias_of(c), .relu = c->relu, .stats = stats && !walks(m) ? &c->fold.stats : NULL } };
+        .finish = { .bias = bias_of(c), .relu = c->relu, .stats = c->fold.stats.s.c && !c->redo ? &c->fold.stats : NULL } };
     if (is_transposed(op)) {
         p.work = w.p;
         p.bytes = w.left;
@@ -186,16 +120,13 @@ static cx_status forward(const cx_call *c, cx_op_id op, const cx_method *m)
         packed = take(&w, packed_bytes(c, op, m));
         pack_weights(c, op, m, packed);
     }
-    if (walks(m))
-        p.src = unfold(&p.src, &w);
     p.w = (float *)(packed + bias_bytes(c));
     p.work = w.p;
     p.bytes = w.left;
     if (c->fold.post.s.c)
         p.finish.bias = (float *)packed;
-    g.big = p.src.t;
     m->down(&g, &p);
-    return stats && walks(m) ? walk_stats(c, w) : CX_OK;
+    return CX_OK;
 }
 
 /* dy, with the mask of a folded ReLU applied: then it is dense, in scratch, and carries nothing more. */
@@ -208,26 +139,19 @@ static cx_source source_dy(const cx_call *c)
 static void backward_data(const cx_call *c, cx_op_id op, const cx_method *m, const cx_geometry *g, const cx_source *dy, scratch w)
 {
     cx_gate gate = cx_gate_of(c);
-    cx_geometry at = *g;
     cx_pass p = { .src = *dy, .w = c->x[1].p, .dst = c->dx[0], .finish = { .add = c->dx_add[0] && !gate.scale } };
     if (is_transposed(op)) {
         float *packed = take(&w, m->down_packed(g));
         m->down_pack(g, c->x[1].p, NULL, packed);
         p.w = packed;
     }
-    float *dense = NULL;
-    if (gate.scale && walks(m)) {
-        dense = take(&w, dense_bytes(c->x[0].s));
-        p.dst = at.big = (cx_tensor){ .s = c->x[0].s, .ld = c->x[0].s.c, .p = dense };
-    } else if (gate.scale) {
+    if (gate.scale) {
         p.finish.gate = &gate;
         p.finish.sums = gate.sums ? &c->fold.sums : NULL;
     }
     p.work = w.p;
     p.bytes = w.left;
-    (is_transposed(op) ? m->down : m->up)(&at, &p);
-    if (dense)
-        walk_gate(c, &gate, dense, w);
+    (is_transposed(op) ? m->down : m->up)(g, &p);
 }
 
 static cx_status backward(const cx_call *c, cx_op_id op, const cx_method *m)
@@ -235,16 +159,9 @@ static cx_status backward(const cx_call *c, cx_op_id op, const cx_method *m)
     cx_geometry g = geometry_of(c, op);
     scratch w = { (char *)c->work + masked_bytes(c), c->work_bytes - masked_bytes(c) };
     cx_source x = cx_source_x(c), dy = source_dy(c);
-    if (walks(m)) {
-        x = c->dx[1].p ? unfold(&x, &w) : x;
-        dy = unfold(&dy, &w);
-    }
     *(is_transposed(op) ? &g.big : &g.small) = dy.t;
-    if (c->dx[1].p) {
-        cx_geometry at = g;
-        *(is_transposed(op) ? &at.small : &at.big) = x.t;
-        m->weight(&at, is_transposed(op) ? dy : x, is_transposed(op) ? x : dy, c->dx[1].p, c->dx_add[1], w.p, w.left);
-    }
+    if (c->dx[1].p)
+        m->weight(&g, is_transposed(op) ? dy : x, is_transposed(op) ? x : dy, c->dx[1].p, c->dx_add[1], w.p, w.left);
     if (c->n_in > 2 && c->dx[2].p)
         bias_gradient(&dy, c->dx[2].p, c->dx_add[2], (float *)w.p);
     if (c->dx[0].p || c->fold.sums.s.c)
@@ -257,8 +174,8 @@ static size_t workspace(const cx_call *c, bool backward, cx_op_id op, const cx_m
     cx_geometry g = geometry_of(c, op);
     size_t down = m->down_bytes(&g) + m->down_packed(&g) + bias_bytes(c), up = m->up_bytes(&g);
     if (!backward)
-        return walk_bytes(c, false, m) + (is_transposed(op) ? up : down);
-    return masked_bytes(c) + walk_bytes(c, true, m) + max_size(max_size(is_transposed(op) ? down : up, m->weight_bytes(&g)), sums_bytes(c));
+        return is_transposed(op) ? up : down;
+    return masked_bytes(c) + max_size(max_size(is_transposed(op) ? down : up, m->weight_bytes(&g)), sums_bytes(c));
 }
 
 #define METHOD(prefix, op, method) \

@@ -36,24 +36,18 @@ size_t CX_FN(window_weight_bytes)(const cx_geometry *g)
     return l.shared + l.per_thread * (size_t)omp_get_max_threads();
 }
 
-/* Panels of NR columns, each `room` pixels long. */
-static void pack_pixels(const float *s, int64_t ld, int64_t c, int64_t pixels, int64_t room, float *d)
+/* Pixels from `first` on as panels of NR columns, each `pixels` long; columns beyond the channels are zero. */
+static void pack_pixels(const cx_source *s, int64_t first, int64_t pixels, float *d)
 {
-    for (int64_t j = 0; j < c; j += NR, d += room * NR) {
-        const float *from = s + j;
-        float *to = d;
-        if (c - j >= NR) {
-            for (int64_t p = 0; p < pixels; p++, from += ld, to += NR)
-                memcpy(to, from, NR * sizeof(float));
-            continue;
-        }
-        for (int64_t p = 0; p < pixels; p++, from += ld, to += NR)
-            for (int64_t i = 0; i < NR; i++)
-                to[i] = i < c - j ? from[i] : 0;
+    for (int64_t j = 0; j < s->t.s.c; j += NR, d += pixels * NR) {
+        const int64_t n = min64(NR, s->t.s.c - j);
+        if (n < NR)
+            memset(d, 0, (size_t)(pixels * NR) * sizeof(float));
+        CX_FN(read_rows)(s, first, pixels, j, n, d, NR);
     }
 }
 
-static void strips_task(const layout *l, const cx_window *w, int64_t chunk, float *copy, float *scratch)
+static void strips_task(const layout *l, const cx_window *w, const cx_source *small, int64_t chunk, float *copy, float *scratch)
 {
     int64_t line = cx_strip_line(w), per_image = up_div(w->grid_h, l->unit_rows), block = max64(1, STRIP_PIXELS / w->grid_w);
     float *strip = scratch, *dys = scratch + up_div(cx_strip_floats(w, l->unit_rows), 16) * 16;
@@ -61,7 +55,7 @@ static void strips_task(const layout *l, const cx_window *w, int64_t chunk, floa
     for (int64_t u = l->units * chunk / l->chunks; u < l->units * (chunk + 1) / l->chunks; u++) {
         int64_t n = u / per_image, y0 = u % per_image * l->unit_rows, rows = min64(l->unit_rows, w->grid_h - y0), pixels = rows * w->grid_w;
         CX_FN(pad_strip)(w, n, y0, rows, strip);
-        pack_pixels(w->dst.p + (n * w->dst.s.h + y0) * w->dst.s.w * w->dst.ld, w->dst.ld, w->dst.s.c, pixels, pixels, dys);
+        pack_pixels(small, (n * w->dst.s.h + y0) * w->dst.s.w, pixels, dys);
         for (int64_t y = 0; y < rows; y += block)
             for (int64_t ky = 0; ky < w->kh; ky++) {
                 cx_outer o = { .rows = min64(block, rows - y), .cols = w->grid_w, .a = strip + (w->step * y + ky) * line, .a_line = w->step * line,
@@ -103,6 +97,6 @@ void CX_FN(window_weight)(const cx_geometry *g, cx_source big, cx_source small, 
     float *copies = work, *scratch = (float *)((char *)work + l.shared);
 #pragma omp parallel for schedule(dynamic, 1) num_threads(CX_FN(threads_that_fit)(bytes, l.shared, l.per_thread))
     for (int64_t t = 0; t < l.chunks; t++)
-        strips_task(&l, &w, t, copies + t * l.copy, scratch + (size_t)omp_get_thread_num() * (l.per_thread / sizeof(float)));
+        strips_task(&l, &w, &small, t, copies + t * l.copy, scratch + (size_t)omp_get_thread_num() * (l.per_thread / sizeof(float)));
     CX_FN(add_copies)(copies, l.chunks, l.copy, l.k, g->small.s.c, dw, add);
 }
