@@ -272,5 +272,5 @@ static void up(const cx_geometry *g, const cx_pass *p)
 }
 
 const cx_method CX_FN(window_method) = {
-    CX_FN(pack_down_bytes), CX_FN(pack_down), down_bytes, down, up_bytes, up, CX_FN(window_weight_bytes), CX_FN(window_weight)
+    CX_FN(pack_down_bytes), CX_FN(pack_down), down_bytes, down, up_bytes, up, CX_FN(window_weight_bytes), CX_FN(window_weight), NULL, NULL
 };

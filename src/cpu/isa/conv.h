@@ -45,9 +45,12 @@ typedef struct {
     /* dw (O,KH,KW,I) = big^T small, summed over pixels: the gradient of the weights in both. */
     size_t (*weight_bytes)(const cx_geometry *g);
     void (*weight)(const cx_geometry *g, cx_source big, cx_source small, float *dw, bool add, void *work, size_t bytes);
+    /* Or, in place of up and weight, both in one pass over the pixels: p as for up, without gate and dst.p only dw; dw NULL = only what p says. */
+    size_t (*back_bytes)(const cx_geometry *g);
+    void (*back)(const cx_geometry *g, const cx_pass *p, cx_source big, float *dw, bool add);
 } cx_method;
 extern const cx_method CX_FN(window_method);       /* conv.c, conv_weight.c: any geometry but pointwise ones, through zero-padded strips */
-extern const cx_method CX_FN(pointwise_method);    /* pointwise.c: where cx_is_pointwise */
+extern const cx_method CX_FN(pointwise_method);    /* pointwise.c, pointwise_back.c: where cx_is_pointwise */
 extern const cx_method CX_FN(winograd_method);     /* winograd.c: where winograd_accepts */
 bool CX_FN(winograd_accepts)(const cx_geometry *g);
 
@@ -84,6 +87,8 @@ static inline bool cx_is_pointwise(const cx_geometry *g)
 {
     return g->kh == 1 && g->kw == 1 && g->stride == 1 && g->pad_top == 0 && g->pad_left == 0 && g->big.s.h == g->small.s.h && g->big.s.w == g->small.s.w;
 }
+size_t CX_FN(point_back_bytes)(const cx_geometry *g);
+void CX_FN(point_back)(const cx_geometry *g, const cx_pass *p, cx_source big, float *dw, bool add);
 static inline size_t cx_align64(size_t bytes) { return (bytes + 63) / 64 * 64; }
 int CX_FN(threads_that_fit)(size_t bytes, size_t shared, size_t per_thread);
 

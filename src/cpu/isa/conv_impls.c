@@ -135,6 +135,8 @@ static cx_source source_dy(const cx_call *c)
     return c->relu ? cx_plain(masked(c)) : cx_source_dy(c);
 }
 
+static bool wants_data(const cx_call *c) { return c->dx[0].p || c->fold.sums.s.c; }
+
 /* The gradient of the data. */
 static void backward_data(const cx_call *c, cx_op_id op, const cx_method *m, const cx_geometry *g, const cx_source *dy, scratch w)
 {
@@ -154,17 +156,31 @@ static void backward_data(const cx_call *c, cx_op_id op, const cx_method *m, con
     (is_transposed(op) ? m->down : m->up)(g, &p);
 }
 
+/* The gradients of the data, of the weights, or both, of a method that does them in one pass. */
+static void backward_once(const cx_call *c, const cx_method *m, const cx_geometry *g, const cx_source *x, const cx_source *dy, scratch w)
+{
+    const cx_gate gate = cx_gate_of(c);
+    cx_pass p = { .src = *dy, .w = c->x[1].p, .dst = c->dx[0], .finish = { .add = c->dx_add[0] && !gate.scale }, .work = w.p, .bytes = w.left };
+    if (gate.scale && wants_data(c)) {
+        p.finish.gate = &gate;
+        p.finish.sums = gate.sums ? &c->fold.sums : NULL;
+    }
+    m->back(g, &p, *x, c->dx[1].p, c->dx_add[1]);
+}
+
 static cx_status backward(const cx_call *c, cx_op_id op, const cx_method *m)
 {
     cx_geometry g = geometry_of(c, op);
     scratch w = { (char *)c->work + masked_bytes(c), c->work_bytes - masked_bytes(c) };
     cx_source x = cx_source_x(c), dy = source_dy(c);
     *(is_transposed(op) ? &g.big : &g.small) = dy.t;
-    if (c->dx[1].p)
+    if (m->back)
+        backward_once(c, m, &g, &x, &dy, w);
+    else if (c->dx[1].p)
         m->weight(&g, is_transposed(op) ? dy : x, is_transposed(op) ? x : dy, c->dx[1].p, c->dx_add[1], w.p, w.left);
     if (c->n_in > 2 && c->dx[2].p)
         bias_gradient(&dy, c->dx[2].p, c->dx_add[2], (float *)w.p);
-    if (c->dx[0].p || c->fold.sums.s.c)
+    if (!m->back && wants_data(c))
         backward_data(c, op, m, &g, &dy, w);
     return CX_OK;
 }
@@ -172,10 +188,11 @@ static cx_status backward(const cx_call *c, cx_op_id op, const cx_method *m)
 static size_t workspace(const cx_call *c, bool backward, cx_op_id op, const cx_method *m)
 {
     cx_geometry g = geometry_of(c, op);
-    size_t down = m->down_bytes(&g) + m->down_packed(&g) + bias_bytes(c), up = m->up_bytes(&g);
+    const size_t down = m->down_bytes(&g) + m->down_packed(&g) + bias_bytes(c), up = m->back ? 0 : m->up_bytes(&g);
     if (!backward)
         return is_transposed(op) ? up : down;
-    return masked_bytes(c) + max_size(max_size(is_transposed(op) ? down : up, m->weight_bytes(&g)), sums_bytes(c));
+    const size_t back = m->back ? m->back_bytes(&g) : max_size(is_transposed(op) ? down : up, m->weight_bytes(&g));
+    return masked_bytes(c) + max_size(back, sums_bytes(c));
 }
 
 #define METHOD(prefix, op, method) \

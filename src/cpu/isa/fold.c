@@ -101,8 +101,8 @@ void CX_FN(merge_sums)(cx_parts parts, int64_t chunks, const cx_tensor *sums)
 
 /* ---- gradients behind a prologue ---------------------------------------------------------------------------------- */
 
-INLINE void gate_part(int V, int lanes, const cx_gate *gate, const int64_t *px, int64_t rows, const float *g, int64_t pitch, int64_t k, bool fresh,
-    float *sum, float *dot)
+INLINE void gate_part(int V, int lanes, const cx_gate *gate, const int64_t *px, int64_t rows, const float *g, int64_t pitch, int64_t k, float *u,
+    bool fresh, float *sum, float *dot)
 {
     vf s[WIDE] = { 0 }, t[WIDE] = { 0 }, scale[WIDE], shift[WIDE], mean[WIDE];
     for (int v = 0; v < V; v++) {
@@ -116,8 +116,14 @@ INLINE void gate_part(int V, int lanes, const cx_gate *gate, const int64_t *px, 
         for (int v = 0; v < V; v++) {
             const vf at = vf_load(x + v * VL, lanes);
             vf h = vf_load(g + v * VL, lanes);
-            if (gate->relu)
-                h = vf_where(~(v_fma(at, scale[v], shift[v]) <= (vf){ 0 }), h);
+            vf y = v_fma(at, scale[v], shift[v]);
+            if (gate->relu) {
+                const vf_mask on = ~(y <= (vf){ 0 });
+                h = vf_where(on, h);
+                y = vf_where(on, y);
+            }
+            if (u)
+                vf_store(u + r * gate->u_pitch + v * VL, y, lanes);
             s[v] += h;
             t[v] = v_fma(h, at - mean[v], t[v]);
             if (dx)
@@ -136,7 +142,8 @@ void CX_FN(gate_rows)(const cx_gate *gate, const int64_t *px, int64_t rows, cons
     cx_parts parts, int64_t chunk)
 {
     float *sum = gate->sums ? parts.p + chunk * parts.pitch + k0 : NULL, *dot = sum ? sum + parts.c : NULL;
-#define CALL(V, lanes) gate_part(V, lanes, gate, px, rows, g + k, pitch, k0 + k, fresh, sum ? sum + k : NULL, dot ? dot + k : NULL)
+#define CALL(V, lanes) gate_part(V, lanes, gate, px, rows, g + k, pitch, k0 + k, gate->u ? gate->u + k : NULL, fresh, sum ? sum + k : NULL, \
+    dot ? dot + k : NULL)
     OVER_CHANNELS(channels, CALL);
 #undef CALL
 }

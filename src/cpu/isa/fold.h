@@ -70,6 +70,8 @@ typedef struct {
     cx_tensor x, dx;                /* dx.p NULL: only the sums */
     const float *scale, *shift, *mean;
     bool relu, add, sums;
+    float *u;                       /* NULL, or x behind the prologue goes here: row r of the call, channel k0 + k at u[r*u_pitch + k] */
+    int64_t u_pitch;
 } cx_gate;
 static inline cx_gate cx_gate_of(const cx_call *c)
 {

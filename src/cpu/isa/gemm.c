@@ -145,23 +145,23 @@ static void run_block(const cx_product *p, const block *k, int64_t k0, int64_t k
 
 void CX_FN(product)(const cx_product *p)
 {
-    int64_t k_all = p->n_run * p->run_len;
+    int64_t k = p->n_run * p->run_len, k_all = p->b_rows ? p->b_rows : k;
     if (p->run_len > KC) {                              /* pieces of a run */
         int64_t n = (p->run_len + KC - 1) / KC, len = ((p->run_len + n - 1) / n + 7) / 8 * 8;
         for (int64_t s = 0; s < p->n_run; s++)
             for (int64_t i = 0; i < p->run_len; i += len) {
                 int64_t l = p->run_len - i < len ? p->run_len - i : len;
                 bool first = s == 0 && i == 0, last = s == p->n_run - 1 && i + l == p->run_len;
-                block k = { s * p->run_stride + i, 1, l, 0, p->add || !first, last };
-                run_block(p, &k, s * p->run_len + i, k_all);
+                block part = { s * p->run_stride + i, 1, l, 0, p->add || !first, last };
+                run_block(p, &part, s * p->run_len + i, k_all);
             }
         return;
     }
-    int64_t group = k_all ? KC / p->run_len : 1, s = 0; /* whole runs, several a block */
+    int64_t group = k ? KC / p->run_len : 1, s = 0; /* whole runs, several a block */
     do {
         int64_t n = p->n_run - s < group ? p->n_run - s : group;
-        block k = { s * p->run_stride, n, p->run_len, p->run_stride, p->add || s > 0, s + n >= p->n_run };
-        run_block(p, &k, s * p->run_len, k_all);
+        block part = { s * p->run_stride, n, p->run_len, p->run_stride, p->add || s > 0, s + n >= p->n_run };
+        run_block(p, &part, s * p->run_len, k_all);
         s += n;
     } while (s < p->n_run);
 }
@@ -172,6 +172,11 @@ void CX_FN(pack)(const float *src, int64_t stride_k, int64_t stride_n, int64_t k
         float *d = dst + j0 * k_all + k0 * NR;
         const float *s = src + j0 * stride_n;
         int64_t nj = n - j0 < NR ? n - j0 : NR;
+        if (nj == NR && stride_n == 1) {
+            for (int64_t i = 0; i < k; i++)
+                memcpy(d + i * NR, s + i * stride_k, NR * sizeof(float));
+            continue;
+        }
         for (int64_t i = 0; i < k; i++, d += NR)
             for (int64_t j = 0; j < NR; j++)
                 d[j] = j < nj ? s[i * stride_k + j * stride_n] : 0;
@@ -183,8 +188,10 @@ INLINE void outer_tile(const int mr, const cx_outer *o, const float *a, const fl
     vf acc[MR][2];
 #pragma GCC unroll 8
     for (int r = 0; r < mr; r++) {
-        acc[r][0] = v_load(t + r * NR);
-        acc[r][1] = v_load(t + r * NR + VL);
+        acc[r][0] = o->fresh ? v_zero() : v_load(t + r * NR);
+        acc[r][1] = o->fresh ? v_zero() : v_load(t + r * NR + VL);
+        for (int i = 0; i < NR; i += CX_LINE)
+            __builtin_prefetch(t + (mr + r) * NR + i, 1, 3);    /* for the next tile */
     }
     const int64_t a_pixel = o->a_pixel, b_pixel = o->b_pixel;
     for (int64_t y = 0; y < o->rows; y++, a += o->a_line) {

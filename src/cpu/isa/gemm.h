@@ -30,6 +30,7 @@ typedef struct {
     const float *const *a;
     int64_t n_run, run_len, run_stride;
     const float *b;
+    int64_t b_rows;             /* rows of each panel of B where it has more than this product takes from `b` on; 0 = K */
     int64_t n;
     float *const *c;
     const float *bias;          /* NULL = none */
@@ -41,7 +42,7 @@ void CX_FN(product)(const cx_product *p);
 /* Packs B from rows of k: row(k)[j] = src[k * stride_k + j * stride_n] into `dst`, which holds rows k0 .. k0 + k - 1 of a matrix of k_all rows. */
 void CX_FN(pack)(const float *src, int64_t stride_k, int64_t stride_n, int64_t k, int64_t n, float *dst, int64_t k0, int64_t k_all);
 
-/* T (m x n) += A^T B over pixels, in the order of the pixels: `rows` lines of `cols` pixels.
+/* T (m x n) += A^T B over pixels (fresh: =), in the order of the pixels: `rows` lines of `cols` pixels.
  * A: m floats of pixel (y, x) at a + y * a_line + x * a_pixel. B: panel p at b + p * b_panel, NR floats every b_pixel, pixel after pixel.
  * T: panel p at t + p * t_panel, then m rows of NR floats. */
 typedef struct {
@@ -52,6 +53,7 @@ typedef struct {
     int64_t b_panel, b_pixel;
     float *t;
     int64_t t_panel, m, n;
+    bool fresh;
     cx_ahead *ahead;            /* NULL = none */
 } cx_outer;
 void CX_FN(outer)(const cx_outer *o);

@@ -418,5 +418,5 @@ static void up(const cx_geometry *g, const cx_pass *p)
 }
 
 const cx_method CX_FN(winograd_method) = {
-    down_packed, down_pack, down_bytes, down, up_bytes, up, CX_FN(winograd_weight_bytes), CX_FN(winograd_weight)
+    down_packed, down_pack, down_bytes, down, up_bytes, up, CX_FN(winograd_weight_bytes), CX_FN(winograd_weight), NULL, NULL
 };

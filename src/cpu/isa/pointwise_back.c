@@ -1,0 +1,222 @@
+/* pointwise_back.c - the gradients of a 1x1 convolution of stride 1 in one pass: for a block of pixels and a stripe of input channels, the data gradient, its
+ * gate and the weights' share follow each other while the stripe of x lies in the first-level cache and dy, read through its fold, in the second. */
+#include "conv.h"
+#include <omp.h>
+
+enum { ROWS = 112, STRIPE = 32, MANY_BLOCKS = 64, MIN_RUN = 7, MIN_WIDTH = 2, MAX_WIDTH = 8, MANY_TASKS = 32, SOME_TASKS = 8, SUM_OUT = 8 };
+
+static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
+static int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
+static int64_t up_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+/* Chunks of `run` blocks of pixels, each with a copy of dw: [panel of NR inputs][output][NR]. Where pixels are many, a task is a chunk and packs dy for itself,
+ * block by block. Where they are few, all of dy is packed first, and a task is a group of `width` stripes of a chunk: then copies are few.
+ * Scratch: [packed weights][parts][copies][packed dy, if shared][threads]. */
+typedef struct {
+    int64_t pixels, rows, blocks, run, chunks, in, out, stripes, width, groups, pitch, copy;
+    bool shared;
+    size_t packed, parts, copies, dy, per_thread;       /* bytes */
+} layout;
+
+static layout lay_out(const cx_geometry *g)
+{
+    layout l = { .pixels = cx_pixels(g->small.s), .in = g->big.s.c, .out = g->small.s.c };
+    l.stripes = up_div(l.in, STRIPE);
+    l.blocks = up_div(l.pixels, ROWS);
+    l.rows = up_div(l.pixels, l.blocks);
+    l.shared = l.blocks < MANY_BLOCKS;
+    l.run = l.shared ? MIN_RUN : max64(MIN_RUN, up_div(l.blocks, MANY_TASKS));
+    l.chunks = up_div(l.blocks, l.run);
+    l.width = l.shared ? max64(MIN_WIDTH, min64(MAX_WIDTH, l.stripes * l.chunks / SOME_TASKS)) : l.stripes;
+    l.groups = up_div(l.stripes, l.width);
+    l.pitch = (up_div(l.out, CX_LINE) | 1) * CX_LINE;   /* an odd number of lines: the rows of a tile fall into different sets */
+    l.copy = cx_panels(l.in) * NR * l.out;
+    l.packed = cx_align64((size_t)cx_packed(l.out, l.in) * sizeof(float));
+    l.parts = cx_align64(cx_parts_bytes(l.chunks, l.in));
+    l.copies = cx_align64((size_t)(l.chunks * l.copy) * sizeof(float));
+    l.dy = l.shared ? (size_t)(l.blocks * l.rows * l.pitch) * sizeof(float) : 0;
+    l.per_thread = (size_t)((l.shared ? 0 : l.rows * l.pitch) + 2 * l.rows * STRIPE) * sizeof(float);
+    return l;
+}
+
+static size_t common_bytes(const layout *l) { return l->packed + l->parts + l->copies + l->dy; }
+
+size_t CX_FN(point_back_bytes)(const cx_geometry *g)
+{
+    const layout l = lay_out(g);
+    return common_bytes(&l) + l.per_thread * (size_t)omp_get_max_threads();
+}
+
+typedef struct {
+    const layout *l;
+    const cx_pass *p;
+    const cx_source *big;
+    bool data, add;                     /* whether the data's gradient is wanted; dw: added to what is there */
+    cx_parts parts;
+    float *copies, *dy, *dw;            /* dy: packed, if shared; dw: NULL = not wanted */
+} job;
+
+/* Rows of some channels that the coming product shall ask for. */
+typedef struct { const float *run[2 * ROWS]; cx_ahead ahead; } wish;
+
+static void want(wish *w, const float *t, int64_t ld, int64_t rows)
+{
+    for (int64_t r = 0; r < rows; r++)
+        w->run[w->ahead.n_run++] = t + r * ld;
+}
+
+static cx_ahead *spread(wish *w, int64_t floats, int64_t steps)
+{
+    w->ahead.run = w->run;
+    w->ahead.floats = floats;
+    w->ahead.pace = (int)max64(1, up_div(w->ahead.n_run * up_div(floats, CX_LINE), max64(1, steps)));
+    return &w->ahead;
+}
+
+static const float *at(const cx_tensor *t, int64_t pixel, int64_t k) { return t->p + pixel * t->ld + k; }
+
+/* One stripe of one block: `m` pixels from `first` on, whose dy is packed. */
+typedef struct {
+    int64_t chunk, first, col, n, steps;        /* steps: of a look-ahead, about, in either product */
+    int m;
+    bool fresh;                                 /* the first block of its chunk */
+    const float *dy;
+} place;
+
+/* dx and the sums. What the gate reads is asked for meanwhile; what it says of x goes to `u`, for the weights. */
+static void data_stripe(const job *b, const place *s, float *tile, float *u)
+{
+    const layout *l = b->l;
+    const cx_pass *p = b->p;
+    const float *a[ROWS];
+    float *c[ROWS];
+    int64_t px[ROWS];
+    wish soon = { .ahead = { 0 } };
+    for (int r = 0; r < s->m; r++) {
+        px[r] = s->first + r;
+        a[r] = s->dy + r * l->pitch;
+        c[r] = p->finish.gate ? tile + r * STRIPE : (float *)at(&p->dst, px[r], s->col);
+    }
+    want(&soon, at(&b->big->t, s->first, s->col), b->big->t.ld, s->m);
+    if (p->dst.p)
+        want(&soon, at(&p->dst, s->first, s->col), p->dst.ld, s->m);
+    cx_product q = { .m = s->m, .a = a, .n_run = 1, .run_len = l->out, .b = (float *)p->work + s->col * l->out, .n = s->n, .c = c,
+        .add = p->finish.add && !p->finish.gate, .ahead = spread(&soon, s->n, s->steps) };
+    CX_FN(product)(&q);
+    if (p->finish.gate) {
+        cx_gate gate = *p->finish.gate;
+        gate.u = u;
+        gate.u_pitch = STRIPE;
+        CX_FN(gate_rows)(&gate, px, s->m, tile, STRIPE, s->col, s->n, s->fresh, b->parts, s->chunk);
+    }
+}
+
+/* dw (out x in), outputs o0 .. o0+n-1 of panel j, (+)= the chunks' copies, added in order. */
+static void sum_panel(const job *b, int64_t j, int64_t o0, int64_t n)
+{
+    const layout *l = b->l;
+    const int64_t cols = min64(NR, l->in - j * NR);
+    for (int64_t o = o0; o < o0 + n; o++) {
+        const float *from = b->copies + (j * l->out + o) * NR;
+        float sum[NR], *to = b->dw + o * l->in + j * NR;
+        memcpy(sum, from, sizeof sum);
+        for (int64_t t = 1; t < l->chunks; t++)
+            for (int i = 0; i < NR; i++)
+                sum[i] += from[t * l->copy + i];
+        for (int64_t i = 0; i < cols; i++)
+            to[i] = b->add ? to[i] + sum[i] : sum[i];
+    }
+}
+
+/* The chunk's copy of dw (+)= dy' u. Meanwhile rows of the next block's dy are asked for. */
+static void weight_stripe(const job *b, const place *s, float *u, wish *later, int64_t floats)
+{
+    const layout *l = b->l;
+    for (int r = 0; s->n % NR && r < s->m; r++)
+        memset(u + r * STRIPE + s->n, 0, (size_t)(up_div(s->n, NR) * NR - s->n) * sizeof(float));
+    if (!b->data || !b->p->finish.gate)
+        CX_FN(read_rows)(b->big, s->first, s->m, s->col, s->n, u, STRIPE);
+    cx_outer o = { .rows = 1, .cols = s->m, .a = s->dy, .a_pixel = l->pitch, .b = u, .b_panel = NR, .b_pixel = STRIPE,
+        .t = b->copies + s->chunk * l->copy + s->col * l->out, .t_panel = NR * l->out, .m = l->out, .n = s->n, .fresh = s->fresh,
+        .ahead = spread(later, floats, s->steps) };
+    CX_FN(outer)(&o);
+}
+
+/* Stripes lo .. hi-1 of a chunk. A stripe of dw that has only one copy is finished at once. */
+static void run_task(const job *b, int64_t chunk, int64_t lo, int64_t hi, float *scratch)
+{
+    const layout *l = b->l;
+    const cx_source *src = &b->p->src;
+    const int64_t begin = chunk * l->run * l->rows, end = min64(l->pixels, begin + l->run * l->rows);
+    float *tile = scratch, *u = tile + l->rows * STRIPE, *mine = u + l->rows * STRIPE;
+    for (int64_t first = begin; first < end; first += l->rows) {
+        place s = { .chunk = chunk, .first = first, .m = (int)min64(l->rows, end - first), .fresh = first == begin,
+            .dy = l->shared ? b->dy + first * l->pitch : mine };
+        const int64_t more = min64(l->rows, end - first - s.m);
+        if (!l->shared)
+            CX_FN(read_rows)(src, first, s.m, 0, l->out, mine, l->pitch);
+        for (int64_t i = lo; i < hi; i++) {
+            const int64_t from = first + s.m + more * (i - lo) / (hi - lo), rows = first + s.m + more * (i - lo + 1) / (hi - lo) - from;
+            wish later = { .ahead = { 0 } };
+            s.col = i * STRIPE;
+            s.n = min64(STRIPE, l->in - s.col);
+            s.steps = up_div(s.m, MR) * cx_panels(s.n) * l->out / CX_AHEAD_STEP;
+            if (b->data)
+                data_stripe(b, &s, tile, u);
+            if (!b->dw)
+                continue;
+            if (l->shared) {
+                want(&later, b->dy + from * l->pitch, l->pitch, rows);
+            } else {
+                want(&later, at(&src->t, from, 0), src->t.ld, rows);
+                if (src->slope)
+                    want(&later, at(&src->with, from, 0), src->with.ld, rows);
+            }
+            weight_stripe(b, &s, u, &later, l->out);
+            if (more == 0 && l->chunks == 1)
+                for (int64_t j = s.col / NR; j < up_div(s.col + s.n, NR); j++)
+                    sum_panel(b, j, 0, l->out);
+        }
+    }
+}
+
+static void sum_copies(const job *b)
+{
+    const layout *l = b->l;
+#pragma omp parallel for schedule(static)
+    for (int64_t o = 0; o < l->out; o += SUM_OUT)
+        for (int64_t j = 0; j < cx_panels(l->in); j++)
+            sum_panel(b, j, o, min64(SUM_OUT, l->out - o));
+}
+
+static void pack(const job *b, const float *w)
+{
+    const layout *l = b->l;
+    const int64_t panels = b->data ? cx_panels(l->in) : 0;
+#pragma omp parallel for schedule(static)
+    for (int64_t i = 0; i < panels + (b->dy ? l->blocks : 0); i++)
+        if (i < panels) {
+            CX_FN(pack)(w + i * NR, l->in, 1, l->out, min64(NR, l->in - i * NR), (float *)b->p->work + i * NR * l->out, 0, l->out);
+        } else {
+            const int64_t first = (i - panels) * l->rows;
+            CX_FN(read_rows)(&b->p->src, first, min64(l->rows, l->pixels - first), 0, l->out, b->dy + first * l->pitch, l->pitch);
+        }
+}
+
+void CX_FN(point_back)(const cx_geometry *g, const cx_pass *p, cx_source big, float *dw, bool add)
+{
+    const layout l = lay_out(g);
+    char *parts = (char *)p->work + l.packed, *copies = parts + l.parts, *dy = copies + l.copies, *scratch = dy + l.dy;
+    const job b = { .l = &l, .p = p, .big = &big, .data = p->finish.gate || p->dst.p, .add = add, .dw = dw, .parts = cx_parts_at(parts, l.in),
+        .copies = (float *)copies, .dy = l.shared ? (float *)dy : NULL };
+    pack(&b, p->w);
+#pragma omp parallel for schedule(dynamic, 1) num_threads(CX_FN(threads_that_fit)(p->bytes, common_bytes(&l), l.per_thread))
+    for (int64_t t = 0; t < l.chunks * l.groups; t++) {
+        const int64_t lo = t / l.chunks * l.width;
+        run_task(&b, t % l.chunks, lo, min64(l.stripes, lo + l.width), (float *)(scratch + (size_t)omp_get_thread_num() * l.per_thread));
+    }
+    if (dw && l.chunks > 1)
+        sum_copies(&b);
+    if (p->finish.sums)
+        CX_FN(merge_sums)(b.parts, l.chunks, p->finish.sums);
+}
