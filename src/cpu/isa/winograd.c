@@ -139,6 +139,10 @@ static void gate_any(const cx_window *w, tile_part part, const float *m, int64_t
 
 /* ---- blocks of tiles ---------------------------------------------------------------------------------------------- */
 
+/* Transformed weights: a packed matrix a point, as tiles an odd number of lines apart. */
+static int64_t weight_plane(int64_t in, int64_t out) { return cx_odd_lines(cx_packed(in, out)); }
+static size_t weight_bytes(int64_t in, int64_t out) { return cx_align64((size_t)(POINTS * weight_plane(in, out)) * sizeof(float)); }
+
 /* A block of `size` tiles is what one thread transforms, and what one part of the partial sums is of; `group` tiles are multiplied at a time. */
 typedef struct {
     bool together;                          /* all threads on one group, which lies in shared memory; else each on its own, group = size */
@@ -161,7 +165,7 @@ static data_layout lay_out_data(int64_t in, int64_t out, cx_shape grid)
     l.in = cx_tiles_of(in, l.group);
     l.out = cx_tiles_of(out, l.group);
     const size_t planes = cx_align64((size_t)(POINTS * (l.in.plane + l.out.plane)) * sizeof(float));
-    l.packed = cx_align64((size_t)(POINTS * cx_packed(in, out)) * sizeof(float));
+    l.packed = weight_bytes(in, out);
     l.parts = cx_align64(cx_parts_bytes(l.blocks, out));
     l.shared = l.parts + (l.together ? planes : 0);
     l.per_thread = l.together ? 0 : planes;
@@ -194,7 +198,7 @@ static void multiply(const stage *s, int64_t p, int64_t n, int64_t col, int64_t 
         a[t] = s->v + p * s->l->in.plane + t * s->l->in.pitch;
         c[t] = s->m + p * s->l->out.plane + t * s->l->out.pitch + col;
     }
-    cx_product g = { .m = (int)n, .a = a, .n_run = 1, .run_len = in, .b = s->w->b + p * cx_packed(in, s->w->dst.s.c) + col * in, .n = cols, .c = c,
+    cx_product g = { .m = (int)n, .a = a, .n_run = 1, .run_len = in, .b = s->w->b + p * weight_plane(in, s->w->dst.s.c) + col * in, .n = cols, .c = c,
         .ahead = ahead };
     CX_FN(product)(&g);
 }
@@ -346,7 +350,7 @@ INLINE void points_of_taps(const float *w, int64_t step, float *u, int64_t plane
 static void down_pack(const cx_geometry *g, const float *w, const float *scale, float *packed)
 {
     enum { TURN = 16 };
-    const int64_t in = g->big.s.c, out = g->small.s.c, plane = cx_packed(in, out), vectors = cx_panels(out) * 2;
+    const int64_t in = g->big.s.c, out = g->small.s.c, plane = weight_plane(in, out), vectors = cx_panels(out) * 2;
 #pragma omp parallel for schedule(static)
     for (int64_t task = 0; task < vectors * up_div(in, TURN); task++) {
         const int64_t o = task % vectors * VL, i0 = task / vectors * TURN, n = min64(TURN, in - i0);
@@ -363,7 +367,7 @@ static void down_pack(const cx_geometry *g, const float *w, const float *scale, 
 /* The same for the gradient of the data, which goes from out to in with the taps reversed: U[point][panel of in][out][NR]. */
 static void up_pack(const cx_geometry *g, const float *w, float *packed)
 {
-    const int64_t in = g->big.s.c, out = g->small.s.c, plane = cx_packed(out, in);
+    const int64_t in = g->big.s.c, out = g->small.s.c, plane = weight_plane(out, in);
     const float none[9 * VL] = { 0 };
 #pragma omp parallel for schedule(static)
     for (int64_t o = 0; o < out; o++)
@@ -381,7 +385,7 @@ bool CX_FN(winograd_accepts)(const cx_geometry *g)
     return g->kh == 3 && g->kw == 3 && g->stride == 1 && in % VL == 0 && out % VL == 0 && in >= 32 && out >= 32 && g->small.s.h >= 4 && g->small.s.w >= 4;
 }
 
-static size_t down_packed(const cx_geometry *g) { return cx_align64((size_t)(POINTS * cx_packed(g->big.s.c, g->small.s.c)) * sizeof(float)); }
+static size_t down_packed(const cx_geometry *g) { return weight_bytes(g->big.s.c, g->small.s.c); }
 
 static size_t data_bytes(const data_layout *l) { return l->shared + l->per_thread * (size_t)omp_get_max_threads(); }
 
