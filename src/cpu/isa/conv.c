@@ -46,7 +46,7 @@ void CX_FN(pad_strip)(const cx_window *w, int64_t n, int64_t y0, int64_t rows, f
             continue;
         const int64_t first = (n * w->src.t.s.h + y) * w->src.t.s.w + w->src_x + left;
         const float *s = w->src.t.p + first * w->src.t.ld;
-        if (w->src.scale || w->src.slope) {
+        if (w->src.scale || w->src.slope || w->src.cut) {
             CX_FN(read_rows)(&w->src, first, right - left, 0, c, strip + left * c, c);
             continue;
         }

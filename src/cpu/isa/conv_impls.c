@@ -6,7 +6,7 @@
 #include "linear.h"
 #include <omp.h>
 
-enum { FEW_ROWS = 48, SUM_ROWS = 512 };
+enum { FEW_ROWS = 48, SUM_ROWS = 512, COPY_ROWS = 64 };
 
 static size_t max_size(size_t a, size_t b) { return a > b ? a : b; }
 static int64_t up_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -28,37 +28,43 @@ static cx_geometry geometry_of(const cx_call *c, cx_op_id op)
     return g;
 }
 
-/* The gradient with its carry and behind the ReLU mask, dense. */
-static size_t masked_bytes(const cx_call *c) { return c->relu ? cx_align64((size_t)cx_elems(c->y[0].s) * sizeof(float)) : 0; }
+/* dy with its carry, and zero where a folded ReLU cut, as a dense tensor: for products that do not read through the cut. */
+static size_t dense_bytes(const cx_call *c) { return cx_align64((size_t)cx_elems(c->y[0].s) * sizeof(float)); }
 
-static cx_tensor masked(const cx_call *c)
+static cx_source dense_dy(const cx_call *c, float *to)
 {
-    cx_tensor y = c->y[0], dy = c->dy[0], out = { .s = y.s, .ld = y.s.c, .p = c->work };
-    const float *slope = cx_row(&c->fold.carry, 0), *level = cx_row(&c->fold.carry, 1);
-    if (!c->relu)
-        return dy;
+    const cx_source s = cx_source_dy(c);
+    const cx_tensor t = { .s = s.t.s, .ld = s.t.s.c, .p = to };
+    const int64_t px = cx_pixels(t.s);
 #pragma omp parallel for schedule(static)
-    for (int64_t p = 0; p < cx_pixels(y.s); p++) {
-        const float *from = dy.p + p * dy.ld, *gate = y.p + p * y.ld;
-        for (int64_t i = 0; i < y.s.c; i++)
-            out.p[p * out.ld + i] = gate[i] > 0 ? from[i] + (slope ? gate[i] * slope[i] + level[i] : 0) : 0;
-    }
-    return out;
+    for (int64_t p = 0; p < px; p += COPY_ROWS)
+        CX_FN(read_rows)(&s, p, px - p < COPY_ROWS ? px - p : COPY_ROWS, 0, t.s.c, t.p + p * t.ld, t.ld);
+    return cx_plain(t);
 }
 
 static size_t sums_bytes(const cx_call *c) { return (size_t)(up_div(cx_pixels(c->y[0].s), SUM_ROWS) * c->y[0].s.c) * sizeof(float); }
+
+INLINE void sum_part(int V, int lanes, const cx_source *dy, int64_t first, int64_t rows, int64_t k, float *sums)
+{
+    const float *p = dy->t.p + first * dy->t.ld, *with = dy->with.p ? dy->with.p + first * dy->with.ld : p;
+    vf s[WIDE] = { 0 };
+    for (int64_t r = 0; r < rows; r++, p += dy->t.ld, with += dy->with.ld)
+        for (int v = 0; v < V; v++)
+            s[v] += cx_read(dy, p, with, k + v * VL, lanes);
+    for (int v = 0; v < V; v++)
+        vf_store(sums + k + v * VL, s[v], lanes);
+}
 
 /* Column sums of dy: chunks of SUM_ROWS rows in float, the chunks in double. */
 static void bias_gradient(const cx_source *dy, float *db, bool add, float *sums)
 {
     int64_t rows = cx_pixels(dy->t.s), n = dy->t.s.c, chunks = up_div(rows, SUM_ROWS);
 #pragma omp parallel for schedule(static)
-    for (int64_t k = 0; k < chunks; k++) {
-        float *s = sums + k * n;
-        memset(s, 0, (size_t)n * sizeof(float));
-        for (int64_t r = k * SUM_ROWS; r < rows && r < (k + 1) * SUM_ROWS; r++)
-            for (int64_t i = 0; i < n; i++)
-                s[i] += dy->t.p[r * dy->t.ld + i] + (dy->slope ? dy->with.p[r * dy->with.ld + i] * dy->slope[i] + dy->level[i] : 0);
+    for (int64_t i = 0; i < chunks; i++) {
+        const int64_t first = i * SUM_ROWS, some = rows - first < SUM_ROWS ? rows - first : SUM_ROWS;
+#define CALL(V, lanes) sum_part(V, lanes, dy, first, some, k, sums + i * n)
+        OVER_CHANNELS(n, CALL);
+#undef CALL
     }
     for (int64_t i = 0; i < n; i++) {
         double s = 0;
@@ -129,11 +135,7 @@ static cx_status forward(const cx_call *c, cx_op_id op, const cx_method *m)
     return CX_OK;
 }
 
-/* dy, with the mask of a folded ReLU applied: then it is dense, in scratch, and carries nothing more. */
-static cx_source source_dy(const cx_call *c)
-{
-    return c->relu ? cx_plain(masked(c)) : cx_source_dy(c);
-}
+static bool copies_dy(const cx_call *c, const cx_method *m) { return c->relu && m == &CX_FN(pointwise_method); }
 
 static bool wants_data(const cx_call *c) { return c->dx[0].p || c->fold.sums.s.c; }
 
@@ -171,8 +173,8 @@ static void backward_once(const cx_call *c, const cx_method *m, const cx_geometr
 static cx_status backward(const cx_call *c, cx_op_id op, const cx_method *m)
 {
     cx_geometry g = geometry_of(c, op);
-    scratch w = { (char *)c->work + masked_bytes(c), c->work_bytes - masked_bytes(c) };
-    cx_source x = cx_source_x(c), dy = source_dy(c);
+    scratch w = { c->work, c->work_bytes };
+    const cx_source x = cx_source_x(c), dy = copies_dy(c, m) ? dense_dy(c, take(&w, dense_bytes(c))) : cx_source_dy(c);
     *(is_transposed(op) ? &g.big : &g.small) = dy.t;
     if (m->back)
         backward_once(c, m, &g, &x, &dy, w);
@@ -192,7 +194,7 @@ static size_t workspace(const cx_call *c, bool backward, cx_op_id op, const cx_m
     if (!backward)
         return is_transposed(op) ? up : down;
     const size_t back = m->back ? m->back_bytes(&g) : max_size(is_transposed(op) ? down : up, m->weight_bytes(&g));
-    return masked_bytes(c) + max_size(back, sums_bytes(c));
+    return (copies_dy(c, m) ? dense_bytes(c) : 0) + max_size(back, sums_bytes(c));
 }
 
 #define METHOD(prefix, op, method) \
@@ -238,17 +240,19 @@ static cx_status few_forward(const cx_call *c)
 
 static cx_status few_backward(const cx_call *c)
 {
-    cx_tensor dy = masked(c);
+    scratch w = { c->work, c->work_bytes };
+    const cx_source from = c->relu ? dense_dy(c, take(&w, dense_bytes(c))) : cx_plain(c->dy[0]);
+    const cx_tensor dy = from.t;
     if (c->dx[1].p)
         CX_FN(linear_weight)(dy, c->x[0], c->dx[1].p, c->dx_add[1]);
     if (c->n_in > 2 && c->dx[2].p)
-        bias_gradient(&(cx_source){ .t = dy }, c->dx[2].p, c->dx_add[2], (float *)((char *)c->work + masked_bytes(c)));
+        bias_gradient(&from, c->dx[2].p, c->dx_add[2], (float *)w.p);
     if (c->dx[0].p)
         CX_FN(linear_input)(dy, c->x[1].p, c->dx[0], c->dx_add[0]);
     return CX_OK;
 }
 
-static size_t few_workspace(const cx_call *c, bool backward) { return backward ? masked_bytes(c) + sums_bytes(c) : 0; }
+static size_t few_workspace(const cx_call *c, bool backward) { return backward ? (c->relu ? dense_bytes(c) : 0) + sums_bytes(c) : 0; }
 
 /* ---- tables ------------------------------------------------------------------------------------------------------- */
 

@@ -12,8 +12,8 @@ INLINE void read_part(int V, int lanes, const cx_source *s, const float *from, i
 
 void CX_FN(read_rows)(const cx_source *s, int64_t first, int64_t rows, int64_t k0, int64_t channels, float *dst, int64_t pitch)
 {
-    const float *from = s->t.p + first * s->t.ld, *with = s->slope ? s->with.p + first * s->with.ld : from;
-    const int64_t with_ld = s->slope ? s->with.ld : 0;
+    const float *from = s->t.p + first * s->t.ld, *with = s->with.p ? s->with.p + first * s->with.ld : from;
+    const int64_t with_ld = s->with.p ? s->with.ld : 0;
 #define CALL(V, lanes) read_part(V, lanes, s, from, s->t.ld, with, with_ld, rows, k0 + k, dst + k, pitch)
     OVER_CHANNELS(channels, CALL);
 #undef CALL

@@ -12,6 +12,7 @@ typedef struct {
     const float *scale, *shift;     /* x: t * scale + shift, then max(0, .) if relu */
     bool relu;
     const float *slope, *level;     /* dy: t + slope * with + level; `with` has t's shape */
+    bool cut;                       /* dy: then zero where with <= 0, behind a folded ReLU */
     cx_tensor with;
 } cx_source;
 
@@ -26,10 +27,12 @@ static inline cx_source cx_source_x(const cx_call *c)
 static inline cx_source cx_source_dy(const cx_call *c)
 {
     const cx_fold *f = &c->fold;
-    return (cx_source){ .t = c->dy[0], .slope = cx_row(&f->carry, 0), .level = cx_row(&f->carry, 1), .with = c->y[0] };
+    return (cx_source){ .t = c->dy[0], .slope = cx_row(&f->carry, 0), .level = cx_row(&f->carry, 1), .cut = c->relu,
+        .with = c->y[0] };
 }
 
-/* Channels k .. of one pixel given by its address in t (and in `with`; ignored without a carry), as a kernel wants them: `lanes` of VL, VL a constant. */
+/* Channels k .. of one pixel given by its address in t (and in `with`; ignored without a carry or a cut), as a kernel wants them: `lanes` of VL, VL a
+ * constant. */
 INLINE vf cx_read(const cx_source *s, const float *p, const float *with, int64_t k, int lanes)
 {
     vf v = vf_load(p + k, lanes);
@@ -40,6 +43,8 @@ INLINE vf cx_read(const cx_source *s, const float *p, const float *with, int64_t
     }
     if (s->slope)
         v = v + v_fma(vf_load(with + k, lanes), vf_load(s->slope + k, lanes), vf_load(s->level + k, lanes));
+    if (s->cut)
+        v = vf_where(vf_load(with + k, lanes) > v_zero(), v);
     return v;
 }
 

@@ -234,7 +234,7 @@ static void run_block(const stage *s, int64_t t0, int64_t n, int64_t after, int6
     const int64_t in = w->src.t.s.c, out = w->dst.s.c, steps = POINTS / 2 * cx_panels(out) * up_div(n, MR) * up_div(in, CX_AHEAD_STEP);
     const float *later[2 * TILES * 16], *here[2 * TILES * 16];
     int n_later = CX_FN(fresh_pixels)(&w->src.t, w->dst.s, w->src_y + 2, w->src_x + 2, after, more, 0, later), n_here = 0;
-    if (w->src.slope)
+    if (w->src.slope || w->src.cut)
         n_later += CX_FN(fresh_pixels)(&w->src.with, w->dst.s, w->src_y + 2, w->src_x + 2, after, more, 0, later + n_later);
     if (gate)
         n_here = CX_FN(fresh_pixels)(&gate->x, w->dst.s, 0, 0, t0, n, 0, here);

@@ -40,20 +40,21 @@ INLINE place place_of(const cx_source *s, int64_t n, int64_t y0, int64_t x0, int
 {
     const cx_shape g = s->t.s;
     const int64_t first = (n * g.h + y0) * g.w + x0;
-    return (place){ .p = s->t.p + first * s->t.ld, .with = s->slope ? s->with.p + first * s->with.ld : NULL, .ld = s->t.ld, .line = g.w * s->t.ld,
+    return (place){ .p = s->t.p + first * s->t.ld, .with = s->with.p ? s->with.p + first * s->with.ld : NULL, .ld = s->t.ld, .line = g.w * s->t.ld,
         .with_ld = s->with.ld, .with_line = g.w * s->with.ld, .top = max64(0, -y0), .bottom = min64(size, g.h - y0), .left = max64(0, -x0),
         .right = min64(size, g.w - x0) };
 }
 
 INLINE int64_t clamp(int64_t i, int64_t lo, int64_t hi) { return max64(lo, min64(hi - 1, i)); }
 
-enum { PLAIN, PRE, CARRY };
+enum { PLAIN, PRE, CARRY, CUT, CARRY_CUT };
 
 typedef struct { int64_t c0, c; float *v; int64_t plane, panel; } goal;
 
 INLINE void load(const int size, const int how, const bool inside, const cx_source *s, const place *a, const goal *g)
 {
-    const float *mul = how == CARRY ? s->slope : s->scale, *plus = how == CARRY ? s->level : s->shift;
+    const bool carry = how == CARRY || how == CARRY_CUT, cut = how == CUT || how == CARRY_CUT;
+    const float *mul = carry ? s->slope : s->scale, *plus = carry ? s->level : s->shift;
     const vf floor = v_set1(s->relu ? 0 : -__builtin_inff());
     const int64_t ld = a->ld, with_ld = a->with_ld, plane = g->plane;
     int64_t row[6], with_row[6];
@@ -65,22 +66,24 @@ INLINE void load(const int size, const int how, const bool inside, const cx_sour
     }
     for (int64_t i = 0; i < g->c; i += VL) {
         const int64_t k = g->c0 + i;
-        const vf m = how == PLAIN ? v_zero() : v_load(mul + k), b = how == PLAIN ? v_zero() : v_load(plus + k);
+        const vf m = carry || how == PRE ? v_load(mul + k) : v_zero(), b = carry || how == PRE ? v_load(plus + k) : v_zero();
         vf t[6][6];
         float *to = g->v + i / NR * g->panel + i % NR;
 #pragma GCC unroll 1
         for (int x = 0; x < size; x++) {
             const int64_t col = inside ? x : clamp(x, a->left, a->right);
             const int32_t col_in = x == col ? -1 : 0;
-            const float *p = a->p + k + col * ld, *with = how == CARRY ? a->with + k + col * with_ld : NULL;
+            const float *p = a->p + k + col * ld, *with = carry || cut ? a->with + k + col * with_ld : NULL;
             vf d[6], o[6];
 #pragma GCC unroll 6
             for (int y = 0; y < size; y++) {
                 vf u = v_load(p + row[y]);
                 if (how == PRE)
                     u = v_max(floor, v_fma(u, m, b));       /* in this order a NaN stays one */
-                if (how == CARRY)
+                if (carry)
                     u = u + v_fma(v_load(with + with_row[y]), m, b);
+                if (cut)
+                    u = vf_where(v_load(with + with_row[y]) > v_zero(), u);
                 d[y] = inside ? u : vf_where((vf_mask){ 0 } + (y >= a->top && y < a->bottom ? col_in : 0), u);
             }
             if (size == 6)
@@ -113,6 +116,10 @@ INLINE void load_any(const int size, const cx_source *s, const place *a, const g
     const bool inside = a->top == 0 && a->left == 0 && a->bottom == size && a->right == size;
     if (s->scale)
         inside ? load(size, PRE, true, s, a, g) : load(size, PRE, false, s, a, g);
+    else if (s->slope && s->cut)
+        inside ? load(size, CARRY_CUT, true, s, a, g) : load(size, CARRY_CUT, false, s, a, g);
+    else if (s->cut)
+        inside ? load(size, CUT, true, s, a, g) : load(size, CUT, false, s, a, g);
     else if (s->slope)
         inside ? load(size, CARRY, true, s, a, g) : load(size, CARRY, false, s, a, g);
     else

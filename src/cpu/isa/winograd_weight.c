@@ -87,7 +87,7 @@ static int pixels_ahead(const job *k, int64_t t0, int64_t n, int64_t i0, int64_t
     const cx_shape grid = k->g->small.s;
     int count = CX_FN(fresh_pixels)(&k->x->t, grid, 2 - k->g->pad_top, 2 - k->g->pad_left, t0, n, i0, run);
     count += CX_FN(fresh_pixels)(&k->dy->t, grid, 0, 0, t0, n, o0, run + count);
-    if (k->dy->slope)
+    if (k->dy->slope || k->dy->cut)
         count += CX_FN(fresh_pixels)(&k->dy->with, grid, 0, 0, t0, n, o0, run + count);
     return count;
 }
