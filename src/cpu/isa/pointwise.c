@@ -2,8 +2,7 @@
 #include "conv.h"
 #include <omp.h>
 
-enum { ROWS = 112, FEW_ROWS = 24, WANT_BLOCKS = 16, POINT_TASKS = 64, POINT_K = 192 };
-enum { POINT_BLOCKS = 8, WANT_TASKS = 16, GATE_COLS = 2 * NR, PIXELS = 112, K_BLOCK = 128, TASKS = 32 };
+enum { ROWS = 112, FEW_ROWS = 49, WANT_BLOCKS = 16, POINT_TASKS = 64, POINT_K = 192, WEIGHT_PANELS = 4 };
 
 static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
 static int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
@@ -55,13 +54,22 @@ static point_layout lay_out_points(int64_t pixels, int64_t k, int64_t n)
 }
 static size_t point_bytes(const point_layout *l) { return l->parts + l->per_thread * (size_t)omp_get_max_threads(); }
 
+/* Rows k0 .. k0+k-1 of the packed weights of columns col .. col+n-1, as runs of k floats. */
+static int add_weights(const float **run, int n_run, const cx_pass *p, int64_t col, int64_t n, int64_t k0, int64_t k)
+{
+    for (int64_t j = 0; j < cx_panels(n) && j < WEIGHT_PANELS; j++)
+        for (int64_t i = 0; i < NR; i++)
+            run[n_run++] = p->w + (col + j * NR) * p->src.t.s.c + k0 * NR + i * k;
+    return n_run;
+}
+
 /* Columns col .. col+n-1 of one block of pixels; `next` is the block that will be wanted after it. */
 static void point_block(const point_layout *l, const cx_pass *p, int64_t block, int64_t next, int64_t col, int64_t n, float *packed)
 {
     const cx_source *x = &p->src;
     const int64_t k_all = x->t.s.c, first = block * l->at.rows;
     const int m = rows_of(&l->at, block);
-    const float *a[ROWS], *later[ROWS];
+    const float *a[ROWS], *later[WEIGHT_PANELS * NR + ROWS];
     float *c[ROWS];
     for (int r = 0; r < m; r++) {
         a[r] = packed + r * l->pitch;
@@ -70,8 +78,13 @@ static void point_block(const point_layout *l, const cx_pass *p, int64_t block, 
     for (int64_t k0 = 0; k0 < max64(k_all, 1); k0 += l->k_block) {
         const int64_t k = min64(l->k_block, k_all - k0);
         const bool last = k0 + k >= k_all;
-        int n_later = last ? add_runs(later, 0, &x->t, next * l->at.rows, rows_of(&l->at, next), 0) : add_runs(later, 0, &x->t, first, m, k0 + k);
-        cx_ahead ahead = { .run = later, .n_run = n_later, .floats = min64(l->k_block, last ? k_all : k_all - k0 - k) };
+        cx_ahead ahead = { .run = later, .floats = min64(l->k_block, last ? k_all : k_all - k0 - k) };
+        int n_later = !last && l->at.blocks < WANT_BLOCKS ? add_weights(later, 0, p, col, n, k0 + k, ahead.floats) : 0;
+        if (last)
+            n_later = add_runs(later, n_later, &x->t, next * l->at.rows, rows_of(&l->at, next), 0);
+        else
+            n_later = add_runs(later, n_later, &x->t, first, m, k0 + k);
+        ahead.n_run = n_later;
         ahead.pace = pace_of(n_later * up_div(ahead.floats, CX_LINE), up_div(m, MR) * cx_panels(n) * k / CX_AHEAD_STEP);
         CX_FN(read_rows)(x, first, m, k0, k, packed, l->pitch);
         cx_product q = { .m = m, .a = a, .n_run = 1, .run_len = k, .b = p->w + col * k_all + k0 * NR, .b_rows = k_all, .n = n, .c = c,
@@ -80,12 +93,16 @@ static void point_block(const point_layout *l, const cx_pass *p, int64_t block, 
     }
 }
 
-/* dst (pixels x n) = src (pixels x k) w. Columns are dealt out too where blocks are few; that changes no sum, so it may depend on the threads. */
+/* dst (pixels x n) = src (pixels x k) w. Columns are dealt out too where blocks are few, no finer than threads need, since each group packs its
+ * block again; that changes no sum, so it may depend on the threads. */
 static void run_points(const cx_pass *p, void *work, size_t bytes)
 {
     const point_layout l = lay_out_points(cx_pixels(p->src.t.s), p->src.t.s.c, p->dst.s.c);
     const int threads = CX_FN(threads_that_fit)(bytes, l.parts, l.per_thread);
-    const int64_t panels = cx_panels(p->dst.s.c), groups = min64(panels, l.at.tasks >= 2 * threads ? 1 : up_div(2 * threads, l.at.tasks));
+    const int64_t panels = cx_panels(p->dst.s.c);
+    int64_t groups = 1;
+    while (groups < panels && l.at.tasks * groups < 2 * threads && l.at.tasks * groups % threads)
+        groups++;
     const int64_t cols = up_div(panels, groups) * NR, n_groups = up_div(p->dst.s.c, cols);
     const cx_parts parts = cx_parts_at(work, p->dst.s.c);
 #pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
