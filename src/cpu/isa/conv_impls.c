@@ -6,7 +6,7 @@
 #include "linear.h"
 #include <omp.h>
 
-enum { FEW_ROWS = 48, SUM_ROWS = 512, COPY_ROWS = 64 };
+enum { FEW_ROWS = 48, SUM_ROWS = 512, COPY_ROWS = 64, LITTLE_TILES = 16, LITTLE_WEIGHTS = 64 * 64 };
 
 static size_t max_size(size_t a, size_t b) { return a > b ? a : b; }
 static int64_t up_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -222,6 +222,13 @@ static bool winograd_accepts(const cx_call *c)
     return CX_FN(winograd_accepts)(&g);
 }
 
+/* With few tiles and few weights, what surrounds Winograd's products costs more than they save: the 14 x 14 and 7 x 7 maps of a DenseNet at batch 1. */
+static bool little_accepts(const cx_call *c)
+{
+    const cx_shape s = c->y[0].s;
+    return winograd_accepts(c) && s.n * up_div(s.h, 4) * up_div(s.w, 4) <= LITTLE_TILES && c->x[0].s.c * s.c <= LITTLE_WEIGHTS;
+}
+
 static bool window_accepts(const cx_call *c)
 {
     cx_geometry g = geometry_of(c, CX_OP_CONV2D);
@@ -260,6 +267,7 @@ static size_t few_workspace(const cx_call *c, bool backward) { return backward ?
     .bwd = prefix##_backward, .packed = prefix##_packed, .pack = prefix##_pack }
 const cx_impl CX_FN(conv2d_impls)[] = {
     ROW("gemm 1x1", pointwise_accepts, pointwise),
+    ROW("window gemm", little_accepts, window),
     ROW("winograd 4x4", winograd_accepts, winograd),
     ROW("window gemm", window_accepts, window),
 };
