@@ -25,8 +25,7 @@ static inline bool cx_shape_eq(cx_shape a, cx_shape b) { return a.n == b.n && a.
 typedef enum { CX_F32, CX_F64, CX_F16, CX_BF16, CX_I64, CX_I32, CX_U8, CX_BOOL } cx_dtype;
 static inline size_t cx_dtype_bytes(cx_dtype t)
 {
-    static const unsigned char bytes[] = { [CX_F32] = 4, [CX_F64] = 8, [CX_F16] = 2, [CX_BF16] = 2, [CX_I64] = 8, [CX_I32] = 4, [CX_U8] = 1, [CX_BOOL] = 1 };
-    return bytes[t];
+    return t == CX_F64 || t == CX_I64 ? 8 : t == CX_F32 || t == CX_I32 ? 4 : t == CX_F16 || t == CX_BF16 ? 2 : 1;
 }
 /* On the device of the plan. Element (n,y,x,c) is p[((n*s.h + y)*s.w + x)*ld + c]. ld >= s.c is the distance of two pixels:
  * a channel slice of a wider buffer (what a concat gives) is a tensor whose ld is the width of that buffer. Weights and vectors have ld = s.c.

@@ -46,7 +46,7 @@ void CX_FN(pad_strip)(const cx_window *w, int64_t n, int64_t y0, int64_t rows, f
             continue;
         const int64_t first = (n * w->src.t.s.h + y) * w->src.t.s.w + w->src_x + left;
         const float *s = w->src.t.p + first * w->src.t.ld;
-        if (w->src.scale || w->src.slope || w->src.cut) {
+        if (w->src.t.type != CX_F32 || w->src.scale || w->src.slope || w->src.cut) {
             CX_FN(read_rows)(&w->src, first, right - left, 0, c, strip + left * c, c);
             continue;
         }
@@ -65,11 +65,13 @@ void CX_FN(pad_strip)(const cx_window *w, int64_t n, int64_t y0, int64_t rows, f
 typedef struct {
     cx_parts parts;
     int64_t first_chunk;
-    float *strip, *rows;        /* of this thread */
+    float *strip, *rows;        /* of this thread; rows where results go by scratch */
 } strip_room;
 
-/* Pixels at c[] of the block, as rows of numbers that lie in scratch until they have gone through the gate. */
-static void gate_block(const cx_window *w, cx_product p, const int64_t *px, bool fresh, const strip_room *room, int64_t chunk)
+/* Pixels px[] of the block, as rows of numbers that lie in scratch until they have gone through the gate or been rounded. */
+static bool goes_by_scratch(const cx_window *w) { return w->finish.gate || w->dst.type != CX_F32; }
+
+static void scratch_block(const cx_window *w, cx_product p, const int64_t *px, int64_t seen, const strip_room *room, int64_t chunk)
 {
     float *to[CX_ROWS_MAX];
     const int64_t channels = p.n, k = p.n_run * p.run_len;
@@ -79,8 +81,15 @@ static void gate_block(const cx_window *w, cx_product p, const int64_t *px, bool
     for (int64_t k0 = 0; k0 < channels; k0 += GATE_COLS) {
         p.b = w->b + k0 * k;
         p.n = min64(GATE_COLS, channels - k0);
+        p.bias = w->finish.bias ? w->finish.bias + k0 : NULL;
         CX_FN(product)(&p);
-        CX_FN(gate_rows)(w->finish.gate, px, p.m, room->rows, GATE_COLS, k0, p.n, fresh, room->parts, chunk);
+        if (w->finish.gate) {
+            CX_FN(gate_rows)(w->finish.gate, px, p.m, room->rows, GATE_COLS, k0, p.n, seen == 0, room->parts, chunk);
+            continue;
+        }
+        for (int64_t i = 0; w->finish.stats && i < p.m; i += STATS_ROWS)
+            CX_FN(stats_rows)((const float *const *)to + i, min64(STATS_ROWS, p.m - i), k0, p.n, seen + i, room->parts, chunk);
+        CX_FN(write_rows)(&w->dst, px, p.m, room->rows, GATE_COLS, k0, p.n);
     }
 }
 
@@ -98,7 +107,7 @@ static void window_strip(const cx_window *w, int64_t n, int64_t y0, int64_t rows
         for (int i = 0; i < m; i++) {
             a[i] = room->strip + w->step * (y * line + x * w->src.t.s.c);
             px[i] = (n * w->dst.s.h + w->dst_y + w->dst_step * (y0 + y)) * w->dst.s.w + w->dst_x + w->dst_step * x;
-            c[i] = w->finish.gate ? NULL : w->dst.p + px[i] * w->dst.ld;
+            c[i] = goes_by_scratch(w) ? NULL : w->dst.p + px[i] * w->dst.ld;
             if (++x == w->grid_w) {
                 x = 0;
                 y++;
@@ -106,19 +115,19 @@ static void window_strip(const cx_window *w, int64_t n, int64_t y0, int64_t rows
         }
         cx_product p = { .m = m, .a = a, .n_run = w->kw ? w->kh : 0, .run_len = w->kw * w->src.t.s.c, .run_stride = line, .b = w->b, .n = w->dst.s.c,
             .c = c, .bias = w->finish.bias, .relu = w->finish.relu, .add = w->finish.add };
-        if (w->finish.gate) {
-            gate_block(w, p, px, p0 == 0, room, chunk);
+        if (goes_by_scratch(w)) {
+            scratch_block(w, p, px, p0, room, chunk);
             continue;
         }
         CX_FN(product)(&p);
         for (int64_t i = 0; w->finish.stats && i < m; i += STATS_ROWS)
-            CX_FN(stats_rows)((const float *const *)c + i, min64(STATS_ROWS, m - i), 0, w->dst.s.c, p0 + i > 0, room->parts, chunk);
+            CX_FN(stats_rows)((const float *const *)c + i, min64(STATS_ROWS, m - i), 0, w->dst.s.c, p0 + i, room->parts, chunk);
     }
 }
 
 static int64_t strips_of(const cx_window *w) { return w->src.t.s.n * up_div(w->grid_h, CX_FN(strip_rows)(w)); }
 
-/* strip_floats: of one thread's strip; its rows of a gradient follow. */
+/* strip_floats: of one thread's strip; its rows of results follow. */
 static void run_window(const cx_window *w, strip_room room, size_t strip_floats, size_t thread_floats, int threads)
 {
     int64_t rows = CX_FN(strip_rows)(w), per_image = up_div(w->grid_h, rows), tasks = strips_of(w);
@@ -149,10 +158,14 @@ size_t CX_FN(pack_down_bytes)(const cx_geometry *g)
 
 static size_t down_parts(const cx_window *w) { return cx_align64(cx_parts_bytes(strips_of(w), w->dst.s.c)); }
 
+static const size_t ROWS_BYTES = (size_t)(CX_ROWS_MAX * GATE_COLS) * sizeof(float);
+
+static size_t down_thread(const cx_window *w) { return strip_bytes(w) + (goes_by_scratch(w) ? ROWS_BYTES : 0); }
+
 static size_t down_bytes(const cx_geometry *g)
 {
     cx_window w = CX_FN(window_down)(g);
-    return down_parts(&w) + strip_bytes(&w) * (size_t)omp_get_max_threads();
+    return down_parts(&w) + down_thread(&w) * (size_t)omp_get_max_threads();
 }
 
 void CX_FN(pack_down)(const cx_geometry *g, const float *w, const float *scale, float *packed)
@@ -175,9 +188,9 @@ static void down(const cx_geometry *g, const cx_pass *p)
     win.dst = p->dst;
     win.b = p->w;
     win.finish = p->finish;
-    size_t shared = down_parts(&win), per_thread = strip_bytes(&win);
+    size_t shared = down_parts(&win), per_thread = down_thread(&win);
     strip_room room = { .parts = cx_parts_at(p->work, win.dst.s.c), .strip = (float *)((char *)p->work + shared) };
-    run_window(&win, room, per_thread / sizeof(float), per_thread / sizeof(float), CX_FN(threads_that_fit)(p->bytes, shared, per_thread));
+    run_window(&win, room, strip_bytes(&win) / sizeof(float), per_thread / sizeof(float), CX_FN(threads_that_fit)(p->bytes, shared, per_thread));
     if (p->finish.stats)
         CX_FN(merge_stats)(room.parts, strips_of(&win), p->finish.stats);
 }
@@ -225,7 +238,7 @@ static up_layout lay_out_up(const cx_geometry *g)
             l.strip = strip_bytes(&w);
     }
     l.shared = l.packed + cx_align64(cx_parts_bytes(l.chunks, g->big.s.c));
-    l.per_thread = l.strip + (size_t)(CX_ROWS_MAX * GATE_COLS) * sizeof(float);
+    l.per_thread = l.strip + ROWS_BYTES;
     return l;
 }
 

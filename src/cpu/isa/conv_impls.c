@@ -46,11 +46,10 @@ static size_t sums_bytes(const cx_call *c) { return (size_t)(up_div(cx_pixels(c-
 
 INLINE void sum_part(int V, int lanes, const cx_source *dy, int64_t first, int64_t rows, int64_t k, float *sums)
 {
-    const float *p = dy->t.p + first * dy->t.ld, *with = dy->with.p ? dy->with.p + first * dy->with.ld : p;
     vf s[WIDE] = { 0 };
-    for (int64_t r = 0; r < rows; r++, p += dy->t.ld, with += dy->with.ld)
+    for (int64_t r = first; r < first + rows; r++)
         for (int v = 0; v < V; v++)
-            s[v] += cx_read(dy, p, with, k + v * VL, lanes);
+            s[v] += cx_read(dy, r * dy->t.ld, r * dy->with.ld, k + v * VL, lanes);
     for (int v = 0; v < V; v++)
         vf_store(sums + k + v * VL, s[v], lanes);
 }
@@ -264,7 +263,7 @@ static size_t few_workspace(const cx_call *c, bool backward) { return backward ?
 /* ---- tables ------------------------------------------------------------------------------------------------------- */
 
 #define ROW(title, accept, prefix) { .name = title " " CX_ISA_NAME, .accepts = accept, .workspace = prefix##_workspace, .fwd = prefix##_forward, \
-    .bwd = prefix##_backward, .packed = prefix##_packed, .pack = prefix##_pack }
+    .bwd = prefix##_backward, .packed = prefix##_packed, .pack = prefix##_pack, .bf16 = true }
 const cx_impl CX_FN(conv2d_impls)[] = {
     ROW("gemm 1x1", pointwise_accepts, pointwise),
     ROW("window gemm", little_accepts, window),

@@ -2,19 +2,30 @@
 #include "fold.h"
 #include <math.h>
 
-INLINE void read_part(int V, int lanes, const cx_source *s, const float *from, int64_t ld, const float *with, int64_t with_ld, int64_t rows, int64_t k,
-    float *to, int64_t pitch)
+INLINE void read_part(int V, int lanes, const cx_source *s, int64_t first, int64_t rows, int64_t k, float *to, int64_t pitch)
 {
-    for (int64_t r = 0; r < rows; r++, from += ld, with += with_ld, to += pitch)
+    for (int64_t r = first; r < first + rows; r++, to += pitch)
         for (int v = 0; v < V; v++)
-            vf_store(to + v * VL, cx_read(s, from, with, k + v * VL, lanes), lanes);
+            vf_store(to + v * VL, cx_read(s, r * s->t.ld, r * s->with.ld, k + v * VL, lanes), lanes);
 }
 
 void CX_FN(read_rows)(const cx_source *s, int64_t first, int64_t rows, int64_t k0, int64_t channels, float *dst, int64_t pitch)
 {
-    const float *from = s->t.p + first * s->t.ld, *with = s->with.p ? s->with.p + first * s->with.ld : from;
-    const int64_t with_ld = s->with.p ? s->with.ld : 0;
-#define CALL(V, lanes) read_part(V, lanes, s, from, s->t.ld, with, with_ld, rows, k0 + k, dst + k, pitch)
+#define CALL(V, lanes) read_part(V, lanes, s, first, rows, k0 + k, dst + k, pitch)
+    OVER_CHANNELS(channels, CALL);
+#undef CALL
+}
+
+INLINE void write_part(int V, int lanes, const cx_tensor *t, const int64_t *px, int64_t rows, const float *from, int64_t pitch, int64_t k)
+{
+    for (int64_t r = 0; r < rows; r++, from += pitch)
+        for (int v = 0; v < V; v++)
+            vt_store(t->type, t->p, px[r] * t->ld + k + v * VL, vf_load(from + v * VL, lanes), lanes);
+}
+
+void CX_FN(write_rows)(const cx_tensor *t, const int64_t *px, int64_t rows, const float *from, int64_t pitch, int64_t k0, int64_t channels)
+{
+#define CALL(V, lanes) write_part(V, lanes, t, px, rows, from + k, pitch, k0 + k)
     OVER_CHANNELS(channels, CALL);
 #undef CALL
 }
@@ -47,15 +58,14 @@ INLINE void stats_part(int V, int lanes, const float *const *row, int64_t n, int
     }
 }
 
-void CX_FN(stats_rows)(const float *const *row, int64_t rows, int64_t k0, int64_t channels, bool rows_add, cx_parts parts, int64_t chunk)
+void CX_FN(stats_rows)(const float *const *row, int64_t rows, int64_t k0, int64_t channels, int64_t seen, cx_parts parts, int64_t chunk)
 {
     float *mean = parts.p + chunk * parts.pitch + k0, *m2 = mean + parts.c, *count = parts.p + chunk * parts.pitch + 2 * parts.c;
-    const float seen = rows_add ? *count : 0;
-#define CALL(V, lanes) stats_part(V, lanes, row, rows, k0 + k, seen, mean + k, m2 + k)
+#define CALL(V, lanes) stats_part(V, lanes, row, rows, k, (float)seen, mean + k, m2 + k)
     OVER_CHANNELS(channels, CALL);
 #undef CALL
     if (k0 + channels == parts.c)
-        *count = seen + (float)rows;
+        *count = (float)(seen + rows);
 }
 
 enum { MERGE = 32 };
@@ -111,10 +121,10 @@ INLINE void gate_part(int V, int lanes, const cx_gate *gate, const int64_t *px, 
         mean[v] = vf_load(gate->mean + k + v * VL, lanes);
     }
     for (int64_t r = 0; r < rows; r++, g += pitch) {
-        const float *x = gate->x.p + px[r] * gate->x.ld + k;
+        const int64_t x = px[r] * gate->x.ld + k;
         float *dx = gate->dx.p ? gate->dx.p + px[r] * gate->dx.ld + k : NULL;
         for (int v = 0; v < V; v++) {
-            const vf at = vf_load(x + v * VL, lanes);
+            const vf at = vt_load(gate->x.type, gate->x.p, x + v * VL, lanes);
             vf h = vf_load(g + v * VL, lanes);
             vf y = v_fma(at, scale[v], shift[v]);
             if (gate->relu) {

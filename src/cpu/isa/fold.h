@@ -31,25 +31,28 @@ static inline cx_source cx_source_dy(const cx_call *c)
         .with = c->y[0] };
 }
 
-/* Channels k .. of one pixel given by its address in t (and in `with`; ignored without a carry or a cut), as a kernel wants them: `lanes` of VL, VL a
+/* Channels k .. of one pixel given by its place in t (and in `with`; ignored without a carry or a cut), as a kernel wants them: `lanes` of VL, VL a
  * constant. */
-INLINE vf cx_read(const cx_source *s, const float *p, const float *with, int64_t k, int lanes)
+INLINE vf cx_read(const cx_source *s, int64_t at, int64_t with, int64_t k, int lanes)
 {
-    vf v = vf_load(p + k, lanes);
+    vf v = vt_load(s->t.type, s->t.p, at + k, lanes);
     if (s->scale) {
         v = v_fma(v, vf_load(s->scale + k, lanes), vf_load(s->shift + k, lanes));
         if (s->relu)
             v = vf_relu(v);
     }
     if (s->slope)
-        v = v + v_fma(vf_load(with + k, lanes), vf_load(s->slope + k, lanes), vf_load(s->level + k, lanes));
+        v = v + v_fma(vt_load(s->with.type, s->with.p, with + k, lanes), vf_load(s->slope + k, lanes), vf_load(s->level + k, lanes));
     if (s->cut)
-        v = vf_where(vf_load(with + k, lanes) > v_zero(), v);
+        v = vf_where(vt_load(s->with.type, s->with.p, with + k, lanes) > v_zero(), v);
     return v;
 }
 
 /* Copies `rows` pixels from pixel `first` on, channels k0 .. k0+k-1, into dst, `pitch` floats a row, read as s says. */
 void CX_FN(read_rows)(const cx_source *s, int64_t first, int64_t rows, int64_t k0, int64_t k, float *dst, int64_t pitch);
+
+/* The way back: `rows` results, `pitch` floats apart, become channels k0 .. k0+k-1 of pixels px[] of t, rounded if it is bfloat16. */
+void CX_FN(write_rows)(const cx_tensor *t, const int64_t *px, int64_t rows, const float *from, int64_t pitch, int64_t k0, int64_t k);
 
 /* ---- partial results of chunks ------------------------------------------------------------------------------------ */
 
@@ -60,9 +63,9 @@ static inline int64_t cx_parts_pitch(int64_t c) { return (2 * c + 1 + 15) / 16 *
 static inline size_t cx_parts_bytes(int64_t chunks, int64_t c) { return (size_t)(chunks * cx_parts_pitch(c)) * sizeof(float); }
 static inline cx_parts cx_parts_at(void *work, int64_t c) { return (cx_parts){ work, c, cx_parts_pitch(c) }; }
 
-/* Of `rows` results, row r at row[r]; channels k0 .. k0+k-1 of chunk `chunk`. Two passes over the rows, which should lie in a cache. rows_add: to what the
- * chunk holds from earlier rows, whose number its count tells. The count is raised with the last channels (k0 + k == c), so call in that order. */
-void CX_FN(stats_rows)(const float *const *row, int64_t rows, int64_t k0, int64_t k, bool rows_add, cx_parts parts, int64_t chunk);
+/* Of `rows` results; channels k0 .. k0+k-1, those of row r at row[r], for chunk `chunk`. Two passes over the rows, which should lie in a cache. They are
+ * merged with the `seen` rows that the chunk holds; its count is written with its last channels (k0 + k == c). */
+void CX_FN(stats_rows)(const float *const *row, int64_t rows, int64_t k0, int64_t k, int64_t seen, cx_parts parts, int64_t chunk);
 /* All chunks -> stats (mean, variance). */
 void CX_FN(merge_stats)(cx_parts parts, int64_t chunks, const cx_tensor *stats);
 /* All chunks -> sums (added up). */

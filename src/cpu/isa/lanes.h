@@ -114,6 +114,9 @@ INLINE void vt_store(cx_dtype t, void *p, int64_t i, vf v, int n)
 #endif
 }
 
+/* Where element i of t lies. */
+INLINE void *vt_at(const cx_tensor *t, int64_t i) { return (char *)t->p + i * (int64_t)cx_dtype_bytes(t->type); }
+
 /* Past the caches, for outputs that are larger than they are; p must be aligned to the vector. Follow with vf_fence(). */
 INLINE void vf_stream(float *p, vf v)
 {

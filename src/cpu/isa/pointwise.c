@@ -25,13 +25,16 @@ static pixel_blocks cut_pixels(int64_t pixels)
 }
 static int rows_of(const pixel_blocks *b, int64_t block) { return (int)max64(0, min64(b->rows, b->pixels - block * b->rows)); }
 
+/* How many floats lie where k numbers of t do. */
+static int64_t as_floats(const cx_tensor *t, int64_t k) { return up_div(k * (int64_t)cx_dtype_bytes(t->type), (int64_t)sizeof(float)); }
+
 /* Lines a look-ahead asks for at each of its steps when `lines` are wanted during `steps`. */
 static int pace_of(int64_t lines, int64_t steps) { return (int)max64(1, up_div(lines, max64(1, steps))); }
 
 static int add_runs(const float **run, int n, const cx_tensor *t, int64_t first, int64_t rows, int64_t k0)
 {
     for (int64_t r = 0; r < rows; r++)
-        run[n++] = t->p + (first + r) * t->ld + k0;
+        run[n++] = vt_at(t, (first + r) * t->ld + k0);
     return n;
 }
 
@@ -39,17 +42,18 @@ static int add_runs(const float **run, int n, const cx_tensor *t, int64_t first,
 
 typedef struct {
     pixel_blocks at;
-    int64_t k_block, pitch;
+    int64_t k_block, pitch, near;   /* near: floats of a row of results that goes by scratch, to be rounded; 0 = straight to memory */
     size_t parts, per_thread;       /* bytes of scratch */
 } point_layout;
 
-static point_layout lay_out_points(int64_t pixels, int64_t k, int64_t n)
+static point_layout lay_out_points(int64_t pixels, int64_t k, const cx_tensor *dst)
 {
     point_layout l = { .at = cut_pixels(pixels) };
     l.k_block = max64(1, up_div(up_div(k, up_div(max64(k, 1), POINT_K)), CX_LINE) * CX_LINE);
     l.pitch = pitch_of(min64(l.k_block, k));
-    l.parts = cx_align64(cx_parts_bytes(l.at.tasks, n));
-    l.per_thread = (size_t)(l.at.rows * l.pitch) * sizeof(float);
+    l.near = dst->type == CX_F32 ? 0 : pitch_of(dst->s.c);
+    l.parts = cx_align64(cx_parts_bytes(l.at.tasks, dst->s.c));
+    l.per_thread = (size_t)(l.at.rows * (l.pitch + l.near)) * sizeof(float);
     return l;
 }
 static size_t point_bytes(const point_layout *l) { return l->parts + l->per_thread * (size_t)omp_get_max_threads(); }
@@ -63,23 +67,23 @@ static int add_weights(const float **run, int n_run, const cx_pass *p, int64_t c
     return n_run;
 }
 
-/* Columns col .. col+n-1 of one block of pixels; `next` is the block that will be wanted after it. */
-static void point_block(const point_layout *l, const cx_pass *p, int64_t block, int64_t next, int64_t col, int64_t n, float *packed)
+/* Columns col .. col+n-1 of one block of pixels, to c[]; `next` is the block that will be wanted after it. */
+static void point_block(const point_layout *l, const cx_pass *p, int64_t block, int64_t next, int64_t col, int64_t n, float *packed, float **c)
 {
     const cx_source *x = &p->src;
     const int64_t k_all = x->t.s.c, first = block * l->at.rows;
     const int m = rows_of(&l->at, block);
     const float *a[ROWS], *later[WEIGHT_PANELS * NR + ROWS];
-    float *c[ROWS];
     for (int r = 0; r < m; r++) {
         a[r] = packed + r * l->pitch;
-        c[r] = p->dst.p + (first + r) * p->dst.ld + col;
+        c[r] = l->near ? packed + l->at.rows * l->pitch + r * l->near : p->dst.p + (first + r) * p->dst.ld + col;
     }
     for (int64_t k0 = 0; k0 < max64(k_all, 1); k0 += l->k_block) {
         const int64_t k = min64(l->k_block, k_all - k0);
         const bool last = k0 + k >= k_all;
-        cx_ahead ahead = { .run = later, .floats = min64(l->k_block, last ? k_all : k_all - k0 - k) };
-        int n_later = !last && l->at.blocks < WANT_BLOCKS ? add_weights(later, 0, p, col, n, k0 + k, ahead.floats) : 0;
+        const int64_t ask = min64(l->k_block, last ? k_all : k_all - k0 - k);
+        int n_later = !last && l->at.blocks < WANT_BLOCKS ? add_weights(later, 0, p, col, n, k0 + k, ask) : 0;
+        cx_ahead ahead = { .run = later, .floats = n_later ? ask : as_floats(&x->t, ask) };
         if (last)
             n_later = add_runs(later, n_later, &x->t, next * l->at.rows, rows_of(&l->at, next), 0);
         else
@@ -93,11 +97,19 @@ static void point_block(const point_layout *l, const cx_pass *p, int64_t block, 
     }
 }
 
+static void round_block(const point_layout *l, const cx_tensor *dst, int64_t block, int64_t col, int64_t n, const float *near)
+{
+    int64_t px[ROWS];
+    for (int r = 0; r < l->at.rows; r++)
+        px[r] = block * l->at.rows + r;
+    CX_FN(write_rows)(dst, px, rows_of(&l->at, block), near, l->near, col, n);
+}
+
 /* dst (pixels x n) = src (pixels x k) w. Columns are dealt out too where blocks are few, no finer than threads need, since each group packs its
  * block again; that changes no sum, so it may depend on the threads. */
 static void run_points(const cx_pass *p, void *work, size_t bytes)
 {
-    const point_layout l = lay_out_points(cx_pixels(p->src.t.s), p->src.t.s.c, p->dst.s.c);
+    const point_layout l = lay_out_points(cx_pixels(p->src.t.s), p->src.t.s.c, &p->dst);
     const int threads = CX_FN(threads_that_fit)(bytes, l.parts, l.per_thread);
     const int64_t panels = cx_panels(p->dst.s.c);
     int64_t groups = 1;
@@ -110,12 +122,12 @@ static void run_points(const cx_pass *p, void *work, size_t bytes)
         float *packed = (float *)((char *)work + l.parts + (size_t)omp_get_thread_num() * l.per_thread);
         const int64_t task = t / n_groups, col = t % n_groups * cols, n = min64(cols, p->dst.s.c - col), end = min64(l.at.blocks, (task + 1) * l.at.run);
         for (int64_t i = task * l.at.run; i < end; i++) {
-            point_block(&l, p, i, i + 1 < end ? i + 1 : (t + threads) / n_groups * l.at.run, col, n, packed);
-            if (p->finish.stats) {
-                const float *row[ROWS];
-                const int m = add_runs(row, 0, &p->dst, i * l.at.rows, rows_of(&l.at, i), 0);
-                CX_FN(stats_rows)(row, m, col, n, i > task * l.at.run, parts, task);
-            }
+            float *c[ROWS];
+            point_block(&l, p, i, i + 1 < end ? i + 1 : (t + threads) / n_groups * l.at.run, col, n, packed, c);
+            if (p->finish.stats)
+                CX_FN(stats_rows)((const float *const *)c, rows_of(&l.at, i), col, n, (i - task * l.at.run) * l.at.rows, parts, task);
+            if (l.near)
+                round_block(&l, &p->dst, i, col, n, c[0]);
         }
     }
     if (p->finish.stats)
@@ -124,7 +136,7 @@ static void run_points(const cx_pass *p, void *work, size_t bytes)
 
 static size_t down_bytes(const cx_geometry *g)
 {
-    const point_layout l = lay_out_points(cx_pixels(g->small.s), g->big.s.c, g->small.s.c);
+    const point_layout l = lay_out_points(cx_pixels(g->small.s), g->big.s.c, &g->small);
     return point_bytes(&l);
 }
 

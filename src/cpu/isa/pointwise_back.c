@@ -59,10 +59,10 @@ typedef struct {
 /* Rows of some channels that the coming product shall ask for. */
 typedef struct { const float *run[2 * ROWS]; cx_ahead ahead; } wish;
 
-static void want(wish *w, const float *t, int64_t ld, int64_t rows)
+static void want(wish *w, const cx_tensor *t, int64_t first, int64_t k, int64_t rows)
 {
-    for (int64_t r = 0; r < rows; r++)
-        w->run[w->ahead.n_run++] = t + r * ld;
+    for (int64_t r = first; r < first + rows; r++)
+        w->run[w->ahead.n_run++] = vt_at(t, r * t->ld + k);
 }
 
 static cx_ahead *spread(wish *w, int64_t floats, int64_t steps)
@@ -72,8 +72,6 @@ static cx_ahead *spread(wish *w, int64_t floats, int64_t steps)
     w->ahead.pace = (int)max64(1, up_div(w->ahead.n_run * up_div(floats, CX_LINE), max64(1, steps)));
     return &w->ahead;
 }
-
-static const float *at(const cx_tensor *t, int64_t pixel, int64_t k) { return t->p + pixel * t->ld + k; }
 
 /* One stripe of one block: `m` pixels from `first` on, whose dy is packed. */
 typedef struct {
@@ -95,11 +93,11 @@ static void data_stripe(const job *b, const place *s, float *tile, float *u)
     for (int r = 0; r < s->m; r++) {
         px[r] = s->first + r;
         a[r] = s->dy + r * l->pitch;
-        c[r] = p->finish.gate ? tile + r * STRIPE : (float *)at(&p->dst, px[r], s->col);
+        c[r] = p->finish.gate ? tile + r * STRIPE : p->dst.p + px[r] * p->dst.ld + s->col;
     }
-    want(&soon, at(&b->big->t, s->first, s->col), b->big->t.ld, s->m);
+    want(&soon, &b->big->t, s->first, s->col, s->m);
     if (p->dst.p)
-        want(&soon, at(&p->dst, s->first, s->col), p->dst.ld, s->m);
+        want(&soon, &p->dst, s->first, s->col, s->m);
     cx_product q = { .m = s->m, .a = a, .n_run = 1, .run_len = l->out, .b = (float *)p->work + s->col * l->out, .n = s->n, .c = c,
         .add = p->finish.add && !p->finish.gate, .ahead = spread(&soon, s->n, s->steps) };
     CX_FN(product)(&q);
@@ -166,11 +164,11 @@ static void run_task(const job *b, int64_t chunk, int64_t lo, int64_t hi, float 
             if (!b->dw)
                 continue;
             if (l->shared) {
-                want(&later, b->dy + from * l->pitch, l->pitch, rows);
+                want(&later, &(cx_tensor){ .p = b->dy, .ld = l->pitch }, from, 0, rows);
             } else {
-                want(&later, at(&src->t, from, 0), src->t.ld, rows);
+                want(&later, &src->t, from, 0, rows);
                 if (src->slope)
-                    want(&later, at(&src->with, from, 0), src->with.ld, rows);
+                    want(&later, &src->with, from, 0, rows);
             }
             weight_stripe(b, &s, u, &later, l->out);
             if (more == 0 && l->chunks == 1)

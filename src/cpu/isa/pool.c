@@ -15,10 +15,8 @@ static window window_at(const cx_call *c, int64_t p, int64_t q)
     return (window){ y > 0 ? y : 0, y1 < s.h ? y1 : s.h, x > 0 ? x : 0, x1 < s.w ? x1 : s.w };
 }
 
-INLINE float *pixel(const cx_tensor *t, int64_t n, int64_t y, int64_t x)
-{
-    return t->p + ((n * t->s.h + y) * t->s.w + x) * t->ld;
-}
+INLINE int64_t place(const cx_tensor *t, int64_t n, int64_t y, int64_t x) { return ((n * t->s.h + y) * t->s.w + x) * t->ld; }
+INLINE float *pixel(const cx_tensor *t, int64_t n, int64_t y, int64_t x) { return t->p + place(t, n, y, x); }   /* of float32 */
 
 /* Pixels to ask for in advance: worth a third of the time where a map is larger than the caches, in slices of wider maps and out. */
 enum { AHEAD = 12 };
@@ -50,7 +48,7 @@ INLINE vf vf_pick(vf_mask m, vf a, vf b)
 }
 
 /* A ReLU changes no order, so it follows the maximum. */
-INLINE void max_part(int V, int lanes, bool pre, const cx_source *x, int64_t n, window w, int64_t k, float *y)
+INLINE void max_part(int V, int lanes, bool pre, const cx_source *x, int64_t n, window w, int64_t k, const cx_tensor *y, int64_t to)
 {
     const affine a = affine_at(V, lanes, pre, x->scale, x->shift, k);
     vf best[WIDE];
@@ -58,28 +56,28 @@ INLINE void max_part(int V, int lanes, bool pre, const cx_source *x, int64_t n, 
         best[v] = (vf){ 0 } - INFINITY;
     for (int64_t r = w.y0; r < w.y1; r++)
         for (int64_t s = w.x0; s < w.x1; s++) {
-            const float *at = pixel(&x->t, n, r, s) + k;
+            const int64_t at = place(&x->t, n, r, s) + k;
             for (int v = 0; v < V; v++) {
-                __builtin_prefetch(at + v * VL + AHEAD * x->t.ld);
-                vf t = vf_load(at + v * VL, lanes);
+                __builtin_prefetch(vt_at(&x->t, at + v * VL + AHEAD * x->t.ld));
+                vf t = vt_load(x->t.type, x->t.p, at + v * VL, lanes);
                 if (pre)
                     t = v_fma(t, a.scale[v], a.shift[v]);
                 best[v] = vf_pick(wins(t, best[v]), t, best[v]);
             }
         }
     for (int v = 0; v < V; v++)
-        vf_store(y + v * VL, pre && x->relu ? vf_relu(best[v]) : best[v], lanes);
+        vt_store(y->type, y->p, to + v * VL, pre && x->relu ? vf_relu(best[v]) : best[v], lanes);
 }
 
-INLINE void avg_part(int V, int lanes, bool pre, const cx_source *x, int64_t n, window w, int64_t k, float scale, float *y)
+INLINE void avg_part(int V, int lanes, bool pre, const cx_source *x, int64_t n, window w, int64_t k, float scale, const cx_tensor *y, int64_t to)
 {
     const affine a = affine_at(V, lanes, pre, x->scale, x->shift, k);
     vf sum[WIDE] = { 0 };
     for (int64_t r = w.y0; r < w.y1; r++)
         for (int64_t s = w.x0; s < w.x1; s++) {
-            const float *at = pixel(&x->t, n, r, s) + k;
+            const int64_t at = place(&x->t, n, r, s) + k;
             for (int v = 0; v < V; v++) {
-                vf t = vf_load(at + v * VL, lanes);
+                vf t = vt_load(x->t.type, x->t.p, at + v * VL, lanes);
                 if (pre) {
                     t = v_fma(t, a.scale[v], a.shift[v]);
                     if (x->relu)
@@ -89,7 +87,7 @@ INLINE void avg_part(int V, int lanes, bool pre, const cx_source *x, int64_t n, 
             }
         }
     for (int v = 0; v < V; v++)
-        vf_store(y + v * VL, sum[v] * scale, lanes);
+        vt_store(y->type, y->p, to + v * VL, sum[v] * scale, lanes);
 }
 
 static float scale_of(const cx_call *c, window w)
@@ -99,15 +97,15 @@ static float scale_of(const cx_call *c, window w)
 }
 
 /* One window, all channels. */
-INLINE void forward_window(bool max, bool pre, const cx_call *c, const cx_source *x, int64_t n, window w, int64_t channels, float *y)
+INLINE void forward_window(bool max, bool pre, const cx_call *c, const cx_source *x, int64_t n, window w, const cx_tensor *y, int64_t to)
 {
     const float scale = max ? 1 : scale_of(c, w);
-#define MAX(V, lanes) max_part(V, lanes, pre, x, n, w, k, y + k)
-#define AVG(V, lanes) avg_part(V, lanes, pre, x, n, w, k, scale, y + k)
+#define MAX(V, lanes) max_part(V, lanes, pre, x, n, w, k, y, to + k)
+#define AVG(V, lanes) avg_part(V, lanes, pre, x, n, w, k, scale, y, to + k)
     if (max)
-        OVER_CHANNELS(channels, MAX);
+        OVER_CHANNELS(y->s.c, MAX);
     else
-        OVER_CHANNELS(channels, AVG);
+        OVER_CHANNELS(y->s.c, AVG);
 #undef MAX
 #undef AVG
 }
@@ -115,11 +113,12 @@ INLINE void forward_window(bool max, bool pre, const cx_call *c, const cx_source
 INLINE cx_status forward(const cx_call *c, bool max, bool pre)
 {
     const cx_source x = cx_source_x(c);
-    const cx_shape s = c->y[0].s;
+    const cx_tensor y = c->y[0];
+    const cx_shape s = y.s;
 #pragma omp parallel for schedule(static)
     for (int64_t row = 0; row < s.n * s.h; row++)
         for (int64_t q = 0; q < s.w; q++)
-            forward_window(max, pre, c, &x, row / s.h, window_at(c, row % s.h, q), s.c, c->y[0].p + (row * s.w + q) * c->y[0].ld);
+            forward_window(max, pre, c, &x, row / s.h, window_at(c, row % s.h, q), &y, (row * s.w + q) * y.ld);
     return CX_OK;
 }
 
@@ -182,16 +181,16 @@ INLINE void max_grad_part(int V, int lanes, bool pre, const cx_gate *gate, int64
     vf_mask from[WIDE];
     int tap = 0;
     for (int v = 0; v < V; v++) {
-        x[v] = vf_load(pixel(&gate->x, n, w.y0, w.x0) + k + v * VL, lanes);
+        x[v] = vt_load(gate->x.type, gate->x.p, place(&gate->x, n, w.y0, w.x0) + k + v * VL, lanes);
         best[v] = pre ? v_fma(x[v], a.scale[v], a.shift[v]) : x[v];
         from[v] = (vf_mask){ 0 };
     }
     for (int64_t r = w.y0; r < w.y1; r++)
         for (int64_t s = w.x0; s < w.x1; s++, tap++) {
-            const float *at = pixel(&gate->x, n, r, s) + k;
+            const int64_t at = place(&gate->x, n, r, s) + k;
             for (int v = 0; v < V; v++) {
-                __builtin_prefetch(at + v * VL + AHEAD * gate->x.ld);
-                const vf raw = vf_load(at + v * VL, lanes), t = pre ? v_fma(raw, a.scale[v], a.shift[v]) : raw;
+                __builtin_prefetch(vt_at(&gate->x, at + v * VL + AHEAD * gate->x.ld));
+                const vf raw = vt_load(gate->x.type, gate->x.p, at + v * VL, lanes), t = pre ? v_fma(raw, a.scale[v], a.shift[v]) : raw;
                 const vf_mask m = ~(t <= best[v]) & (best[v] == best[v]);
                 best[v] = vf_pick(m, t, best[v]);
                 x[v] = vf_pick(m, raw, x[v]);
@@ -236,7 +235,7 @@ INLINE void avg_grad_part(int V, int lanes, bool pre, taking how, const cx_gate 
             for (int v = 0; v < V; v++) {
                 vf h = g[v];
                 if (pre) {
-                    const vf x = vf_load(pixel(&gate->x, n, r, q) + k + v * VL, lanes);
+                    const vf x = vt_load(gate->x.type, gate->x.p, place(&gate->x, n, r, q) + k + v * VL, lanes);
                     if (gate->relu)
                         h = vf_where(~(v_fma(x, a.scale[v], a.shift[v]) <= (vf){ 0 }), h);
                     s[v] += h;
@@ -353,6 +352,12 @@ static cx_status avg_backward(const cx_call *c)
 
 enum { BLOCK = 64, PIXELS = 64 };
 
+INLINE void store(int V, int lanes, const cx_tensor *y, int64_t at, const float *from)
+{
+    for (int v = 0; v < V; v++)
+        vt_store(y->type, y->p, at + v * VL, vf_load(from + v * VL, lanes), lanes);
+}
+
 static cx_status global_forward(const cx_call *c)
 {
     const cx_source x = cx_source_x(c);
@@ -368,8 +373,12 @@ static cx_status global_forward(const cx_call *c)
             for (int64_t k = 0; k < len; k++)
                 sum[k] += (double)u[k];
         }
+        float mean[BLOCK];
         for (int64_t k = 0; k < len; k++)
-            c->y[0].p[n * c->y[0].ld + k0 + k] = (float)(sum[k] / (double)area);
+            mean[k] = (float)(sum[k] / (double)area);
+#define CALL(V, lanes) store(V, lanes, &c->y[0], n * c->y[0].ld + k0 + k, mean + k)
+        OVER_CHANNELS(len, CALL);
+#undef CALL
     }
     return CX_OK;
 }
@@ -421,7 +430,7 @@ static cx_status global_backward(const cx_call *c)
 }
 
 #define POOL(op, bytes, forward, backward) \
-    const cx_impl CX_FN(op##_impls)[] = { { .name = #op " " CX_ISA_NAME, .workspace = bytes, .fwd = forward, .bwd = backward } }; \
+    const cx_impl CX_FN(op##_impls)[] = { { .name = #op " " CX_ISA_NAME, .workspace = bytes, .fwd = forward, .bwd = backward, .bf16 = true } }; \
     const int CX_FN(op##_n) = 1;
 POOL(max_pool, workspace, max_forward, max_backward)
 POOL(avg_pool, workspace, avg_forward, avg_backward)

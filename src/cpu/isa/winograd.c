@@ -50,17 +50,16 @@ static tile_part part_of(cx_shape grid, tile_at at)
     return (tile_part){ (at.n * grid.h + at.y) * grid.w + at.x, min64(4, grid.h - at.y), min64(4, grid.w - at.x) };
 }
 
-static void store_tile(const cx_window *w, tile_part part, const float *m, int64_t plane)
+/* Channels i0 .. i0+n-1, to `d` and pixels `ld`, lines `line` apart. */
+static void store_tile(const cx_window *w, tile_part part, const float *m, int64_t plane, int64_t i0, int64_t n, float *d, int64_t ld, int64_t line)
 {
-    const int64_t ld = w->dst.ld, line = w->dst.s.w * ld;
-    float *d = w->dst.p + part.first * ld;
-    for (int64_t i = 0; i < w->dst.s.c; i += VL) {
+    for (int64_t i = i0; i < i0 + n; i += VL) {
         const vf bias = w->finish.bias ? v_load(w->finish.bias + i) : v_zero();
         vf t[4][6], o[4];
         to_rows(m + i, plane, t);
 #pragma GCC unroll 1
         for (int64_t y = 0; y < part.rows; y++) {
-            float *to = d + y * line + i;
+            float *to = d + y * line + i - i0;
             transform_y(t[y], o);
 #pragma GCC unroll 4
             for (int x = 0; x < 4; x++) {
@@ -77,12 +76,12 @@ static void store_tile(const cx_window *w, tile_part part, const float *m, int64
 
 /* As gate_rows in fold.h, on the way out of the registers. */
 enum { NO_DX, WRITE, ADD, STREAM };
-INLINE void gate_pixels(const int how, const cx_gate *gate, tile_part part, int64_t i, vf t[4][6], int64_t width, vf *sum, vf *dot)
+INLINE void gate_pixels(const int how, const cx_dtype type, const cx_gate *gate, tile_part part, int64_t i, vf t[4][6], int64_t width, vf *sum, vf *dot)
 {
     const vf scale = v_load(gate->scale + i), shift = v_load(gate->shift + i), mean = v_load(gate->mean + i);
     const int64_t ld = gate->x.ld, dx_ld = gate->dx.ld;
     const vf_mask always = (vf_mask){ 0 } - !gate->relu;
-    const float *x_row = gate->x.p + part.first * ld + i;
+    int64_t x_row = part.first * ld + i;
     float *dx_row = how != NO_DX ? gate->dx.p + part.first * dx_ld + i : NULL;
     vf s = v_zero(), q = v_zero();
 #pragma GCC unroll 1
@@ -93,7 +92,7 @@ INLINE void gate_pixels(const int how, const cx_gate *gate, tile_part part, int6
         for (int x = 0; x < 4; x++) {
             if (x >= part.cols)
                 break;
-            const vf at = v_load(x_row + x * ld), h = vf_where(~(v_fma(at, scale, shift) <= v_zero()) | always, o[x]);
+            const vf at = vt_load(type, gate->x.p, x_row + x * ld, VL), h = vf_where(~(v_fma(at, scale, shift) <= v_zero()) | always, o[x]);
             s += h;
             q = v_fma(h, at - mean, q);
             if (how == ADD)
@@ -111,13 +110,13 @@ INLINE void gate_pixels(const int how, const cx_gate *gate, tile_part part, int6
 }
 
 /* Sums go to `sum` and, `channels` floats on, to the second row; fresh: they overwrite. */
-INLINE void gate_tile(const int how, const cx_window *w, tile_part part, const float *m, int64_t plane, bool fresh, float *sum)
+INLINE void gate_tile(const int how, const cx_dtype type, const cx_window *w, tile_part part, const float *m, int64_t plane, bool fresh, float *sum)
 {
     const int64_t channels = w->dst.s.c;
     for (int64_t i = 0; i < channels; i += VL) {
         vf t[4][6], s, q;
         to_rows(m + i, plane, t);
-        gate_pixels(how, w->finish.gate, part, i, t, w->dst.s.w, &s, &q);
+        gate_pixels(how, type, w->finish.gate, part, i, t, w->dst.s.w, &s, &q);
         if (!sum)
             continue;
         v_store(sum + i, fresh ? s : s + v_load(sum + i));
@@ -129,12 +128,15 @@ static int how_dx(const cx_gate *gate) { return !gate->dx.p ? NO_DX : gate->add 
 
 static void gate_any(const cx_window *w, tile_part part, const float *m, int64_t plane, bool fresh, float *sum)
 {
+    const bool half = w->finish.gate->x.type == CX_BF16;
+#define GATE(how) (half ? gate_tile(how, CX_BF16, w, part, m, plane, fresh, sum) : gate_tile(how, CX_F32, w, part, m, plane, fresh, sum))
     switch (how_dx(w->finish.gate)) {
-    case NO_DX: gate_tile(NO_DX, w, part, m, plane, fresh, sum); break;
-    case WRITE: gate_tile(WRITE, w, part, m, plane, fresh, sum); break;
-    case ADD: gate_tile(ADD, w, part, m, plane, fresh, sum); break;
-    default: gate_tile(STREAM, w, part, m, plane, fresh, sum);
+    case NO_DX: GATE(NO_DX); break;
+    case WRITE: GATE(WRITE); break;
+    case ADD: GATE(ADD); break;
+    default: GATE(STREAM);
     }
+#undef GATE
 }
 
 /* ---- blocks of tiles ---------------------------------------------------------------------------------------------- */
@@ -203,6 +205,27 @@ static void multiply(const stage *s, int64_t p, int64_t n, int64_t col, int64_t 
     CX_FN(product)(&g);
 }
 
+/* A tile that goes to memory as bfloat16, a few channels at a time: their statistics are taken before they are rounded. */
+static void narrow_tile(const stage *s, tile_part part, const float *m, int64_t seen, int64_t chunk)
+{
+    enum { SLICE = 4 * VL };
+    const cx_tensor *dst = &s->w->dst;
+    for (int64_t i = 0; i < dst->s.c; i += SLICE) {
+        float near[16 * SLICE];
+        const float *row[16];
+        int64_t px[16];
+        const int64_t n = min64(SLICE, dst->s.c - i), count = part.rows * part.cols;
+        store_tile(s->w, part, m, s->l->out.plane, i, n, near, SLICE, part.cols * SLICE);
+        for (int64_t p = 0; p < count; p++) {
+            px[p] = part.first + p / part.cols * dst->s.w + p % part.cols;
+            row[p] = near + p * SLICE;
+        }
+        if (s->w->finish.stats)
+            CX_FN(stats_rows)(row, count, i, n, seen, s->parts, chunk);
+        CX_FN(write_rows)(dst, px, count, near, SLICE, i, n);
+    }
+}
+
 /* The results of one block go to memory, or through the gate; then what is asked of them, while they are near. */
 static void finish_tiles(const stage *s, int64_t t0, int64_t n, int64_t at)
 {
@@ -211,19 +234,23 @@ static void finish_tiles(const stage *s, int64_t t0, int64_t n, int64_t at)
     float *sum = w->finish.gate && w->finish.gate->sums ? s->parts.p + chunk * s->parts.pitch : NULL;
     const float *row[TILES * 16];
     int count = 0;
+    int64_t seen = 0;
     tile_at tile = cx_tile_at(w->dst.s, t0);
     for (int64_t t = 0; t < n; t++, tile = cx_tile_next(w->dst.s, tile)) {
         const float *m = s->m + (at + t) * s->l->out.pitch;
         const tile_part part = part_of(w->dst.s, tile);
         if (w->finish.gate)
             gate_any(w, part, m, s->l->out.plane, t == 0, sum);
+        else if (w->dst.type == CX_BF16)
+            narrow_tile(s, part, m, seen, chunk);
         else
-            store_tile(w, part, m, s->l->out.plane);
-        for (int64_t i = 0; w->finish.stats && i < part.rows * part.cols; i++)
+            store_tile(w, part, m, s->l->out.plane, 0, w->dst.s.c, w->dst.p + part.first * w->dst.ld, w->dst.ld, w->dst.s.w * w->dst.ld);
+        for (int64_t i = 0; w->finish.stats && w->dst.type == CX_F32 && i < part.rows * part.cols; i++)
             row[count++] = w->dst.p + (part.first + i / part.cols * w->dst.s.w + i % part.cols) * w->dst.ld;
+        seen += part.rows * part.cols;
     }
-    if (w->finish.stats)
-        CX_FN(stats_rows)(row, count, 0, w->dst.s.c, false, s->parts, chunk);
+    if (count)
+        CX_FN(stats_rows)(row, count, 0, w->dst.s.c, 0, s->parts, chunk);
 }
 
 /* While one block is multiplied, at even points the source of the one from `after` on is asked for, at odd points what the gate will read of this one. */

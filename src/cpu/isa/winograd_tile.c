@@ -31,7 +31,7 @@ INLINE void transform_dy(const vf d[4], vf o[6])        /* A */
 /* Where a tile's pixels lie. Those outside the image are read at the nearest one inside, and their value is masked: a load that is masked instead, at an
  * address out of reach, costs a fault. */
 typedef struct {
-    const float *p, *with;                          /* the first pixel; it may lie outside */
+    int64_t p, with;                                /* the first pixel in t and in with; it may lie outside */
     int64_t ld, line, with_ld, with_line;
     int64_t top, bottom, left, right;               /* rows top .. bottom-1 and columns left .. right-1 of the tile are inside */
 } place;
@@ -40,9 +40,8 @@ INLINE place place_of(const cx_source *s, int64_t n, int64_t y0, int64_t x0, int
 {
     const cx_shape g = s->t.s;
     const int64_t first = (n * g.h + y0) * g.w + x0;
-    return (place){ .p = s->t.p + first * s->t.ld, .with = s->with.p ? s->with.p + first * s->with.ld : NULL, .ld = s->t.ld, .line = g.w * s->t.ld,
-        .with_ld = s->with.ld, .with_line = g.w * s->with.ld, .top = max64(0, -y0), .bottom = min64(size, g.h - y0), .left = max64(0, -x0),
-        .right = min64(size, g.w - x0) };
+    return (place){ .p = first * s->t.ld, .with = first * s->with.ld, .ld = s->t.ld, .line = g.w * s->t.ld, .with_ld = s->with.ld,
+        .with_line = g.w * s->with.ld, .top = max64(0, -y0), .bottom = min64(size, g.h - y0), .left = max64(0, -x0), .right = min64(size, g.w - x0) };
 }
 
 INLINE int64_t clamp(int64_t i, int64_t lo, int64_t hi) { return max64(lo, min64(hi - 1, i)); }
@@ -51,7 +50,8 @@ enum { PLAIN, PRE, CARRY, CUT, CARRY_CUT };
 
 typedef struct { int64_t c0, c; float *v; int64_t plane, panel; } goal;
 
-INLINE void load(const int size, const int how, const bool inside, const cx_source *s, const place *a, const goal *g)
+INLINE void load(const int size, const int how, const cx_dtype t_type, const cx_dtype with_type, const bool inside, const cx_source *s, const place *a,
+    const goal *g)
 {
     const bool carry = how == CARRY || how == CARRY_CUT, cut = how == CUT || how == CARRY_CUT;
     const float *mul = carry ? s->slope : s->scale, *plus = carry ? s->level : s->shift;
@@ -73,17 +73,17 @@ INLINE void load(const int size, const int how, const bool inside, const cx_sour
         for (int x = 0; x < size; x++) {
             const int64_t col = inside ? x : clamp(x, a->left, a->right);
             const int32_t col_in = x == col ? -1 : 0;
-            const float *p = a->p + k + col * ld, *with = carry || cut ? a->with + k + col * with_ld : NULL;
+            const int64_t p = a->p + k + col * ld, with = a->with + k + col * with_ld;
             vf d[6], o[6];
 #pragma GCC unroll 6
             for (int y = 0; y < size; y++) {
-                vf u = v_load(p + row[y]);
+                vf u = vt_load(t_type, s->t.p, p + row[y], VL);
                 if (how == PRE)
                     u = v_max(floor, v_fma(u, m, b));       /* in this order a NaN stays one */
                 if (carry)
-                    u = u + v_fma(v_load(with + with_row[y]), m, b);
+                    u = u + v_fma(vt_load(with_type, s->with.p, with + with_row[y], VL), m, b);
                 if (cut)
-                    u = vf_where(v_load(with + with_row[y]) > v_zero(), u);
+                    u = vf_where(vt_load(with_type, s->with.p, with + with_row[y], VL) > v_zero(), u);
                 d[y] = inside ? u : vf_where((vf_mask){ 0 } + (y >= a->top && y < a->bottom ? col_in : 0), u);
             }
             if (size == 6)
@@ -111,19 +111,32 @@ INLINE void load(const int size, const int how, const bool inside, const cx_sour
     }
 }
 
-INLINE void load_any(const int size, const cx_source *s, const place *a, const goal *g)
+INLINE void load_as(const int size, const cx_dtype t, const cx_dtype with, const cx_source *s, const place *a, const goal *g)
 {
     const bool inside = a->top == 0 && a->left == 0 && a->bottom == size && a->right == size;
+#define LOAD(how) (inside ? load(size, how, t, with, true, s, a, g) : load(size, how, t, with, false, s, a, g))
     if (s->scale)
-        inside ? load(size, PRE, true, s, a, g) : load(size, PRE, false, s, a, g);
+        LOAD(PRE);
     else if (s->slope && s->cut)
-        inside ? load(size, CARRY_CUT, true, s, a, g) : load(size, CARRY_CUT, false, s, a, g);
+        LOAD(CARRY_CUT);
     else if (s->cut)
-        inside ? load(size, CUT, true, s, a, g) : load(size, CUT, false, s, a, g);
+        LOAD(CUT);
     else if (s->slope)
-        inside ? load(size, CARRY, true, s, a, g) : load(size, CARRY, false, s, a, g);
+        LOAD(CARRY);
     else
-        inside ? load(size, PLAIN, true, s, a, g) : load(size, PLAIN, false, s, a, g);
+        LOAD(PLAIN);
+#undef LOAD
+}
+
+/* bfloat16: x, or the y beside a gradient; gradients are float32. */
+INLINE void load_any(const int size, const cx_source *s, const place *a, const goal *g)
+{
+    if (s->t.type == CX_BF16)
+        load_as(size, CX_BF16, CX_F32, s, a, g);
+    else if (s->with.type == CX_BF16)
+        load_as(size, CX_F32, CX_BF16, s, a, g);
+    else
+        load_as(size, CX_F32, CX_F32, s, a, g);
 }
 
 void CX_FN(tile_x)(const cx_source *s, int64_t n, int64_t y, int64_t x, int64_t c0, int64_t c, float *v, int64_t plane, int64_t panel)
@@ -147,6 +160,6 @@ int CX_FN(fresh_pixels)(const cx_tensor *t, cx_shape grid, int64_t y_off, int64_
     for (int64_t i = 0; i < tiles; i++, at = cx_tile_next(grid, at))
         for (int64_t y = max64(0, at.y + y_off); y < min64(t->s.h, at.y + y_off + 4); y++)
             for (int64_t x = max64(0, at.x + x_off); x < min64(t->s.w, at.x + x_off + 4); x++)
-                run[count++] = t->p + ((at.n * t->s.h + y) * t->s.w + x) * t->ld + c0;
+                run[count++] = vt_at(t, ((at.n * t->s.h + y) * t->s.w + x) * t->ld + c0);
     return count;
 }
