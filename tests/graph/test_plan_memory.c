@@ -4,11 +4,11 @@
 
 /* ---- counting allocations of this process --------------------------------------------------------------------------
  * Not counted: memalign, by which libgomp (and nothing else here) makes a team of another size when a kernel asks for fewer threads. The hooks of
- * AddressSanitizer cannot tell it apart, so there the steps of the CPU backend are not counted. */
+ * the sanitizers cannot tell it apart, so there the steps of the CPU backend are not counted. */
 
 static volatile int allocations;
 
-#if defined(__SANITIZE_ADDRESS__)
+#ifdef CX_SANITIZED
 int __sanitizer_install_malloc_and_free_hooks(void (*malloc_hook)(const volatile void *, size_t), void (*free_hook)(const volatile void *));
 static void on_malloc(const volatile void *p, size_t n) { (void)p, (void)n; allocations++; }
 static void on_free(const volatile void *p) { (void)p; }
