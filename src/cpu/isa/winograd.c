@@ -124,7 +124,8 @@ INLINE void gate_tile(const int how, const cx_dtype type, const cx_window *w, ti
     }
 }
 
-static int how_dx(const cx_gate *gate) { return !gate->dx.p ? NO_DX : gate->add ? ADD : can_stream(&gate->dx) ? STREAM : WRITE; }
+/* Streaming pays where a vector is a whole line: the halves of a line are stored a tile apart, and the processor would write each by itself. */
+static int how_dx(const cx_gate *gate) { return !gate->dx.p ? NO_DX : gate->add ? ADD : VL * sizeof(float) == 64 && can_stream(&gate->dx) ? STREAM : WRITE; }
 
 static void gate_any(const cx_window *w, tile_part part, const float *m, int64_t plane, bool fresh, float *sum)
 {
