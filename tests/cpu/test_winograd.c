@@ -3,6 +3,7 @@
  * threads, nothing outside a slice touched; and how much accuracy it costs beside the direct product, the table of HACKING.md. */
 #include "support.h"
 #include "cpu/isa.h"
+#include "cpu/slices.h"
 #include "cxnet/op.h"
 
 /* The implementation of 3x3 convolutions whose name starts so. */
@@ -17,38 +18,7 @@ static const cx_impl *impl_of(cx_backend *b, const char *name)
     return NULL;
 }
 
-static uint32_t lcg = 1;
-static float noise(void)
-{
-    lcg = lcg * 1664525u + 1013904223u;
-    return (float)(lcg >> 8) / (float)(1 << 23) - 1.0f;
-}
-
-/* A tensor whose buffer ends exactly with its last element; between the slices lies a mark. */
-static const float MARK = 12345.0f;
-static size_t floats_of(const cx_tensor *t) { return cx_elems(t->s) ? (size_t)((cx_pixels(t->s) - 1) * t->ld + t->s.c) : 0; }
-
-static cx_tensor tensor(cx_shape s, int64_t extra)
-{
-    cx_tensor t = { .s = s, .ld = s.c + extra };
-    size_t n = floats_of(&t);
-    t.p = malloc(n * sizeof(float));
-    for (size_t i = 0; i < n; i++)
-        t.p[i] = (int64_t)(i % (size_t)t.ld) >= s.c ? MARK : noise();
-    return t;
-}
-
-static cx_tensor copy_of(const cx_tensor *t)
-{
-    cx_tensor c = *t;
-    if (t->p) {
-        c.p = malloc(floats_of(t) * sizeof(float));
-        memcpy(c.p, t->p, floats_of(t) * sizeof(float));
-    }
-    return c;
-}
-
-static cx_tensor rows_of(int64_t rows, int64_t c) { return tensor((cx_shape){ 1, 1, rows, c }, 0); }
+static cx_tensor rows_of(int64_t rows, int64_t c) { return tensor((cx_shape){ 1, 1, rows, c }, 0, true); }
 
 enum { BIAS = 1, RELU = 2, PLUS = 4, FOLD = 8, NO_DX = 16, LINEAR = 32 };      /* PLUS: dx_add; LINEAR: no ReLU in the prologue */
 typedef struct { cx_shape x; int64_t out; cx_conv_attr attr; int64_t extra; int how; } a_case;
@@ -143,15 +113,15 @@ static void check_isa(const char *what, const char *isa, const cx_call *base, co
 static void make(const a_case *k, cx_call *c)
 {
     *c = (cx_call){ .attr = &k->attr, .n_in = k->how & BIAS ? 3 : 2, .n_out = 1, .training = true, .relu = k->how & RELU };
-    c->x[0] = tensor(k->x, k->extra);
-    c->x[1] = tensor((cx_shape){ k->out, 3, 3, k->x.c }, 0);
+    c->x[0] = tensor(k->x, k->extra, true);
+    c->x[1] = tensor((cx_shape){ k->out, 3, 3, k->x.c }, 0, true);
     if (k->how & BIAS)
         c->x[2] = rows_of(1, k->out);
     assert_cx_ok(cx_ops[CX_OP_CONV2D].infer(c, err));
-    c->y[0] = tensor(c->y[0].s, k->extra);
-    c->dy[0] = tensor(c->y[0].s, k->extra);
+    c->y[0] = tensor(c->y[0].s, k->extra, true);
+    c->dy[0] = tensor(c->y[0].s, k->extra, true);
     for (int i = k->how & NO_DX ? 1 : 0; i < c->n_in; i++) {
-        c->dx[i] = tensor(c->x[i].s, i ? 0 : k->extra);
+        c->dx[i] = tensor(c->x[i].s, i ? 0 : k->extra, true);
         c->dx_add[i] = k->how & PLUS;
     }
     if (!(k->how & FOLD))

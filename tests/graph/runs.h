@@ -105,4 +105,26 @@ static inline float *train_step(cx_backend *b, net_fn make, int bits, float *los
     cx_graph_free(n.g);
     return grad;
 }
+
+/* The CPU gives the same loss and gradients, bit for bit, in all these ways. */
+typedef struct { int threads, bits; } run_how;
+static inline void assert_same_steps(net_fn make, const run_how *how, int n_how)
+{
+    float *first = NULL, loss[2];
+    for (int i = 0; i < n_how; i++) {
+        cx_backend *b;
+        int64_t n;
+        assert_cx_ok(cx_backend_open("cpu", how[i].threads, &b, err));
+        float *grad = train_step(b, make, how[i].bits, &loss[i > 0], &n);
+        if (i > 0) {
+            assert_memory_equal(first, grad, (size_t)n * sizeof *grad);
+            assert_memory_equal(&loss[0], &loss[1], sizeof(float));
+            free(grad);
+        } else {
+            first = grad;
+        }
+        cx_backend_close(b);
+    }
+    free(first);
+}
 #endif
