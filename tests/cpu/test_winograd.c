@@ -178,6 +178,9 @@ static void plain(void **state)
         { { 3, 10, 13, 32 }, 48, pads(1, 2, 0, 0), 7, BIAS | RELU | PLUS }, { { 2, 15, 16, 80 }, 32, pads(1, 0, 2, 1), 0, BIAS },
         { { 1, 5, 4, 64 }, 64, pads(1, 1, 1, 1), 16, RELU | NO_DX }, { { 2, 6, 6, 32 }, 32, pads(0, 0, 0, 0), 0, 0 },
         { { 1, 16, 16, 192 }, 160, pads(1, 1, 1, 1), 16, BIAS | PLUS }, { { 1, 4, 4, 32 }, 32, pads(3, 3, 2, 3), 0, BIAS },
+        /* tiles that lie wholly outside the film, on either side */
+        { { 1, 17, 21, 32 }, 32, pads(3, 3, 3, 3), 0, BIAS }, { { 2, 17, 5, 32 }, 32, pads(0, 6, 7, 0), 0, FOLD },
+        { { 1, 4, 17, 32 }, 32, pads(9, 0, 0, 5), 7, RELU },
     };
     for (size_t i = 0; i < sizeof k / sizeof k[0]; i++)
         check(&k[i]);

@@ -33,15 +33,15 @@ INLINE void transform_dy(const vf d[4], vf o[6])        /* A */
 typedef struct {
     int64_t p, with;                                /* the first pixel in t and in with; it may lie outside */
     int64_t ld, line, with_ld, with_line;
-    int64_t top, bottom, left, right;               /* rows top .. bottom-1 and columns left .. right-1 of the tile are inside */
+    int64_t top, bottom, left, right;               /* the image is rows top .. bottom-1 and columns left .. right-1, counted from the tile's first pixel */
 } place;
 
-INLINE place place_of(const cx_source *s, int64_t n, int64_t y0, int64_t x0, int size)
+INLINE place place_of(const cx_source *s, int64_t n, int64_t y0, int64_t x0)
 {
     const cx_shape g = s->t.s;
     const int64_t first = (n * g.h + y0) * g.w + x0;
     return (place){ .p = first * s->t.ld, .with = first * s->with.ld, .ld = s->t.ld, .line = g.w * s->t.ld, .with_ld = s->with.ld,
-        .with_line = g.w * s->with.ld, .top = max64(0, -y0), .bottom = min64(size, g.h - y0), .left = max64(0, -x0), .right = min64(size, g.w - x0) };
+        .with_line = g.w * s->with.ld, .top = -y0, .bottom = g.h - y0, .left = -x0, .right = g.w - x0 };
 }
 
 INLINE int64_t clamp(int64_t i, int64_t lo, int64_t hi) { return max64(lo, min64(hi - 1, i)); }
@@ -113,7 +113,7 @@ INLINE void load(const int size, const int how, const cx_dtype t_type, const cx_
 
 INLINE void load_as(const int size, const cx_dtype t, const cx_dtype with, const cx_source *s, const place *a, const goal *g)
 {
-    const bool inside = a->top == 0 && a->left == 0 && a->bottom == size && a->right == size;
+    const bool inside = a->top <= 0 && a->left <= 0 && a->bottom >= size && a->right >= size;
 #define LOAD(how) (inside ? load(size, how, t, with, true, s, a, g) : load(size, how, t, with, false, s, a, g))
     if (s->scale)
         LOAD(PRE);
@@ -141,14 +141,14 @@ INLINE void load_any(const int size, const cx_source *s, const place *a, const g
 
 void CX_FN(tile_x)(const cx_source *s, int64_t n, int64_t y, int64_t x, int64_t c0, int64_t c, float *v, int64_t plane, int64_t panel)
 {
-    const place a = place_of(s, n, y, x, 6);
+    const place a = place_of(s, n, y, x);
     const goal g = { c0, c, v, plane, panel };
     load_any(6, s, &a, &g);
 }
 
 void CX_FN(tile_dy)(const cx_source *s, int64_t n, int64_t y, int64_t x, int64_t c0, int64_t c, float *v, int64_t plane)
 {
-    const place a = place_of(s, n, y, x, 4);
+    const place a = place_of(s, n, y, x);
     const goal g = { c0, c, v, plane, NR };
     load_any(4, s, &a, &g);
 }
