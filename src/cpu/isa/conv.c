@@ -3,12 +3,8 @@
 #include "conv.h"
 #include <omp.h>
 
-/* Columns of a gradient that wait for the gate together: a block of rows of them stays in the second-level cache. */
-enum { STRIP_BYTES = 384 << 10, MIN_TASKS = 8, GATE_COLS = 4 * NR, STATS_ROWS = 32 };
-
-static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
-static int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
-static int64_t up_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+/* NEAR_COLS: columns of results that go by scratch together; a block of rows of them stays in the second-level cache. */
+enum { STRIP_BYTES = 384 << 10, MIN_TASKS = 8, NEAR_COLS = 4 * NR, STATS_ROWS = 32 };
 
 int CX_FN(threads_that_fit)(size_t bytes, size_t shared, size_t per_thread)
 {
@@ -45,11 +41,11 @@ void CX_FN(pad_strip)(const cx_window *w, int64_t n, int64_t y0, int64_t rows, f
         if (left >= right)
             continue;
         const int64_t first = (n * w->src.t.s.h + y) * w->src.t.s.w + w->src_x + left;
-        const float *s = w->src.t.p + first * w->src.t.ld;
         if (w->src.t.type != CX_F32 || w->src.scale || w->src.slope || w->src.cut) {
             CX_FN(read_rows)(&w->src, first, right - left, 0, c, strip + left * c, c);
             continue;
         }
+        const float *s = w->src.t.p + first * w->src.t.ld;
         if (w->src.t.ld == c) {
             memcpy(strip + left * c, s, (size_t)((right - left) * c) * sizeof(float));
             continue;
@@ -61,7 +57,7 @@ void CX_FN(pad_strip)(const cx_window *w, int64_t n, int64_t y0, int64_t rows, f
 
 /* ---- products ----------------------------------------------------------------------------------------------------- */
 
-/* What the strips of one correlation share: where a thread finds its strip and its rows of a gradient, and the partial results of chunks, a strip each. */
+/* What the strips of one correlation share: where a thread finds its strip and its rows of results, and the partial results of chunks, a strip each. */
 typedef struct {
     cx_parts parts;
     int64_t first_chunk;
@@ -76,20 +72,20 @@ static void scratch_block(const cx_window *w, cx_product p, const int64_t *px, i
     float *to[CX_ROWS_MAX];
     const int64_t channels = p.n, k = p.n_run * p.run_len;
     for (int i = 0; i < p.m; i++)
-        to[i] = room->rows + i * GATE_COLS;
+        to[i] = room->rows + i * NEAR_COLS;
     p.c = to;
-    for (int64_t k0 = 0; k0 < channels; k0 += GATE_COLS) {
+    for (int64_t k0 = 0; k0 < channels; k0 += NEAR_COLS) {
         p.b = w->b + k0 * k;
-        p.n = min64(GATE_COLS, channels - k0);
+        p.n = min64(NEAR_COLS, channels - k0);
         p.bias = w->finish.bias ? w->finish.bias + k0 : NULL;
         CX_FN(product)(&p);
         if (w->finish.gate) {
-            CX_FN(gate_rows)(w->finish.gate, px, p.m, room->rows, GATE_COLS, k0, p.n, seen == 0, room->parts, chunk);
+            CX_FN(gate_rows)(w->finish.gate, px, p.m, room->rows, NEAR_COLS, k0, p.n, seen == 0, room->parts, chunk);
             continue;
         }
         for (int64_t i = 0; w->finish.stats && i < p.m; i += STATS_ROWS)
             CX_FN(stats_rows)((const float *const *)to + i, min64(STATS_ROWS, p.m - i), k0, p.n, seen + i, room->parts, chunk);
-        CX_FN(write_rows)(&w->dst, px, p.m, room->rows, GATE_COLS, k0, p.n);
+        CX_FN(write_rows)(&w->dst, px, p.m, room->rows, NEAR_COLS, k0, p.n);
     }
 }
 
@@ -158,7 +154,7 @@ size_t CX_FN(pack_down_bytes)(const cx_geometry *g)
 
 static size_t down_parts(const cx_window *w) { return cx_align64(cx_parts_bytes(strips_of(w), w->dst.s.c)); }
 
-static const size_t ROWS_BYTES = (size_t)(CX_ROWS_MAX * GATE_COLS) * sizeof(float);
+static const size_t ROWS_BYTES = (size_t)(CX_ROWS_MAX * NEAR_COLS) * sizeof(float);
 
 static size_t down_thread(const cx_window *w) { return strip_bytes(w) + (goes_by_scratch(w) ? ROWS_BYTES : 0); }
 
@@ -222,7 +218,7 @@ static size_t up_packed(const cx_geometry *g)
     return cx_align64((size_t)cx_packed((int64_t)g->kh * g->kw * g->small.s.c, g->big.s.c) * sizeof(float));
 }
 
-/* Scratch: packed weights, partial sums of the strips of all phases, then a strip and rows of a gradient for each thread. */
+/* Scratch: packed weights, partial sums of the strips of all phases, then a strip and rows of results for each thread. */
 typedef struct { size_t packed, shared, strip, per_thread; int64_t chunks; } up_layout;
 
 static up_layout lay_out_up(const cx_geometry *g)

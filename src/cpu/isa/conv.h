@@ -51,7 +51,7 @@ typedef struct {
 } cx_method;
 extern const cx_method CX_FN(window_method);       /* conv.c, conv_weight.c: any geometry but pointwise ones, through zero-padded strips */
 extern const cx_method CX_FN(pointwise_method);    /* pointwise.c, pointwise_back.c: where cx_is_pointwise */
-extern const cx_method CX_FN(winograd_method);     /* winograd.c: where winograd_accepts */
+extern const cx_method CX_FN(winograd_method);     /* winograd.c, winograd_weight.c: where winograd_accepts */
 bool CX_FN(winograd_accepts)(const cx_geometry *g);
 
 /* ---- pieces ------------------------------------------------------------------------------------------------------- */
@@ -79,8 +79,6 @@ size_t CX_FN(pack_down_bytes)(const cx_geometry *g);
 void CX_FN(pack_down)(const cx_geometry *g, const float *w, const float *scale, float *packed);
 size_t CX_FN(window_weight_bytes)(const cx_geometry *g);
 void CX_FN(window_weight)(const cx_geometry *g, cx_source big, cx_source small, float *dw, bool add, void *work, size_t bytes);
-/* dw[o][k] (+)= the copies [chunk][panel of NR outputs][k][NR], added in order. */
-void CX_FN(add_copies)(const float *copies, int64_t chunks, int64_t copy, int64_t k, int64_t out, float *dw, bool add);
 
 /* A 1x1 convolution of stride 1 without padding has no neighbours: all its pixels are one list. */
 static inline bool cx_is_pointwise(const cx_geometry *g)
@@ -90,6 +88,7 @@ static inline bool cx_is_pointwise(const cx_geometry *g)
 size_t CX_FN(point_back_bytes)(const cx_geometry *g);
 void CX_FN(point_back)(const cx_geometry *g, const cx_pass *p, cx_source big, float *dw, bool add);
 static inline size_t cx_align64(size_t bytes) { return (bytes + 63) / 64 * 64; }
+/* How many threads a scratch of `bytes` is large enough for, at most omp_get_max_threads(). It holds one at least: workspace() was asked. */
 int CX_FN(threads_that_fit)(size_t bytes, size_t shared, size_t per_thread);
 
 #endif

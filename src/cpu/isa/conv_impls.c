@@ -9,7 +9,6 @@
 enum { FEW_ROWS = 48, SUM_ROWS = 512, COPY_ROWS = 64, LITTLE_TILES = 16, LITTLE_WEIGHTS = 64 * 64 };
 
 static size_t max_size(size_t a, size_t b) { return a > b ? a : b; }
-static int64_t up_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 /* ---- shared by the three operators -------------------------------------------------------------------------------- */
 

@@ -7,10 +7,6 @@
 enum { BLOCK = 112, BLOCK_ROOM = BLOCK + MR, BLOCK_RUN = 8, WANT_TASKS = 16, MAX_TAPS = 4 };
 enum { PART_FLOATS = 64 << 10, PIECE = 128, CHUNKS = 8, FINISH_ROWS = 16 };
 
-static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
-static int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
-static int64_t up_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 /* `small` has pixel (l, x), `big` has pixels (s l + a, s x + b) of tap a s + b. Lines run on from image to image on both sides alike, so blocks of `rows`
  * pixels of small need not know where an image ends. A run of blocks is a task of one thread, which looks ahead from each block to the next. */
 typedef struct {

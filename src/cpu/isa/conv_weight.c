@@ -5,10 +5,6 @@
 
 enum { STRIP_PIXELS = 224, CHUNKS = 8 };
 
-static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
-static int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
-static int64_t up_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 /* Copies of the gradient lie one after the other as [panel of NR outputs][K][NR]; then each thread's scratch. */
 typedef struct {
     int64_t k, chunks, copy;                        /* copy: floats of one copy */
@@ -66,7 +62,8 @@ static void strips_task(const layout *l, const cx_window *w, const cx_source *sm
     }
 }
 
-void CX_FN(add_copies)(const float *copies, int64_t chunks, int64_t copy, int64_t k, int64_t out, float *dw, bool add)
+/* dw[o][k] (+)= the copies [chunk][panel of NR outputs][k][NR], added in order. */
+static void add_copies(const float *copies, int64_t chunks, int64_t copy, int64_t k, int64_t out, float *dw, bool add)
 {
     enum { BLOCK = 16 };
 #pragma omp parallel for schedule(static)
@@ -98,5 +95,5 @@ void CX_FN(window_weight)(const cx_geometry *g, cx_source big, cx_source small, 
 #pragma omp parallel for schedule(dynamic, 1) num_threads(CX_FN(threads_that_fit)(bytes, l.shared, l.per_thread))
     for (int64_t t = 0; t < l.chunks; t++)
         strips_task(&l, &w, &small, t, copies + t * l.copy, scratch + (size_t)omp_get_thread_num() * (l.per_thread / sizeof(float)));
-    CX_FN(add_copies)(copies, l.chunks, l.copy, l.k, g->small.s.c, dw, add);
+    add_copies(copies, l.chunks, l.copy, l.k, g->small.s.c, dw, add);
 }

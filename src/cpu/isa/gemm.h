@@ -14,6 +14,8 @@ static inline int64_t cx_packed(int64_t k, int64_t n) { return cx_panels(n) * NR
 /* Memory that the next product will read: n_run runs of `floats`. A product that is given one asks for its lines while it multiplies, `pace` lines each
  * CX_AHEAD_STEP steps of K, so that the next block waits in the second-level cache: the largest single gain of these kernels. The rest are the cursor's. */
 enum { CX_AHEAD_STEP = 8, CX_LINE = 16 };
+/* At least `floats`, and an odd number of cache lines: rows or planes that lie so far apart fall into different sets of a cache. */
+static inline int64_t cx_odd_lines(int64_t floats) { return (up_div(floats, CX_LINE) | 1) * CX_LINE; }
 typedef struct {
     const float *const *run;
     int n_run, pace;

@@ -5,8 +5,6 @@
 
 enum { TILE = 4, FEATURES = 1024 };
 
-static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
-
 /* Up to TILE rows of x with up to TILE rows of w; k in lanes, then the tail, always in the same order. */
 INLINE void dots(const int nx, const int nw, const float *x, int64_t ld, const float *w, int64_t k, float *out)
 {

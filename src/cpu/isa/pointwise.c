@@ -1,15 +1,8 @@
-/* pointwise.c - 1x1 convolutions of stride 1 in all three directions: pixels are one list, so each is a product of two matrices. */
+/* pointwise.c - 1x1 convolutions of stride 1 forward: pixels are one list, so it is a product of two matrices. Their gradients are pointwise_back.c's. */
 #include "conv.h"
 #include <omp.h>
 
 enum { ROWS = 112, FEW_ROWS = 49, WANT_BLOCKS = 16, POINT_TASKS = 64, POINT_K = 192, WEIGHT_PANELS = 4 };
-
-static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
-static int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
-static int64_t up_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
-/* Packed rows lie an odd number of cache lines apart, so that the rows of a tile fall into different sets. */
-static int64_t pitch_of(int64_t floats) { return (up_div(floats, CX_LINE) | 1) * CX_LINE; }
 
 /* Blocks of pixels of one size, `run` of them a task: of shapes only, since statistics are merged task by task. */
 typedef struct { int64_t pixels, rows, blocks, run, tasks; } pixel_blocks;
@@ -50,8 +43,8 @@ static point_layout lay_out_points(int64_t pixels, int64_t k, const cx_tensor *d
 {
     point_layout l = { .at = cut_pixels(pixels) };
     l.k_block = max64(1, up_div(up_div(k, up_div(max64(k, 1), POINT_K)), CX_LINE) * CX_LINE);
-    l.pitch = pitch_of(min64(l.k_block, k));
-    l.near = dst->type == CX_F32 ? 0 : pitch_of(dst->s.c);
+    l.pitch = cx_odd_lines(min64(l.k_block, k));
+    l.near = dst->type == CX_F32 ? 0 : cx_odd_lines(dst->s.c);
     l.parts = cx_align64(cx_parts_bytes(l.at.tasks, dst->s.c));
     l.per_thread = (size_t)(l.at.rows * (l.pitch + l.near)) * sizeof(float);
     return l;

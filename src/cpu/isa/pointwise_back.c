@@ -5,10 +5,6 @@
 
 enum { ROWS = 112, STRIPE = 32, MANY_BLOCKS = 64, MIN_RUN = 7, MIN_WIDTH = 2, MAX_WIDTH = 8, MANY_TASKS = 32, SOME_TASKS = 8, SUM_OUT = 8 };
 
-static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
-static int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
-static int64_t up_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 /* Chunks of `run` blocks of pixels, each with a copy of dw: [panel of NR inputs][output][NR]. Where pixels are many, a task is a chunk and packs dy for itself,
  * block by block. Where they are few, all of dy is packed first, and a task is a group of `width` stripes of a chunk: then copies are few.
  * Scratch: [packed weights][parts][copies][packed dy, if shared][threads]. */
@@ -29,7 +25,7 @@ static layout lay_out(const cx_geometry *g)
     l.chunks = up_div(l.blocks, l.run);
     l.width = l.shared ? max64(MIN_WIDTH, min64(MAX_WIDTH, l.stripes * l.chunks / SOME_TASKS)) : l.stripes;
     l.groups = up_div(l.stripes, l.width);
-    l.pitch = (up_div(l.out, CX_LINE) | 1) * CX_LINE;   /* an odd number of lines: the rows of a tile fall into different sets */
+    l.pitch = cx_odd_lines(l.out);
     l.copy = cx_panels(l.in) * NR * l.out;
     l.packed = cx_align64((size_t)cx_packed(l.out, l.in) * sizeof(float));
     l.parts = cx_align64(cx_parts_bytes(l.chunks, l.in));

@@ -16,6 +16,10 @@
 #define CX_ISA_NAME CX_TEXT(CX_ISA)
 #define INLINE static inline __attribute__((always_inline))
 
+static inline int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
+static inline int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
+static inline int64_t up_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
 /* VL floats a vector; the matrix tile is MR rows by NR = 2 VL columns: 8x2 of 32 registers, or 6x2 of 16. */
 #if defined(CX_ISA_avx512)
 enum { VL = 16, MR = 8 };

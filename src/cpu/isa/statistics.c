@@ -6,9 +6,6 @@
 /* Pixels are cut into chunks by the shape alone; SUB pixels of four vectors stay in the first-level cache for the second look at them. */
 enum { SUB = 32, WIDTH = 4 * VL, MIN_CHUNKS = 48, MAX_CHUNK_PX = 256, CARRY_PX = 64 };
 
-static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
-static int64_t up_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 static int64_t chunk_px(cx_shape s)
 {
     return min64(up_div(cx_pixels(s), MIN_CHUNKS * SUB) * SUB, MAX_CHUNK_PX);

@@ -6,10 +6,6 @@
 
 enum { TILES = 16, GROUP = 256, GROUP_BYTES = 10 << 20, FEW_TILES = 64, MANY_WEIGHTS = 128 * 128 };
 
-static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
-static int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
-static int64_t up_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 /* ---- points to pixels --------------------------------------------------------------------------------------------- */
 
 INLINE void transform_y(const vf m[6], vf o[4])         /* A' */

@@ -31,7 +31,6 @@ static const float PER_0 = 64.0f / 81, PER_P = -128.0f / 243, PER_Q = 32.0f / 24
 /* Transformed tiles: point p, tile t, channel c at p * plane + t * pitch + c. The odd number of lines between points keeps the 36 stores of one tile in
  * different cache sets. */
 typedef struct { int64_t pitch, plane; } tile_layout;
-static inline int64_t cx_odd_lines(int64_t floats) { return (floats + 31) / 32 * 32 + 16; }
 static inline tile_layout cx_tiles_of(int64_t channels, int64_t tiles) { return (tile_layout){ channels + 16, cx_odd_lines(tiles * (channels + 16)) }; }
 
 /* A grid in tiles, images one after the other, each row by row. */

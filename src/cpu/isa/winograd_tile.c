@@ -1,9 +1,6 @@
 /* winograd_tile.c - tiles of pixels, read through a fold, to the 36 points of F(4x4,3x3). */
 #include "winograd.h"
 
-static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
-static int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
-
 INLINE void transform_x(const vf d[6], vf o[6])         /* B' */
 {
     const vf product = v_set1(P2 * Q2), sum = v_set1(-P2 - Q2), p = v_set1(P), q = v_set1(Q);

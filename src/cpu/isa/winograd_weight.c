@@ -5,10 +5,6 @@
 
 enum { TILES = 28, CHUNK_TILES = 64, IN = 64, OUT = 64, WANT_TASKS = 16 };
 
-static int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
-static int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
-static int64_t up_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 INLINE void transform_dw(const vf s[6], vf o[3])        /* G' */
 {
     vf a = v_set1(PER_P) * (s[1] + s[2]), b = v_set1(PER_Q) * (s[3] + s[4]), c = v_set1(PER_P) * (s[1] - s[2]), d = v_set1(PER_Q) * (s[3] - s[4]);
