@@ -30,9 +30,8 @@ cx_status cx_pass_choose(cx_plan *p, cx_error *err)
             return cx_fail(err, CX_E_UNSUPPORTED, "plan: backend %s implements no %s of %s (node %s)", p->store->b->name, backward ? "backward" : "forward",
                            own ? "statistics" : cx_op_of(p, st->node)->name, p->node[st->node].name);
         const cx_call wide = cx_widen_call(st);
-        const bool widened = cx_reads_bf16(st) && !st->impl->bf16;
-        st->call.work_bytes = st->impl->workspace ? st->impl->workspace(widened ? &wide : &st->call, backward) : 0;
-        const size_t work = widened ? cx_widen(st, st->call.work_bytes) : st->call.work_bytes;
+        st->call.work_bytes = st->impl->workspace ? st->impl->workspace(st->impl->bf16 ? &st->call : &wide, backward) : 0;
+        const size_t work = st->impl->bf16 ? st->call.work_bytes : cx_widen(st, st->call.work_bytes);
         if (work > p->work_bytes)
             p->work_bytes = work;
         size_t packed = st->impl->packed && !p->opts.backward ? st->impl->packed(&st->call) : 0;

@@ -155,7 +155,6 @@ static inline cx_tensor *cx_operand_tensor(cx_call *c, const cx_operand *o) { re
 
 /* ---- widen.c: float32 copies around an implementation that does not take bf16 -------------------------------------- */
 
-bool cx_reads_bf16(const cx_step *st);
 cx_call cx_widen_call(const cx_step *st);                              /* the call as such an implementation sees it */
 size_t cx_widen(cx_step *st, size_t at);                               /* makes it so, copies from byte `at` of WORK on; the bytes of WORK up to their end */
 void cx_widen_bind(cx_step *st, void *work);                           /* when the operands' pointers have been written */

@@ -1,19 +1,11 @@
 /* widen.c - float32 copies around a step whose implementation does not take bf16 (cx_impl.bf16).
  *
- * The call is given dense copies in WORK, behind what the implementation itself asked for: filled before the step, rounded back behind it. Right for any
- * implementation, and slower: it is how a backend's kernels may learn bf16 one by one, and the rare ones never. */
+ * The call is given dense copies in WORK, behind what the implementation itself asked for: filled before the step, rounded back behind it; the step counts
+ * their bytes. Right for any implementation, and slower: it is how a backend's kernels may learn bf16 one by one, and the rare ones never. */
 #include "plan.h"
 #include "store.h"
 
 enum { ALIGN = 64 };
-
-bool cx_reads_bf16(const cx_step *st)
-{
-    for (int k = 0; k < st->n_operands; k++)
-        if (st->operand[k].type == CX_BF16)
-            return true;
-    return false;
-}
 
 static void widen(cx_tensor *t)
 {
@@ -40,6 +32,8 @@ size_t cx_widen(cx_step *st, size_t at)
         *w = (cx_widened){ .operand = k, .narrow = *(const cx_tensor *)(const void *)((const char *)&narrow + st->operand[k].at) };
         w->at = (at + ALIGN - 1) / ALIGN * ALIGN;
         at = w->at + (size_t)cx_elems(w->narrow.s) * sizeof(float);
+        st->bytes_read += (size_t)cx_elems(w->narrow.s) * sizeof(float);
+        st->bytes_written += (size_t)cx_elems(w->narrow.s) * sizeof(float);
     }
     return at;
 }
