@@ -156,7 +156,8 @@ static json_t *arenas_json(cx_plan_stats t)
 
 static json_t *facts(const options *o, const bench *b)
 {
-    return json_pack("{s:s,s:s,s:i,s:i,s:i,s:i,s:i,s:s,s:s,s:s,s:o,s:f,s:I,s:o,s:b}", "what", names[o->what], "model", o->model, "side", o->side,
+    return json_pack("{s:s,s:s,s:s,s:b,s:i,s:i,s:i,s:i,s:i,s:s,s:s,s:s,s:o,s:f,s:I,s:o,s:b}", "what", names[o->what], "model", o->model,
+                     "precision", o->bf16 ? "bf16" : "float32", "lean", o->lean, "side", o->side,
                      "batch", o->batch, "channels", o->channels, "threads", b->backend->threads, "steps", o->steps, "device", b->backend->description,
                      "version", CX_VERSION, "commit", cx_build_commit(), "arena_bytes", arenas_json(cx_plan_get_stats(b->plan)),
                      "start_s", b->start_s, "peak_rss_bytes", (json_int_t)b->peak_bytes,
@@ -362,8 +363,8 @@ static const cx_flag flags[] = {
     { "--channels", "N", "channels of a film (default 3)" },
     { "--steps", "N", "measured steps, after 2 that are not (default 8; films for image: 40)" },
     { "--device", "NAME", "cpu (default), or an instruction set: cpu:avx512, cpu:avx2, cpu:portable" },
-    { "--precision", "NAME", "float32 (default) or bf16: activations lie in memory as bfloat16 (see plan.precision)" },
-    { "--fuse", "LIST", "passes of the plan: all (default), none, or names separated by commas (see plan.fuse)" },
+    { "--precision", "NAME", "train, infer, step: float32 (default) or bf16: activations lie in memory as bfloat16 (see plan.precision)" },
+    { "--fuse", "LIST", "train, infer, step: passes of the plan: all (default), none, or names separated by commas (see plan.fuse)" },
     { "--lean", NULL, "train: compute bottlenecks again in the backward pass (plan.memory: lean)" },
     { "--eval", NULL, "step: the evaluation plan instead of training" },
     CX_FLAG_THREADS, CX_FLAG_JSON,

@@ -71,7 +71,8 @@ static cx_status print_json(const planned *p, cx_error *err)
     for (int i = 0; i < t.n_steps; i++)
         json_array_append_new(steps, step_json(p->plan, i));
     return cx_app_print_json(json_pack(
-        "{s:s, s:i, s:b, s:s, s:I, s:I, s:{s:I, s:I, s:I, s:I, s:I}, s:I, s:I, s:o, s:o, s:o}", "arch", p->c.model.arch, "batch", p->batch,
+        "{s:s, s:s, s:i, s:b, s:s, s:I, s:I, s:{s:I, s:I, s:I, s:I, s:I}, s:I, s:I, s:o, s:o, s:o}", "arch", p->c.model.arch,
+        "precision", p->c.plan.precision, "batch", p->batch,
         "training", p->training,
         "backend", p->backend->description, "parameters", (json_int_t)parameters(p->m.graph, false), "trainable", (json_int_t)parameters(p->m.graph, true),
         "bytes", "param", (json_int_t)t.param_bytes, "grad", (json_int_t)t.grad_bytes, "opt", (json_int_t)t.opt_bytes, "act", (json_int_t)t.act_bytes,
@@ -104,7 +105,7 @@ static cx_status run(const cx_verb *v, const cx_args *a, cx_error *err)
     else if (s == CX_OK) {
         printf("%s, %d x %d px, %d channels, %lld parameters (%lld train); ", p.c.model.arch, p.c.data.side, p.c.data.side, p.c.data.channels,
                (long long)parameters(p.m.graph, false), (long long)parameters(p.m.graph, true));
-        printf("%s plan for a batch of %d on %s\n\n", p.training ? "training" : "evaluation", p.batch, p.backend->description);
+        printf("%s plan in %s for a batch of %d on %s\n\n", p.training ? "training" : "evaluation", p.c.plan.precision, p.batch, p.backend->description);
         cx_plan_print(p.plan, stdout);
         print_before(&p);
     }
@@ -128,6 +129,8 @@ const cx_verb cx_verb_plan = {
     .run = run, .flags = flags, .n_flags = CX_COUNT(flags),
     .more = "Needs no films. Column folds: what a step does besides its operator. pre: the norm in front is applied while reading; post: the norm\n"
             "behind is part of the weights; stats: mean and variance of what it writes; carry: the rest of the gradients of norms is applied while\n"
-            "reading; sums: what the gradients of the norm in front need; vectors: a norm of which only these vectors are left to compute.\n"
-            "plan.fuse chooses the passes. The last lines are what a training holds in memory, by arena, and what the passes saved."
+            "reading; sums: what the gradients of the norm in front need; vectors: a norm of which only these vectors are left to compute;\n"
+            "widened: bfloat16 reaches it by way of float32 copies.\n"
+            "plan.fuse chooses the passes. The last lines are what a training holds in memory, by arena, and what the passes saved, with plan.precision\n"
+            "and plan.memory, against a plain float32 plan."
 };

@@ -63,8 +63,14 @@ static void test_networks(void **state)
     assert_near("percent_of_fp32_peak", number(train, "percent_of_fp32_peak", NULL), 100 * number(train, "gflop_per_s", NULL) / roof(train, "fp32_gflops"));
     check_unsteady(infer);
     check_unsteady(train);
+    assert_string_equal(json_string_value(json_object_get(train, "precision")), "float32");
     json_decref(infer);
     json_decref(train);
+    json_t *bf16 = bench("train --model unet --channels 1 --side 16 --batch 1 --steps 1 --threads 1 --precision bf16 --lean");
+    assert_string_equal(json_string_value(json_object_get(bf16, "precision")), "bf16");
+    assert_true(json_is_true(json_object_get(bf16, "lean")));
+    json_decref(bf16);
+    assert_runs(64, "", "--precision: want float32 or bf16, got \"fp16\"", "bench train --precision fp16");
     assert_runs(0, "dice_loss", "", "bench step --model unet --channels 1 --side 16 --batch 1 --steps 1 --threads 1");
     assert_runs(0, "films/s", "", "bench infer --model unet --channels 1 --side 16 --batch 1 --steps 1 --threads 1");
 }

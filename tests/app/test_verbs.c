@@ -126,7 +126,9 @@ static void plan_counts_what_torchvision_counts(void **state)
     assert_true(i >= 5);
     json_decref(train);
     json_decref(eval);
-    assert_runs(0, "training plan for a batch of 8 on ", "", "plan %s/e.yaml", dir);
+    assert_runs(0, "training plan in float32 for a batch of 8 on ", "", "plan %s/e.yaml", dir);
+    assert_runs(0, "training plan in bf16 for a batch of 8 on ", "", "plan %s/e.yaml --set plan.precision=bf16", dir);
+    assert_runs(78, "", "plan.precision=fp16: want one of float32, bf16, got fp16", "plan %s/e.yaml --set plan.precision=fp16", dir);
     assert_runs(64, "", "--batch: want a whole number in 1..4096, got \"0\"", "plan %s/e.yaml --batch 0", dir);
     assert_runs(64, "", "--batch wants a value: --batch N", "plan %s/e.yaml --batch", dir);
     assert_runs(64, "", "--eval is a switch and takes no value", "plan %s/e.yaml --eval=1", dir);
