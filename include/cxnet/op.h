@@ -169,7 +169,8 @@ typedef enum {
 extern const cx_op cx_ops[CX_OP_COUNT];
 
 /* The two steps that a plan adds where nobody can take a fold along, references. Forward: fold.stats <- mean and variance of x[0]. Backward:
- * dx[0] += carry[0] * x[0] + carry[1]. They read no other member of fold. */
+ * dx[0] += carry[0] * x[0] + carry[1]. They read no other member of fold. Of a bf16 value, these statistics are those of the
+ * rounded numbers, which lie in memory; a step that folds them takes them before. */
 cx_status cx_ref_fwd_statistics(const cx_call *c);
 cx_status cx_ref_bwd_statistics(const cx_call *c);
 /* y[0] = x[0], of equal shapes and any types: what a plan puts around a step whose implementation does not take bf16. The only reference that reads bf16. */

@@ -40,7 +40,7 @@ static void test_equals_references(void **state)
 static void test_same_bits_for_any_threads(void **state)
 {
     (void)state;
-    const run_how how[] = { { 1, 0 }, { 2, 0 }, { 3, 0 }, { 4, 0 }, { 7, 0 } };
+    const run_how how[] = { { 1, 0 }, { 2, 0 }, { 3, 0 }, { 4, 0 }, { 7, 0 }, { 64, 0 } };
     for (int k = 0; k < CX_COUNT(nets); k++)
         assert_same_steps(nets[k], how, CX_COUNT(how));
 }
