@@ -328,7 +328,7 @@ def arguments():
     p.add_argument("--threads", type=int, default=cores, help=f"for both sides (default: all, {cores} here)")
     p.add_argument("--steps", type=int, default=0, help="measured steps of each run, after 2 that are not (default: 3; inference 5, of one film 50)")
     p.add_argument("--pairs", type=int, default=7, help="steady pairs wanted (default: 7)")
-    p.add_argument("--peak", type=float, default=0.0, help="GFLOP/s in float32 that this machine has when quiet; without it a session that never saw the "
+    p.add_argument("--peak", type=float, default=0.0, help="GFLOP/s in float32 that this machine has when quiet; without it a series that never saw the "
                    "whole machine calls itself steady")
     p.add_argument("--venv", type=Path, default=Path("~/.cache/cxnet/peers-venv"), help="environment of the peers (default: %(default)s)")
     p.add_argument("--cxnet", default=str(ROOT / "build" / "release" / "cxnet"), help="the program (default: build/release/cxnet)")
