@@ -8,7 +8,7 @@
 #define CX_DECLARE_ISA(op, isa) \
     extern const cx_impl cx_##op##_impls_##isa[]; \
     extern const int cx_##op##_n_##isa;
-#define CX_DECLARE_IMPLS(op) CX_DECLARE_ISA(op, avx512) CX_DECLARE_ISA(op, avx2) CX_DECLARE_ISA(op, portable)
+#define CX_DECLARE_IMPLS(op) CX_DECLARE_ISA(op, avx512_bf16) CX_DECLARE_ISA(op, avx512) CX_DECLARE_ISA(op, avx2) CX_DECLARE_ISA(op, portable)
 
 CX_DECLARE_IMPLS(conv2d)
 CX_DECLARE_IMPLS(linear)
@@ -29,7 +29,7 @@ CX_DECLARE_IMPLS(upsample_bilinear)
 CX_DECLARE_IMPLS(dice_loss)
 
 /* One implementation each. */
-#define CX_DECLARE_ONE(name) extern const cx_impl cx_##name##_avx512, cx_##name##_avx2, cx_##name##_portable;
+#define CX_DECLARE_ONE(name) extern const cx_impl cx_##name##_avx512_bf16, cx_##name##_avx512, cx_##name##_avx2, cx_##name##_portable;
 CX_DECLARE_ONE(statistics_impl)
 CX_DECLARE_ONE(convert_impl)
 

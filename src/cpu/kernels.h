@@ -24,7 +24,7 @@ typedef struct {
     const cx_cpu_limits *limits;
 } cx_cpu_kernels;
 
-extern const cx_cpu_kernels cx_cpu_kernels_avx512, cx_cpu_kernels_avx2, cx_cpu_kernels_portable;
+extern const cx_cpu_kernels cx_cpu_kernels_avx512_bf16, cx_cpu_kernels_avx512, cx_cpu_kernels_avx2, cx_cpu_kernels_portable;
 
 #ifdef CX_ISA
 /* Nothing is folded into the call. */

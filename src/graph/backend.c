@@ -11,7 +11,7 @@ cx_status cx_backend_open(const char *name, int threads, cx_backend **out, cx_er
         return cx_cpu_open(NULL, threads, out, err);
     if (name && strncmp(name, "cpu:", 4) == 0)
         return cx_cpu_open(name + 4, threads, out, err);
-    return cx_fail(err, CX_E_UNSUPPORTED, "no backend is called '%s': want cpu, cpu:avx512, cpu:avx2 or cpu:portable", name ? name : "");
+    return cx_fail(err, CX_E_UNSUPPORTED, "no backend is called '%s': want cpu, cpu:avx512_bf16, cpu:avx512, cpu:avx2 or cpu:portable", name ? name : "");
 }
 
 void cx_backend_close(cx_backend *b)

@@ -7,22 +7,6 @@
 typedef struct { bool x, y; } narrow;
 static const narrow types[] = { { true, true }, { true, false }, { false, true } };
 
-static float rounded(float v) { return cx_from_bf16(cx_to_bf16(v)); }
-
-/* A bf16 copy of t, its pixels as far apart in elements; the gap holds what no rounding writes. */
-static cx_tensor narrowed(cases_run *r, const cx_tensor *t)
-{
-    const int64_t n = cx_pixels(t->s) * t->ld, off = t->ld > t->s.c;
-    uint16_t *h = cx_alloc_aligned((size_t)n, sizeof *h);
-    assert_non_null(h);
-    r->memory[r->n_memory++] = (float *)(void *)h;
-    for (int64_t i = 0; i < n; i++)
-        h[i] = 0x5555;
-    for (int64_t e = 0; e < cx_elems(t->s); e++)
-        h[off + e / t->s.c * t->ld + e % t->s.c] = cx_to_bf16(*cases_at(t, e));
-    return (cx_tensor){ .s = t->s, .ld = t->ld, .p = (float *)(void *)(h + off), .type = CX_BF16 };
-}
-
 static uint16_t half_at(const cx_tensor *t, int64_t e) { return cx_half(t)[e / t->s.c * t->ld + e % t->s.c]; }
 
 static void check_y(const cases_run *r, const char *impl, const cx_tensor *got, const cx_tensor *want)
@@ -52,18 +36,18 @@ static bool check(const cx_impl *impl, const cases_row *k, int folds, narrow typ
     folded_open(&a, k, folds);
     folded_open(&b, k, folds);
     for (int64_t e = 0; e < cx_elems(a.c.x[0].s) && types_of.x; e++)
-        *cases_at(&a.c.x[0], e) = rounded(*cases_at(&a.c.x[0], e));
+        *cases_at(&a.c.x[0], e) = folded_rounded(*cases_at(&a.c.x[0], e));
     if (backward) {
         cx_call first = folded_call(&a, false);
         assert_int_equal(cx_ops[k->op].ref_fwd(&first), CX_OK);
         for (int64_t e = 0; e < cx_elems(a.c.y[0].s) && types_of.y; e++)
-            *cases_at(&a.c.y[0], e) = rounded(*cases_at(&a.c.y[0], e));
+            *cases_at(&a.c.y[0], e) = folded_rounded(*cases_at(&a.c.y[0], e));
         folded_take_y(&b, &a);
     }
     if (types_of.x)
-        b.c.x[0] = narrowed(&b, &a.c.x[0]);
+        b.c.x[0] = folded_narrowed(&b, &a.c.x[0]);
     if (types_of.y)
-        b.c.y[0] = narrowed(&b, &b.c.y[0]);
+        b.c.y[0] = folded_narrowed(&b, &b.c.y[0]);
     cx_call wide = folded_call(&a, backward), slim = folded_call(&b, backward);
     const bool takes = !impl->accepts || (impl->accepts(&wide) && impl->accepts(&slim));
     if (takes) {

@@ -2,7 +2,7 @@
 #include "support.h"
 #include "cxnet/graph.h"
 
-static const char *const isas[] = { "cpu:avx512", "cpu:avx2", "cpu:portable" };
+static const char *const isas[] = { "cpu:avx512_bf16", "cpu:avx512", "cpu:avx2", "cpu:portable" };
 
 static bool finite_above_zero(double x)
 {

@@ -306,7 +306,7 @@ static void test_backend_names(void **state)
         assert_cx_fails(CX_E_UNSUPPORTED, "want cpu", cx_backend_open(bad[i], 1, &b, err));
     assert_cx_fails(CX_E_UNSUPPORTED, "sse9", cx_backend_open("cpu:sse9", 1, &b, err));
     assert_cx_fails(CX_E_USAGE, "threads", cx_backend_open("cpu", -1, &b, err));
-    const char *const good[] = { "cpu", "cpu:avx512", "cpu:avx2", "cpu:portable" };
+    const char *const good[] = { "cpu", "cpu:avx512_bf16", "cpu:avx512", "cpu:avx2", "cpu:portable" };
     for (int i = 0; i < CX_COUNT(good); i++) {
         assert_cx_ok(cx_backend_open(good[i], 1, &b, err));
         assert_string_equal(b->name, "cpu");

@@ -32,7 +32,7 @@ static void test_kernels_convert_as_the_reference(void **state)
 {
     (void)state;
     enum { PX = 5, WIDE_LD = 83, ROUNDS = 400 };
-    const char *const names[] = { "cpu:avx512", "cpu:avx2", "cpu:portable" };
+    const char *const names[] = { "cpu:avx512_bf16", "cpu:avx512", "cpu:avx2", "cpu:portable" };
     static float x[PX * WIDE_LD], back[2][PX * WIDE_LD];
     static uint16_t h[2][PX * WIDE_LD];
     cx_rng r = cx_rng_new(3, 0);
@@ -102,7 +102,7 @@ static void test_near_float32(void **state)
     }
 }
 
-/* Whatever passes are off, every instruction set computes what the references do around the same rounding: 1.1e-6 apart at most. A float32 difference may turn
+/* Whatever passes are off, every instruction set that multiplies in float32 computes what the references do around the same rounding: 1.1e-6 apart at most. A float32 difference may turn
  * a rounding to the other side, which would move a stored number by 2^-8 and the gradients by far more than this bound; in these networks none does. */
 static void test_kernels_equal_references(void **state)
 {
@@ -128,6 +128,28 @@ static void test_kernels_equal_references(void **state)
             }
             free(want);
         }
+}
+
+/* Products of rounded operands: each loses 2^-9 of itself, signs mixed, beside what storage costs already; bounds are those of test_near_float32. */
+static void test_dot_products_near_float32(void **state)
+{
+    (void)state;
+    for (int k = 0; k <= CX_COUNT(every_net); k++) {
+        const net_fn make = k < CX_COUNT(every_net) ? every_net[k] : wide_dense_net;
+        ref_backend ref;
+        ref_open(&ref);
+        cx_backend *b;
+        assert_cx_ok(cx_backend_open("cpu:avx512_bf16", 2, &b, err));
+        float loss[2];
+        int64_t n;
+        float *want = train_step(&ref.base, make, 0, &loss[0], &n), *got = train_step(b, make, RUN_BF16 | CX_PASS_ALL, &loss[1], &n);
+        const double off = fabs((double)loss[1] / (double)loss[0] - 1), far = apart(got, want, n);
+        printf("net %d, %s: loss off by %.1e, gradients by %.1e of their length\n", k, b->description, off, far);
+        assert_true(off < 4e-3 && far < (make == small_dense_net ? 0.6 : make == wide_dense_net ? 0.25 : 0.06));
+        free(want);
+        free(got);
+        cx_backend_close(b);
+    }
 }
 
 /* Threads, and recomputing bottlenecks from what is stored, change no bit. */
@@ -174,7 +196,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rounds_to_nearest_even), cmocka_unit_test(test_kernels_convert_as_the_reference), cmocka_unit_test(test_near_float32),
-        cmocka_unit_test(test_kernels_equal_references), cmocka_unit_test(test_same_bits), cmocka_unit_test(test_who_is_bf16),
+        cmocka_unit_test(test_kernels_equal_references), cmocka_unit_test(test_dot_products_near_float32), cmocka_unit_test(test_same_bits), cmocka_unit_test(test_who_is_bf16),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

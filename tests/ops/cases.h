@@ -48,7 +48,7 @@ static const cases_row cases[] = {
 #undef NONE
 #undef ATTR
 
-typedef struct { const cases_row *k; cx_call c; float *memory[CX_MAX_IN * 2 + CX_MAX_OUT * 2]; int n_memory; } cases_run;
+typedef struct { const cases_row *k; cx_call c; float *memory[CX_MAX_IN * 4 + CX_MAX_OUT * 4]; int n_memory; } cases_run;
 
 /* Weights, vectors and running statistics lie dense; what a plan may hand over as a channel slice is an activation. */
 static inline bool cases_is_activation(cx_op_id op, int i)

@@ -157,6 +157,22 @@ static inline void folded_take_y(cases_run *to, const cases_run *from)
         *cases_at(&to->c.y[0], e) = *cases_at(&from->c.y[0], e);
 }
 
+static inline float folded_rounded(float v) { return cx_from_bf16(cx_to_bf16(v)); }
+
+/* A bf16 copy of t, its pixels as far apart in elements; the gap holds what no rounding writes. */
+static inline cx_tensor folded_narrowed(cases_run *r, const cx_tensor *t)
+{
+    const int64_t n = cx_pixels(t->s) * t->ld, off = t->ld > t->s.c;
+    uint16_t *h = cx_alloc_aligned((size_t)n, sizeof *h);
+    assert_non_null(h);
+    r->memory[r->n_memory++] = (float *)(void *)h;
+    for (int64_t i = 0; i < n; i++)
+        h[i] = 0x5555;
+    for (int64_t e = 0; e < cx_elems(t->s); e++)
+        h[off + e / t->s.c * t->ld + e % t->s.c] = cx_to_bf16(*cases_at(t, e));
+    return (cx_tensor){ .s = t->s, .ld = t->ld, .p = (float *)(void *)(h + off), .type = CX_BF16 };
+}
+
 /* ---- comparison --------------------------------------------------------------------------------------------------- */
 
 /* As assert_close, but each element has a size of its own: |got - want| <= rtol * |want| + atol * size. */

@@ -51,6 +51,7 @@ typedef struct {
 } cx_method;
 extern const cx_method CX_FN(window_method);       /* conv.c, conv_weight.c: any geometry but pointwise ones, through zero-padded strips */
 extern const cx_method CX_FN(pointwise_method);    /* pointwise.c, pointwise_back.c: where cx_is_pointwise */
+extern const cx_method CX_FN(dot_method);          /* the same files: operands rounded to bfloat16, sums in float32; only where HAS_PAIRS */
 extern const cx_method CX_FN(winograd_method);     /* winograd.c, winograd_weight.c: where winograd_accepts */
 bool CX_FN(winograd_accepts)(const cx_geometry *g);
 
@@ -85,8 +86,9 @@ static inline bool cx_is_pointwise(const cx_geometry *g)
 {
     return g->kh == 1 && g->kw == 1 && g->stride == 1 && g->pad_top == 0 && g->pad_left == 0 && g->big.s.h == g->small.s.h && g->big.s.w == g->small.s.w;
 }
-size_t CX_FN(point_back_bytes)(const cx_geometry *g);
-void CX_FN(point_back)(const cx_geometry *g, const cx_pass *p, cx_source big, float *dw, bool add);
+/* cx_method.back of both methods for it. unit: how many numbers a word of an operand holds, 1 or (bfloat16) 2. */
+size_t CX_FN(point_back_bytes)(const cx_geometry *g, int unit);
+void CX_FN(point_back)(const cx_geometry *g, const cx_pass *p, cx_source big, float *dw, bool add, int unit);
 static inline size_t cx_align64(size_t bytes) { return (bytes + 63) / 64 * 64; }
 /* How many threads a scratch of `bytes` is large enough for, at most omp_get_max_threads(). It holds one at least: workspace() was asked. */
 int CX_FN(threads_that_fit)(size_t bytes, size_t shared, size_t per_thread);

@@ -133,7 +133,7 @@ static cx_status forward(const cx_call *c, cx_op_id op, const cx_method *m)
     return CX_OK;
 }
 
-static bool copies_dy(const cx_call *c, const cx_method *m) { return c->relu && m == &CX_FN(pointwise_method); }
+static bool copies_dy(const cx_call *c, const cx_method *m) { return c->relu && m->back; }
 
 static bool wants_data(const cx_call *c) { return c->dx[0].p || c->fold.sums.s.c; }
 
@@ -204,6 +204,9 @@ static size_t workspace(const cx_call *c, bool backward, cx_op_id op, const cx_m
     static cx_status prefix##_pack(const cx_call *c) { pack_weights(c, op, &method, c->packed); return CX_OK; }
 PACKED(window, CX_OP_CONV2D, CX_FN(window_method))
 PACKED(pointwise, CX_OP_CONV2D, CX_FN(pointwise_method))
+#if defined(CX_ISA_avx512_bf16)
+PACKED(dot, CX_OP_CONV2D, CX_FN(dot_method))
+#endif
 PACKED(winograd, CX_OP_CONV2D, CX_FN(winograd_method))
 PACKED(wide, CX_OP_LINEAR, CX_FN(pointwise_method))
 METHOD(transposed, CX_OP_CONV_TRANSPOSE2D, CX_FN(window_method))
@@ -213,6 +216,14 @@ static bool pointwise_accepts(const cx_call *c)
     cx_geometry g = geometry_of(c, CX_OP_CONV2D);
     return cx_is_pointwise(&g);
 }
+
+#if defined(CX_ISA_avx512_bf16)
+/* Whose x is bfloat16 has said that such precision will do. */
+static bool dot_accepts(const cx_call *c)
+{
+    return c->x[0].type == CX_BF16 && pointwise_accepts(c);
+}
+#endif
 
 static bool winograd_accepts(const cx_call *c)
 {
@@ -264,6 +275,9 @@ static size_t few_workspace(const cx_call *c, bool backward) { return backward ?
 #define ROW(title, accept, prefix) { .name = title " " CX_ISA_NAME, .accepts = accept, .workspace = prefix##_workspace, .fwd = prefix##_forward, \
     .bwd = prefix##_backward, .packed = prefix##_packed, .pack = prefix##_pack, .bf16 = true }
 const cx_impl CX_FN(conv2d_impls)[] = {
+#if defined(CX_ISA_avx512_bf16)
+    ROW("dot 1x1", dot_accepts, dot),
+#endif
     ROW("gemm 1x1", pointwise_accepts, pointwise),
     ROW("window gemm", little_accepts, window),
     ROW("winograd 4x4", winograd_accepts, winograd),

@@ -68,8 +68,11 @@ INLINE void store_full(const int mr, vf acc[MR][2], float *const *c, int64_t col
     }
 }
 
-/* One tile of mr rows (a constant after inlining) over one block of K. */
-INLINE void tile(const int mr, const float *const *a, const float *b, float *const *c, int64_t col, const block *k, const cx_product *p)
+/* c + a b, of floats or of pairs. */
+INLINE vf multiply(const bool pairs, vf a, vf b, vf c) { return pairs ? v_dot(a, b, c) : v_fma(a, b, c); }
+
+/* One tile of mr rows (mr and pairs are constants after inlining) over one block of K. */
+INLINE void tile(const int mr, const bool pairs, const float *const *a, const float *b, float *const *c, int64_t col, const block *k, const cx_product *p)
 {
     vf acc[MR][2];
     const float *row[MR];
@@ -91,8 +94,8 @@ INLINE void tile(const int mr, const float *const *a, const float *b, float *con
 #pragma GCC unroll 8
                 for (int r = 0; r < mr; r++) {
                     vf v = v_set1(row[r][i]);
-                    acc[r][0] = v_fma(v, b0, acc[r][0]);
-                    acc[r][1] = v_fma(v, b1, acc[r][1]);
+                    acc[r][0] = multiply(pairs, v, b0, acc[r][0]);
+                    acc[r][1] = multiply(pairs, v, b1, acc[r][1]);
                 }
             }
         }
@@ -115,18 +118,21 @@ INLINE void tile(const int mr, const float *const *a, const float *b, float *con
 
 static void tile_any(int mr, const float *const *a, const float *b, float *const *c, int64_t col, const block *k, const cx_product *p)
 {
+    const bool pairs = HAS_PAIRS && p->pairs;
+#define CASE(rows) case rows: pairs ? tile(rows, true, a, b, c, col, k, p) : tile(rows, false, a, b, c, col, k, p); break
     switch (mr) {
 #if defined(CX_ISA_avx512)
-    case 8: tile(8, a, b, c, col, k, p); break;
-    case 7: tile(7, a, b, c, col, k, p); break;
+    CASE(8);
+    CASE(7);
 #endif
-    case 6: tile(6, a, b, c, col, k, p); break;
-    case 5: tile(5, a, b, c, col, k, p); break;
-    case 4: tile(4, a, b, c, col, k, p); break;
-    case 3: tile(3, a, b, c, col, k, p); break;
-    case 2: tile(2, a, b, c, col, k, p); break;
-    default: tile(1, a, b, c, col, k, p); break;
+    CASE(6);
+    CASE(5);
+    CASE(4);
+    CASE(3);
+    CASE(2);
+    CASE(1);
     }
+#undef CASE
 }
 
 /* All rows and columns for one block of K. Rows are dealt evenly to the tiles: 49 rows are seven tiles of 7 rather than six of 8 and one of 1. */
@@ -183,7 +189,7 @@ void CX_FN(pack)(const float *src, int64_t stride_k, int64_t stride_n, int64_t k
     }
 }
 
-INLINE void outer_tile(const int mr, const cx_outer *o, const float *a, const float *b, float *t)
+INLINE void outer_tile(const int mr, const bool pairs, const cx_outer *o, const float *a, const float *b, float *t)
 {
     vf acc[MR][2];
 #pragma GCC unroll 8
@@ -205,8 +211,8 @@ INLINE void outer_tile(const int mr, const cx_outer *o, const float *a, const fl
 #pragma GCC unroll 8
                 for (int r = 0; r < mr; r++) {
                     vf v = v_set1(p[r]);
-                    acc[r][0] = v_fma(v, b0, acc[r][0]);
-                    acc[r][1] = v_fma(v, b1, acc[r][1]);
+                    acc[r][0] = multiply(pairs, v, b0, acc[r][0]);
+                    acc[r][1] = multiply(pairs, v, b1, acc[r][1]);
                 }
             }
         }
@@ -218,6 +224,25 @@ INLINE void outer_tile(const int mr, const cx_outer *o, const float *a, const fl
     }
 }
 
+static void outer_any(int mr, const cx_outer *o, const float *a, const float *b, float *t)
+{
+    const bool pairs = HAS_PAIRS && o->pairs;
+#define CASE(rows) case rows: pairs ? outer_tile(rows, true, o, a, b, t) : outer_tile(rows, false, o, a, b, t); break
+    switch (mr) {
+#if defined(CX_ISA_avx512)
+    CASE(8);
+    CASE(7);
+#endif
+    CASE(6);
+    CASE(5);
+    CASE(4);
+    CASE(3);
+    CASE(2);
+    CASE(1);
+    }
+#undef CASE
+}
+
 void CX_FN(outer)(const cx_outer *o)
 {
     int64_t tiles = (o->m + MR - 1) / MR, base = o->m / tiles, larger = o->m % tiles;
@@ -227,18 +252,7 @@ void CX_FN(outer)(const cx_outer *o)
             int mr = (int)(base + (i < larger));
             const float *a = o->a + r;
             float *t = o->t + j * o->t_panel + r * NR;
-            switch (mr) {
-#if defined(CX_ISA_avx512)
-            case 8: outer_tile(8, o, a, b, t); break;
-            case 7: outer_tile(7, o, a, b, t); break;
-#endif
-            case 6: outer_tile(6, o, a, b, t); break;
-            case 5: outer_tile(5, o, a, b, t); break;
-            case 4: outer_tile(4, o, a, b, t); break;
-            case 3: outer_tile(3, o, a, b, t); break;
-            case 2: outer_tile(2, o, a, b, t); break;
-            default: outer_tile(1, o, a, b, t); break;
-            }
+            outer_any(mr, o, a, b, t);
             r += mr;
         }
     }

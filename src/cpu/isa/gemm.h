@@ -24,7 +24,10 @@ typedef struct {
     const float *at, *end;
 } cx_ahead;
 
-/* C (m x n) = A B, then += what C held (add), += bias, max(0, .) (relu).
+/* Either product takes its operands as floats or, with `pairs`, as words of two bfloat16 numbers (pairs.h): K, or the pixels, are then counted in pairs, and so
+ * are runs and strides. C and T are float32 always.
+ *
+ * C (m x n) = A B, then += what C held (add), += bias, max(0, .) (relu).
  * A row i is n_run runs of run_len floats, run_stride apart, starting at a[i]; K = n_run * run_len, and may be 0.
  * B is packed: cx_panels(n) panels of K rows of NR floats, the columns beyond n zero. C row i starts at c[i]. */
 typedef struct {
@@ -36,7 +39,7 @@ typedef struct {
     int64_t n;
     float *const *c;
     const float *bias;          /* NULL = none */
-    bool relu, add;
+    bool relu, add, pairs;
     cx_ahead *ahead;            /* NULL = none */
 } cx_product;
 void CX_FN(product)(const cx_product *p);
@@ -55,7 +58,7 @@ typedef struct {
     int64_t b_panel, b_pixel;
     float *t;
     int64_t t_panel, m, n;
-    bool fresh;
+    bool fresh, pairs;
     cx_ahead *ahead;            /* NULL = none */
 } cx_outer;
 void CX_FN(outer)(const cx_outer *o);

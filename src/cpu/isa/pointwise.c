@@ -1,5 +1,7 @@
-/* pointwise.c - 1x1 convolutions of stride 1 forward: pixels are one list, so it is a product of two matrices. Their gradients are pointwise_back.c's. */
+/* pointwise.c - 1x1 convolutions of stride 1 forward: pixels are one list, so it is a product of two matrices. Their gradients are pointwise_back.c's.
+ * `unit` says how many channels a word of an operand holds: 1 in float32, 2 where products are taken in bfloat16; K is counted in words. */
 #include "conv.h"
+#include "pairs.h"
 #include <omp.h>
 
 enum { ROWS = 112, FEW_ROWS = 49, WANT_BLOCKS = 16, POINT_TASKS = 64, POINT_K = 192, WEIGHT_PANELS = 4 };
@@ -35,15 +37,16 @@ static int add_runs(const float **run, int n, const cx_tensor *t, int64_t first,
 
 typedef struct {
     pixel_blocks at;
-    int64_t k_block, pitch, near;   /* near: floats of a row of results that goes by scratch, to be rounded; 0 = straight to memory */
+    int unit;
+    int64_t k, k_block, pitch, near;    /* near: floats of a row of results that goes by scratch, to be rounded; 0 = straight to memory */
     size_t parts, per_thread;       /* bytes of scratch */
 } point_layout;
 
-static point_layout lay_out_points(int64_t pixels, int64_t k, const cx_tensor *dst)
+static point_layout lay_out_points(int64_t pixels, int64_t channels, int unit, const cx_tensor *dst)
 {
-    point_layout l = { .at = cut_pixels(pixels) };
-    l.k_block = max64(1, up_div(up_div(k, up_div(max64(k, 1), POINT_K)), CX_LINE) * CX_LINE);
-    l.pitch = cx_odd_lines(min64(l.k_block, k));
+    point_layout l = { .at = cut_pixels(pixels), .unit = unit, .k = up_div(channels, unit) };
+    l.k_block = max64(1, up_div(up_div(l.k, up_div(max64(l.k, 1), POINT_K)), CX_LINE) * CX_LINE);
+    l.pitch = cx_odd_lines(min64(l.k_block, l.k));
     l.near = dst->type == CX_F32 ? 0 : cx_odd_lines(dst->s.c);
     l.parts = cx_align64(cx_parts_bytes(l.at.tasks, dst->s.c));
     l.per_thread = (size_t)(l.at.rows * (l.pitch + l.near)) * sizeof(float);
@@ -51,20 +54,29 @@ static point_layout lay_out_points(int64_t pixels, int64_t k, const cx_tensor *d
 }
 static size_t point_bytes(const point_layout *l) { return l->parts + l->per_thread * (size_t)omp_get_max_threads(); }
 
-/* Rows k0 .. k0+k-1 of the packed weights of columns col .. col+n-1, as runs of k floats. */
-static int add_weights(const float **run, int n_run, const cx_pass *p, int64_t col, int64_t n, int64_t k0, int64_t k)
+/* Rows k0 .. k0+k-1 of the packed weights of columns col .. col+n-1, as runs of k words. */
+static int add_weights(const float **run, int n_run, const float *w, int64_t k_all, int64_t col, int64_t n, int64_t k0, int64_t k)
 {
     for (int64_t j = 0; j < cx_panels(n) && j < WEIGHT_PANELS; j++)
         for (int64_t i = 0; i < NR; i++)
-            run[n_run++] = p->w + (col + j * NR) * p->src.t.s.c + k0 * NR + i * k;
+            run[n_run++] = w + (col + j * NR) * k_all + k0 * NR + i * k;
     return n_run;
+}
+
+/* Words k0 .. k0+k-1 of `rows` pixels, behind the source's folds. */
+static void read_words(const point_layout *l, const cx_source *x, int64_t first, int64_t rows, int64_t k0, int64_t k, float *to)
+{
+    if (HAS_PAIRS && l->unit == 2)
+        CX_FN(read_channel_pairs)(x, first, rows, 2 * k0, min64(2 * k, x->t.s.c - 2 * k0), to, l->pitch);
+    else
+        CX_FN(read_rows)(x, first, rows, k0, k, to, l->pitch);
 }
 
 /* Columns col .. col+n-1 of one block of pixels, to c[]; `next` is the block that will be wanted after it. */
 static void point_block(const point_layout *l, const cx_pass *p, int64_t block, int64_t next, int64_t col, int64_t n, float *packed, float **c)
 {
     const cx_source *x = &p->src;
-    const int64_t k_all = x->t.s.c, first = block * l->at.rows;
+    const int64_t k_all = l->k, first = block * l->at.rows;
     const int m = rows_of(&l->at, block);
     const float *a[ROWS], *later[WEIGHT_PANELS * NR + ROWS];
     for (int r = 0; r < m; r++) {
@@ -75,17 +87,17 @@ static void point_block(const point_layout *l, const cx_pass *p, int64_t block, 
         const int64_t k = min64(l->k_block, k_all - k0);
         const bool last = k0 + k >= k_all;
         const int64_t ask = min64(l->k_block, last ? k_all : k_all - k0 - k);
-        int n_later = !last && l->at.blocks < WANT_BLOCKS ? add_weights(later, 0, p, col, n, k0 + k, ask) : 0;
-        cx_ahead ahead = { .run = later, .floats = n_later ? ask : as_floats(&x->t, ask) };
+        int n_later = !last && l->at.blocks < WANT_BLOCKS ? add_weights(later, 0, p->w, k_all, col, n, k0 + k, ask) : 0;
+        cx_ahead ahead = { .run = later, .floats = n_later ? ask : as_floats(&x->t, ask * l->unit) };
         if (last)
             n_later = add_runs(later, n_later, &x->t, next * l->at.rows, rows_of(&l->at, next), 0);
         else
-            n_later = add_runs(later, n_later, &x->t, first, m, k0 + k);
+            n_later = add_runs(later, n_later, &x->t, first, m, (k0 + k) * l->unit);
         ahead.n_run = n_later;
         ahead.pace = pace_of(n_later * up_div(ahead.floats, CX_LINE), up_div(m, MR) * cx_panels(n) * k / CX_AHEAD_STEP);
-        CX_FN(read_rows)(x, first, m, k0, k, packed, l->pitch);
+        read_words(l, x, first, m, k0, k, packed);
         cx_product q = { .m = m, .a = a, .n_run = 1, .run_len = k, .b = p->w + col * k_all + k0 * NR, .b_rows = k_all, .n = n, .c = c,
-            .bias = last && p->finish.bias ? p->finish.bias + col : NULL, .relu = last && p->finish.relu, .add = p->finish.add || k0 > 0, .ahead = &ahead };
+            .bias = last && p->finish.bias ? p->finish.bias + col : NULL, .relu = last && p->finish.relu, .add = p->finish.add || k0 > 0, .pairs = l->unit == 2, .ahead = &ahead };
         CX_FN(product)(&q);
     }
 }
@@ -100,19 +112,19 @@ static void round_block(const point_layout *l, const cx_tensor *dst, int64_t blo
 
 /* dst (pixels x n) = src (pixels x k) w. Columns are dealt out too where blocks are few, no finer than threads need, since each group packs its
  * block again; that changes no sum, so it may depend on the threads. */
-static void run_points(const cx_pass *p, void *work, size_t bytes)
+static void run_points(const cx_pass *p, int unit)
 {
-    const point_layout l = lay_out_points(cx_pixels(p->src.t.s), p->src.t.s.c, &p->dst);
-    const int threads = CX_FN(threads_that_fit)(bytes, l.parts, l.per_thread);
+    const point_layout l = lay_out_points(cx_pixels(p->src.t.s), p->src.t.s.c, unit, &p->dst);
+    const int threads = CX_FN(threads_that_fit)(p->bytes, l.parts, l.per_thread);
     const int64_t panels = cx_panels(p->dst.s.c);
     int64_t groups = 1;
     while (groups < panels && l.at.tasks * groups < 2 * threads && l.at.tasks * groups % threads)
         groups++;
     const int64_t cols = up_div(panels, groups) * NR, n_groups = up_div(p->dst.s.c, cols);
-    const cx_parts parts = cx_parts_at(work, p->dst.s.c);
+    const cx_parts parts = cx_parts_at(p->work, p->dst.s.c);
 #pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
     for (int64_t t = 0; t < l.at.tasks * n_groups; t++) {
-        float *packed = (float *)((char *)work + l.parts + (size_t)omp_get_thread_num() * l.per_thread);
+        float *packed = (float *)((char *)p->work + l.parts + (size_t)omp_get_thread_num() * l.per_thread);
         const int64_t task = t / n_groups, col = t % n_groups * cols, n = min64(cols, p->dst.s.c - col), end = min64(l.at.blocks, (task + 1) * l.at.run);
         for (int64_t i = task * l.at.run; i < end; i++) {
             float *c[ROWS];
@@ -127,18 +139,48 @@ static void run_points(const cx_pass *p, void *work, size_t bytes)
         CX_FN(merge_stats)(parts, l.at.tasks, p->finish.stats);
 }
 
-static size_t down_bytes(const cx_geometry *g)
+static size_t bytes_of(const cx_geometry *g, int unit)
 {
-    const point_layout l = lay_out_points(cx_pixels(g->small.s), g->big.s.c, &g->small);
+    const point_layout l = lay_out_points(cx_pixels(g->small.s), g->big.s.c, unit, &g->small);
     return point_bytes(&l);
 }
+
+static size_t down_bytes(const cx_geometry *g) { return bytes_of(g, 1); }
 
 static void down(const cx_geometry *g, const cx_pass *p)
 {
     (void)g;
-    run_points(p, p->work, p->bytes);
+    run_points(p, 1);
 }
 
-const cx_method CX_FN(pointwise_method) = {
-    CX_FN(pack_down_bytes), CX_FN(pack_down), down_bytes, down, NULL, NULL, NULL, NULL, CX_FN(point_back_bytes), CX_FN(point_back)
-};
+static size_t back_bytes(const cx_geometry *g) { return CX_FN(point_back_bytes)(g, 1); }
+static void back(const cx_geometry *g, const cx_pass *p, cx_source big, float *dw, bool add) { CX_FN(point_back)(g, p, big, dw, add, 1); }
+
+const cx_method CX_FN(pointwise_method) = { CX_FN(pack_down_bytes), CX_FN(pack_down), down_bytes, down, NULL, NULL, NULL, NULL, back_bytes, back };
+
+/* ---- the same in bfloat16 ------------------------------------------------------------------------------------------- */
+
+#if defined(CX_ISA_avx512_bf16)
+static size_t dot_packed(const cx_geometry *g) { return cx_align64((size_t)cx_packed(up_div(g->big.s.c, 2), g->small.s.c) * sizeof(float)); }
+
+static void dot_pack(const cx_geometry *g, const float *w, const float *scale, float *packed)
+{
+    const int64_t k = g->big.s.c, out = g->small.s.c;
+#pragma omp parallel for schedule(static)
+    for (int64_t o = 0; o < out; o += NR)
+        CX_FN(pack_pairs_transposed)(w + o * k, k, k, min64(NR, out - o), scale ? scale + o : NULL, packed + o * up_div(k, 2));
+}
+
+static size_t dot_bytes(const cx_geometry *g) { return bytes_of(g, 2); }
+
+static void dot_down(const cx_geometry *g, const cx_pass *p)
+{
+    (void)g;
+    run_points(p, 2);
+}
+
+static size_t dot_back_bytes(const cx_geometry *g) { return CX_FN(point_back_bytes)(g, 2); }
+static void dot_back(const cx_geometry *g, const cx_pass *p, cx_source big, float *dw, bool add) { CX_FN(point_back)(g, p, big, dw, add, 2); }
+
+const cx_method CX_FN(dot_method) = { dot_packed, dot_pack, dot_bytes, dot_down, NULL, NULL, NULL, NULL, dot_back_bytes, dot_back };
+#endif

@@ -1,6 +1,8 @@
 /* pointwise_back.c - the gradients of a 1x1 convolution of stride 1 in one pass: for a block of pixels and a stripe of input channels, the data gradient, its
- * gate and the weights' share follow each other while the stripe of x lies in the first-level cache and dy, read through its fold, in the second. */
+ * gate and the weights' share follow each other while the stripe of x lies in the first-level cache and dy, read through its fold, in the second.
+ * In bfloat16 (unit 2) each product sums over something else, so dy is packed twice: pairs of outputs for the data, pairs of pixels for the weights. */
 #include "conv.h"
+#include "pairs.h"
 #include <omp.h>
 
 enum { ROWS = 112, STRIPE = 32, MANY_BLOCKS = 64, MIN_RUN = 7, MIN_WIDTH = 2, MAX_WIDTH = 8, MANY_TASKS = 32, SOME_TASKS = 8, SUM_OUT = 8 };
@@ -9,14 +11,16 @@ enum { ROWS = 112, STRIPE = 32, MANY_BLOCKS = 64, MIN_RUN = 7, MIN_WIDTH = 2, MA
  * block by block. Where they are few, all of dy is packed first, and a task is a group of `width` stripes of a chunk: then copies are few.
  * Scratch: [packed weights][parts][copies][packed dy, if shared][threads]. */
 typedef struct {
-    int64_t pixels, rows, blocks, run, chunks, in, out, stripes, width, groups, pitch, copy;
+    int unit;                                           /* numbers in a word of an operand */
+    int64_t pixels, rows, blocks, run, chunks, in, out, stripes, width, groups, copy;
+    int64_t k, pitch, pixel_pitch, block;               /* words: of a row of dy, between rows; between pairs of pixels; of a packed block */
     bool shared;
     size_t packed, parts, copies, dy, per_thread;       /* bytes */
 } layout;
 
-static layout lay_out(const cx_geometry *g)
+static layout lay_out(const cx_geometry *g, int unit)
 {
-    layout l = { .pixels = cx_pixels(g->small.s), .in = g->big.s.c, .out = g->small.s.c };
+    layout l = { .unit = unit, .pixels = cx_pixels(g->small.s), .in = g->big.s.c, .out = g->small.s.c };
     l.stripes = up_div(l.in, STRIPE);
     l.blocks = up_div(l.pixels, ROWS);
     l.rows = up_div(l.pixels, l.blocks);
@@ -25,21 +29,24 @@ static layout lay_out(const cx_geometry *g)
     l.chunks = up_div(l.blocks, l.run);
     l.width = l.shared ? max64(MIN_WIDTH, min64(MAX_WIDTH, l.stripes * l.chunks / SOME_TASKS)) : l.stripes;
     l.groups = up_div(l.stripes, l.width);
-    l.pitch = cx_odd_lines(l.out);
+    l.k = up_div(l.out, unit);
+    l.pitch = cx_odd_lines(l.k);
+    l.pixel_pitch = unit == 1 ? l.pitch : cx_odd_lines(l.out);
+    l.block = l.rows * l.pitch + (unit == 1 ? 0 : up_div(l.rows, unit) * l.pixel_pitch);
     l.copy = cx_panels(l.in) * NR * l.out;
-    l.packed = cx_align64((size_t)cx_packed(l.out, l.in) * sizeof(float));
+    l.packed = cx_align64((size_t)cx_packed(l.k, l.in) * sizeof(float));
     l.parts = cx_align64(cx_parts_bytes(l.chunks, l.in));
     l.copies = cx_align64((size_t)(l.chunks * l.copy) * sizeof(float));
-    l.dy = l.shared ? (size_t)(l.blocks * l.rows * l.pitch) * sizeof(float) : 0;
-    l.per_thread = (size_t)((l.shared ? 0 : l.rows * l.pitch) + 2 * l.rows * STRIPE) * sizeof(float);
+    l.dy = l.shared ? (size_t)(l.blocks * l.block) * sizeof(float) : 0;
+    l.per_thread = (size_t)((l.shared ? 0 : l.block) + 2 * l.rows * STRIPE) * sizeof(float);
     return l;
 }
 
 static size_t common_bytes(const layout *l) { return l->packed + l->parts + l->copies + l->dy; }
 
-size_t CX_FN(point_back_bytes)(const cx_geometry *g)
+size_t CX_FN(point_back_bytes)(const cx_geometry *g, int unit)
 {
-    const layout l = lay_out(g);
+    const layout l = lay_out(g, unit);
     return common_bytes(&l) + l.per_thread * (size_t)omp_get_max_threads();
 }
 
@@ -94,8 +101,8 @@ static void data_stripe(const job *b, const place *s, float *tile, float *u)
     want(&soon, &b->big->t, s->first, s->col, s->m);
     if (p->dst.p)
         want(&soon, &p->dst, s->first, s->col, s->m);
-    cx_product q = { .m = s->m, .a = a, .n_run = 1, .run_len = l->out, .b = (float *)p->work + s->col * l->out, .n = s->n, .c = c,
-        .add = p->finish.add && !p->finish.gate, .ahead = spread(&soon, s->n, s->steps) };
+    cx_product q = { .m = s->m, .a = a, .n_run = 1, .run_len = l->k, .b = (float *)p->work + s->col * l->k, .n = s->n, .c = c,
+        .add = p->finish.add && !p->finish.gate, .pairs = l->unit == 2, .ahead = spread(&soon, s->n, s->steps) };
     CX_FN(product)(&q);
     if (p->finish.gate) {
         cx_gate gate = *p->finish.gate;
@@ -122,17 +129,44 @@ static void sum_panel(const job *b, int64_t j, int64_t o0, int64_t n)
     }
 }
 
-/* The chunk's copy of dw (+)= dy' u. Meanwhile rows of the next block's dy are asked for. */
-static void weight_stripe(const job *b, const place *s, float *u, wish *later, int64_t floats)
+/* dy of a block, as both products want it. */
+static void pack_dy(const job *b, int64_t first, int64_t rows, float *to)
 {
     const layout *l = b->l;
-    for (int r = 0; s->n % NR && r < s->m; r++)
-        memset(u + r * STRIPE + s->n, 0, (size_t)(up_div(s->n, NR) * NR - s->n) * sizeof(float));
-    if (!b->data || !b->p->finish.gate)
-        CX_FN(read_rows)(b->big, s->first, s->m, s->col, s->n, u, STRIPE);
-    cx_outer o = { .rows = 1, .cols = s->m, .a = s->dy, .a_pixel = l->pitch, .b = u, .b_panel = NR, .b_pixel = STRIPE,
+    const cx_source *dy = &b->p->src;
+    if (HAS_PAIRS && l->unit == 2) {
+        CX_FN(read_channel_pairs)(dy, first, rows, 0, l->out, to, l->pitch);
+        CX_FN(read_pixel_pairs)(dy, first, rows, 0, l->out, to + l->rows * l->pitch, l->pixel_pitch);
+    } else {
+        CX_FN(read_rows)(dy, first, rows, 0, l->out, to, l->pitch);
+    }
+}
+
+/* x behind its prologue for the weights' product: what the gate left in `u`, or read anew; pairs go to `tile`, which is free again. Columns up to the next
+ * panel are zero. */
+static float *weight_rows(const job *b, const place *s, float *u, float *tile)
+{
+    const bool from_gate = b->data && b->p->finish.gate;
+    float *to = b->l->unit == 2 ? tile : u;
+    if (HAS_PAIRS && b->l->unit == 2) {
+        const cx_source gated = cx_plain((cx_tensor){ .p = u, .ld = STRIPE });
+        CX_FN(read_pixel_pairs)(from_gate ? &gated : b->big, from_gate ? 0 : s->first, s->m, from_gate ? 0 : s->col, s->n, to, STRIPE);
+    } else if (!from_gate) {
+        CX_FN(read_rows)(b->big, s->first, s->m, s->col, s->n, to, STRIPE);
+    }
+    for (int64_t r = 0; s->n % NR && r < up_div(s->m, b->l->unit); r++)
+        memset(to + r * STRIPE + s->n, 0, (size_t)(up_div(s->n, NR) * NR - s->n) * sizeof(float));
+    return to;
+}
+
+/* The chunk's copy of dw (+)= dy' u. Meanwhile rows of the next block's dy are asked for. */
+static void weight_stripe(const job *b, const place *s, const float *u, wish *later, int64_t floats)
+{
+    const layout *l = b->l;
+    const float *dy = l->unit == 1 ? s->dy : s->dy + l->rows * l->pitch;
+    cx_outer o = { .rows = 1, .cols = up_div(s->m, l->unit), .a = dy, .a_pixel = l->pixel_pitch, .b = u, .b_panel = NR, .b_pixel = STRIPE,
         .t = b->copies + s->chunk * l->copy + s->col * l->out, .t_panel = NR * l->out, .m = l->out, .n = s->n, .fresh = s->fresh,
-        .ahead = spread(later, floats, s->steps) };
+        .pairs = l->unit == 2, .ahead = spread(later, floats, s->steps) };
     CX_FN(outer)(&o);
 }
 
@@ -145,28 +179,30 @@ static void run_task(const job *b, int64_t chunk, int64_t lo, int64_t hi, float 
     float *tile = scratch, *u = tile + l->rows * STRIPE, *mine = u + l->rows * STRIPE;
     for (int64_t first = begin; first < end; first += l->rows) {
         place s = { .chunk = chunk, .first = first, .m = (int)min64(l->rows, end - first), .fresh = first == begin,
-            .dy = l->shared ? b->dy + first * l->pitch : mine };
+            .dy = l->shared ? b->dy + first / l->rows * l->block : mine };
         const int64_t more = min64(l->rows, end - first - s.m);
         if (!l->shared)
-            CX_FN(read_rows)(src, first, s.m, 0, l->out, mine, l->pitch);
+            pack_dy(b, first, s.m, mine);
         for (int64_t i = lo; i < hi; i++) {
             const int64_t from = first + s.m + more * (i - lo) / (hi - lo), rows = first + s.m + more * (i - lo + 1) / (hi - lo) - from;
             wish later = { .ahead = { 0 } };
             s.col = i * STRIPE;
             s.n = min64(STRIPE, l->in - s.col);
-            s.steps = up_div(s.m, MR) * cx_panels(s.n) * l->out / CX_AHEAD_STEP;
+            s.steps = up_div(s.m, MR) * cx_panels(s.n) * l->k / CX_AHEAD_STEP;
             if (b->data)
                 data_stripe(b, &s, tile, u);
             if (!b->dw)
                 continue;
+            const int64_t per_row = l->shared ? l->block / l->rows : l->out;
             if (l->shared) {
-                want(&later, &(cx_tensor){ .p = b->dy, .ld = l->pitch }, from, 0, rows);
+                const cx_tensor packed = { .p = b->dy + from / l->rows * l->block, .ld = per_row };
+                want(&later, &packed, from % l->rows, 0, rows);
             } else {
                 want(&later, &src->t, from, 0, rows);
                 if (src->slope)
                     want(&later, &src->with, from, 0, rows);
             }
-            weight_stripe(b, &s, u, &later, l->out);
+            weight_stripe(b, &s, weight_rows(b, &s, u, tile), &later, per_row);
             if (more == 0 && l->chunks == 1)
                 for (int64_t j = s.col / NR; j < up_div(s.col + s.n, NR); j++)
                     sum_panel(b, j, 0, l->out);
@@ -190,16 +226,20 @@ static void pack(const job *b, const float *w)
 #pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < panels + (b->dy ? l->blocks : 0); i++)
         if (i < panels) {
-            CX_FN(pack)(w + i * NR, l->in, 1, l->out, min64(NR, l->in - i * NR), (float *)b->p->work + i * NR * l->out, 0, l->out);
+            float *to = (float *)b->p->work + i * NR * l->k;
+            if (HAS_PAIRS && l->unit == 2)
+                CX_FN(pack_pairs)(w + i * NR, l->in, l->out, min64(NR, l->in - i * NR), to);
+            else
+                CX_FN(pack)(w + i * NR, l->in, 1, l->out, min64(NR, l->in - i * NR), to, 0, l->out);
         } else {
-            const int64_t first = (i - panels) * l->rows;
-            CX_FN(read_rows)(&b->p->src, first, min64(l->rows, l->pixels - first), 0, l->out, b->dy + first * l->pitch, l->pitch);
+            const int64_t at = i - panels, first = at * l->rows;
+            pack_dy(b, first, min64(l->rows, l->pixels - first), b->dy + at * l->block);
         }
 }
 
-void CX_FN(point_back)(const cx_geometry *g, const cx_pass *p, cx_source big, float *dw, bool add)
+void CX_FN(point_back)(const cx_geometry *g, const cx_pass *p, cx_source big, float *dw, bool add, int unit)
 {
-    const layout l = lay_out(g);
+    const layout l = lay_out(g, unit);
     char *parts = (char *)p->work + l.packed, *copies = parts + l.parts, *dy = copies + l.copies, *scratch = dy + l.dy;
     const job b = { .l = &l, .p = p, .big = &big, .data = p->finish.gate || p->dst.p, .add = add, .dw = dw, .parts = cx_parts_at(parts, l.in),
         .copies = (float *)copies, .dy = l.shared ? (float *)dy : NULL };

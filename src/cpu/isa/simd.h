@@ -1,9 +1,12 @@
-/* simd.h - one vector type for the three instruction sets that src/cpu/isa is compiled for: a few inline operations on it, the register tile that fits the
- * set's register file, and CX_FN(name), which gives a symbol shared by the files of src/cpu/isa its suffix. Depends on nothing. */
+/* simd.h - one vector type for the instruction sets that src/cpu/isa is compiled for: a few inline operations on it, the register tile that fits the set's
+ * register file, and CX_FN(name), which gives a symbol shared by the files of src/cpu/isa its suffix. Depends on nothing. */
 #ifndef CX_CPU_SIMD_H
 #define CX_CPU_SIMD_H
 #include <stdint.h>
 #include <string.h>
+#if defined(CX_ISA_avx512_bf16)
+#define CX_ISA_avx512 1             /* and a dot product of bfloat16 pairs besides */
+#endif
 #if defined(CX_ISA_avx512) || defined(CX_ISA_avx2)
 #include <immintrin.h>
 #endif
@@ -51,6 +54,15 @@ typedef int32_t vi __attribute__((vector_size(VL * 4)));
 INLINE vf v_max(vf a, vf b) { vi m = a > b; return (vf)(((vi)a & m) | ((vi)b & ~m)); }   /* b when either is NaN, as the x86 instruction */
 #endif
 INLINE vf v_zero(void) { return v_set1(0.0f); }
+
+/* A float that holds two bfloat16 numbers, the first in its lower half: the unit of a product in bfloat16. c + the products of the halves, in float32. */
+#if defined(CX_ISA_avx512_bf16)
+enum { HAS_PAIRS = 1 };
+INLINE vf v_dot(vf a, vf b, vf c) { return (vf)_mm512_dpbf16_ps((__m512)c, (__m512bh)a, (__m512bh)b); }
+#else
+enum { HAS_PAIRS = 0 };
+INLINE vf v_dot(vf a, vf b, vf c) { (void)a; (void)b; return c; }
+#endif
 
 /* Makes a pointer opaque: a loop that steps through many planes keeps one address instead of precomputing, and spilling, all of them. */
 #define V_OPAQUE(p) __asm__("" : "+r"(p))

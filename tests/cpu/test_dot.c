@@ -1,0 +1,248 @@
+/* test_dot.c - convolutions whose operands are rounded to bfloat16 (AVX512_BF16): x behind its prologue, the weights, and dy behind carry and mask. What is left
+ * is a plain product with float32 sums, so the reference on operands that were rounded first must agree within its own tolerance, and everything that is
+ * not a product (masks, statistics, sums, the bias) as everywhere. */
+#include "cpu/isa.h"
+#include "ops/folded.h"
+
+enum { MAX_THREADS = 4 };
+
+typedef struct {
+    cases_run run;                  /* the case; x and y hold bfloat16 numbers as float32 */
+    cx_tensor u, want, db;          /* x behind the prologue, not rounded; y, or the gradient of u; the gradient of the bias */
+    cx_call plain;                  /* the call that it amounts to */
+} oracle;
+
+static cx_tensor dense(oracle *o, cx_shape s) { return cases_tensor(&o->run, s, false); }
+
+static void read_u(oracle *o)
+{
+    const cx_fold *f = &o->run.c.fold;
+    const cx_tensor *x = &o->run.c.x[0];
+    o->u = dense(o, x->s);
+    for (int64_t e = 0; e < cx_elems(x->s); e++) {
+        float v = *cases_at(x, e);
+        if (f->pre.s.c)
+            v = fmaf(v, cx_row(&f->pre, CX_FOLD_SCALE)[e % x->s.c], cx_row(&f->pre, CX_FOLD_SHIFT)[e % x->s.c]);
+        o->u.p[e] = f->pre_relu && v < 0 ? 0 : v;
+        o->plain.x[0].p[e] = folded_rounded(o->u.p[e]);
+    }
+}
+
+/* Weights and bias as post leaves them. */
+static void read_weights(oracle *o)
+{
+    const cx_call *c = &o->run.c;
+    const int64_t k = c->x[0].s.c, n = c->y[0].s.c;
+    const float *scale = cx_row(&c->fold.post, CX_FOLD_SCALE), *shift = cx_row(&c->fold.post, CX_FOLD_SHIFT);
+    for (int64_t e = 0; e < cx_elems(c->x[1].s); e++)
+        o->plain.x[1].p[e] = folded_rounded(c->x[1].p[e] * (scale ? scale[e / k] : 1));
+    for (int64_t i = 0; i < n; i++)
+        o->plain.x[2].p[i] = (c->x[2].p ? c->x[2].p[i] * (scale ? scale[i] : 1) : 0) + (shift ? shift[i] : 0);
+}
+
+/* dy with its carry and mask, summed for the bias, then rounded. */
+static void read_dy(oracle *o)
+{
+    const cx_call *c = &o->run.c;
+    const int64_t n = c->y[0].s.c;
+    o->db = dense(o, (cx_shape){ 1, 1, 1, n });
+    double *sum = cx_alloc((size_t)n, sizeof *sum);
+    assert_non_null(sum);
+    for (int64_t e = 0; e < cx_elems(c->y[0].s); e++) {
+        float v = *cases_at(&c->dy[0], e);
+        const float y = *cases_at(&c->y[0], e);
+        if (c->fold.carry.s.c)
+            v += fmaf(y, cx_row(&c->fold.carry, 0)[e % n], cx_row(&c->fold.carry, 1)[e % n]);
+        if (c->relu && y <= 0)
+            v = 0;
+        sum[e % n] += (double)v;
+        o->plain.dy[0].p[e] = folded_rounded(v);
+    }
+    for (int64_t i = 0; i < n; i++)
+        o->db.p[i] = (float)sum[i] + (c->dx_add[2] && c->dx[2].p ? c->dx[2].p[i] : 0);
+    free(sum);
+}
+
+/* Opens the case and computes what is wanted of it in one direction. */
+static void oracle_open(oracle *o, const cases_row *k, int folds, bool backward)
+{
+    *o = (oracle){ .db = { .ld = 0 } };
+    folded_open(&o->run, k, folds);
+    const cx_call *c = &o->run.c;
+    for (int64_t e = 0; e < cx_elems(c->x[0].s); e++)
+        *cases_at(&c->x[0], e) = folded_rounded(*cases_at(&c->x[0], e));
+    const cx_shape vector = { 1, 1, 1, c->y[0].s.c };
+    o->plain = (cx_call){ .attr = c->attr, .n_in = 3, .n_out = 1, .relu = c->relu && !backward,
+        .x = { dense(o, c->x[0].s), dense(o, c->x[1].s), dense(o, vector) }, .y = { dense(o, c->y[0].s) } };
+    read_u(o);
+    read_weights(o);
+    assert_int_equal(cx_ops[k->op].ref_fwd(&o->plain), CX_OK);
+    o->want = o->plain.y[0];
+    if (!backward)
+        return;
+    for (int64_t e = 0; e < cx_elems(c->y[0].s); e++)
+        *cases_at(&c->y[0], e) = folded_rounded(o->plain.y[0].p[e]);
+    o->plain.dy[0] = dense(o, c->y[0].s);
+    read_dy(o);
+    o->plain.dx[0] = o->want = dense(o, c->x[0].s);
+    o->plain.dx[1] = dense(o, c->x[1].s);
+    for (int64_t e = 0; c->dx_add[1] && e < cx_elems(c->x[1].s); e++)
+        o->plain.dx[1].p[e] = c->dx[1].p[e];
+    o->plain.dx_add[1] = c->dx_add[1];
+    assert_int_equal(cx_ops[k->op].ref_bwd(&o->plain), CX_OK);
+}
+
+/* The gradient of u as the gate passes it on: into dx, and into sums as exact as the gradients in them. */
+static void check_gate(oracle *o, const cx_call *got, const char *impl)
+{
+    const cx_call *c = &o->run.c;
+    const cx_fold *f = &c->fold;
+    const int64_t n = c->x[0].s.c;
+    const float *scale = cx_row(&f->pre, CX_FOLD_SCALE), *mean = cx_row(&f->pre, CX_FOLD_MEAN);
+    cx_tensor dx = dense(o, c->x[0].s);
+    double largest = 0;
+    for (int64_t e = 0; e < cx_elems(dx.s); e++) {
+        largest = fmax(largest, fabs((double)o->want.p[e]));
+        if (f->pre_relu && o->u.p[e] <= 0)
+            o->want.p[e] = 0;
+        dx.p[e] = o->want.p[e] * (scale ? scale[e % n] : 1) + (c->dx_add[0] && c->dx[0].p ? *cases_at(&c->dx[0], e) : 0);
+    }
+    folded_close(&o->run, impl, "dx", &got->dx[0], &dx);
+    for (int64_t k = 0; k < f->sums.s.c; k++) {
+        double sum = 0, dot = 0, size[2] = { largest, 0 };
+        for (int64_t e = k; e < cx_elems(dx.s); e += n) {
+            const double g = (double)o->want.p[e], off = (double)*cases_at(&c->x[0], e) - (double)mean[k];
+            sum += g;
+            dot += g * off;
+            size[0] += fabs(g);
+            size[1] += (fabs(g) + largest) * fabs(off);
+        }
+        folded_near(o->run.k->name, impl, "sum of g", (double)cx_row(&got->fold.sums, 0)[k], sum, 0, 3e-6, size[0]);
+        folded_near(o->run.k->name, impl, "sum of g (x - mean)", (double)cx_row(&got->fold.sums, 1)[k], dot, 0, 3e-6, size[1]);
+    }
+}
+
+/* A run of the case as a bf16 plan hands it over. y: in bf16 too. */
+static cx_call open_run(cases_run *r, const oracle *o, int folds, bool backward, bool y)
+{
+    folded_open(r, o->run.k, folds);
+    for (int64_t e = 0; backward && e < cx_elems(r->c.y[0].s); e++)
+        *cases_at(&r->c.y[0], e) = *cases_at(&o->run.c.y[0], e);
+    r->c.x[0] = folded_narrowed(r, &o->run.c.x[0]);
+    if (y)
+        r->c.y[0] = folded_narrowed(r, &r->c.y[0]);
+    return folded_call(r, backward);
+}
+
+static const cx_impl *impl_of(cx_backend *b, const cx_call *c)
+{
+    int n = 0;
+    const cx_impl *list = b->impls(b, CX_OP_CONV2D, &n);
+    for (int i = 0; i < n; i++)
+        if (strncmp(list[i].name, "dot", 3) == 0 && list[i].accepts(c))
+            return &list[i];
+    return NULL;
+}
+
+/* y in bfloat16 is y in float32, rounded. */
+static void check_narrow_y(const oracle *o, const cx_impl *impl, int folds, const cx_tensor *wide)
+{
+    cases_run r;
+    cx_call c = open_run(&r, o, folds, false, true);
+    with_work(&c, impl, false, impl->fwd);
+    for (int64_t e = 0; e < cx_elems(wide->s); e++)
+        if (cx_half(&r.c.y[0])[e / wide->s.c * wide->ld + e % wide->s.c] != cx_to_bf16(*cases_at(wide, e)))
+            fail_msg("%s (%s): y[%lld] in bf16 is not y in float32, rounded", r.k->name, impl->name, (long long)e);
+    case_close(&r);
+}
+
+/* Weights laid out before change nothing. */
+static void check_packed(const oracle *o, const cx_impl *impl, int folds, const cx_tensor *y)
+{
+    cases_run r;
+    cx_call c = open_run(&r, o, folds, false, false);
+    c.packed = cx_alloc_aligned(impl->packed(&c), 1);
+    assert_non_null(c.packed);
+    memset(c.packed, 0xff, impl->packed(&c));
+    assert_int_equal(impl->pack(&c), CX_OK);
+    with_work(&c, impl, false, impl->fwd);
+    case_assert_equal(r.k->name, "y from packed weights", &r.c.y[0], y);
+    free(c.packed);
+    case_close(&r);
+}
+
+static void check_first(oracle *o, const cx_impl *impl, const cases_run *r, int folds, bool backward)
+{
+    if (backward) {
+        check_gate(o, &r->c, impl->name);
+        folded_close(r, impl->name, "dw", &r->c.dx[1], &o->plain.dx[1]);
+        folded_close(r, impl->name, "db", &r->c.dx[2], &o->db);
+        return;
+    }
+    cases_run want = { .k = r->k, .c.y = { o->want } };
+    folded_assert_forward(r, &want, impl->name);
+    check_narrow_y(o, impl, folds, &r->c.y[0]);
+    check_packed(o, impl, folds, &r->c.y[0]);
+}
+
+/* False when no such implementation takes the case. */
+static bool check(const cases_row *k, int folds, bool backward)
+{
+    oracle o;
+    oracle_open(&o, k, folds, backward);
+    cases_run first = { 0 };
+    bool taken = true;
+    for (int threads = 1; taken && threads <= MAX_THREADS; threads++) {
+        cx_backend *b = open_isa("avx512_bf16", threads);
+        cases_run r;
+        cx_call c = open_run(&r, &o, folds, backward, false);
+        const cx_impl *impl = impl_of(b, &c);
+        taken = impl != NULL;
+        if (taken) {
+            with_work(&c, impl, backward, backward ? impl->bwd : impl->fwd);
+            if (threads == 1)
+                check_first(&o, impl, &r, folds, backward);
+            else
+                for (int i = 0; i < CX_COUNT(r.c.dx); i++)
+                    case_assert_equal(k->name, "dx", &r.c.dx[i], &first.c.dx[i]);
+            if (threads > 1) {
+                case_assert_equal(k->name, "y", &r.c.y[0], &first.c.y[0]);
+                case_assert_equal(k->name, "stats", &r.c.fold.stats, &first.c.fold.stats);
+                case_assert_equal(k->name, "sums", &r.c.fold.sums, &first.c.fold.sums);
+            }
+        }
+        if (threads == 1)
+            first = r;
+        else
+            case_close(&r);
+        cx_backend_close(b);
+    }
+    case_close(&first);
+    case_close(&o.run);
+    return taken;
+}
+
+static void test_products_of_rounded_operands(void **state)
+{
+    (void)state;
+    cx_backend *b = open_isa("avx512_bf16", 1);
+    if (!b) {
+        print_message("skipped: this processor has no AVX512_BF16\n");
+        skip();
+    }
+    cx_backend_close(b);
+    int checked = 0;
+    for (int i = 0; i < FOLDED_TOTAL; i++)
+        for (int j = -1; folded_row(i)->op == CX_OP_CONV2D && j < CX_COUNT(folded_sets); j++)
+            for (int backward = 0; backward < 2; backward++)
+                if (j < 0 || (folded_fits(folded_row(i), folded_sets[j]) && !(backward && folded_sets[j] & FOLD_POST)))
+                    checked += check(folded_row(i), j < 0 ? 0 : folded_sets[j], backward);
+    printf("%d calls checked\n", checked);
+    assert_true(checked > 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = { cmocka_unit_test(test_products_of_rounded_operands) };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
