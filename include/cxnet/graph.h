@@ -100,6 +100,8 @@ typedef struct {
     size_t (*packed)(const cx_call *c);                   /* bytes of weights (with post folded in) that fwd likes to find ready in c->packed; NULL = none */
     cx_run_fn pack;                                       /* writes them. A plan without a backward pass calls it when parameters have changed */
     bool bf16;                                            /* takes CX_BF16 as x[0], y[0]; else the plan hands it float32 copies (src/graph/widen.c) */
+    bool dot;                                             /* rounds its operands to bfloat16 and sums their products in float32; else all is float32. Only
+                                                             for calls with an x[0] or y[0] of CX_BF16 */
 } cx_impl;
 
 /* One optimiser step over a flat range. g is scaled by grad_scale first (clipping). */
@@ -233,7 +235,7 @@ typedef struct {
     size_t bytes_read, bytes_written;
     int64_t flops;
     double seconds;
-    bool folded_relu;
+    bool folded_relu, dot;     /* dot: cx_impl.dot */
     char folds[64];            /* what else is folded in: "pre+relu stats carry"; "" = nothing */
 } cx_step_info;
 cx_step_info cx_plan_step(const cx_plan *p, int i);

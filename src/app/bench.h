@@ -31,8 +31,8 @@ typedef struct {
     int n_rows, n_kinds;
 } cx_bench_table;
 
-/* From a plan that was profiled for `steps` steps. peak_gflops is the one of the arithmetic that was used. Free it. */
-cx_status cx_bench_table_new(const cx_plan *p, int steps, const cx_roof *roof, double peak_gflops, cx_bench_table *out, cx_error *err);
+/* From a plan that was profiled for `steps` steps. A step's peak is that of the arithmetic it uses. Free it. */
+cx_status cx_bench_table_new(const cx_plan *p, int steps, const cx_roof *roof, cx_bench_table *out, cx_error *err);
 void cx_bench_table_print(const cx_bench_table *t);
 json_t *cx_bench_rows_json(const cx_bench_row *rows, int n);
 json_t *cx_bench_sum_json(const cx_bench_table *t);

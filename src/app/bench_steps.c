@@ -62,8 +62,9 @@ static int sum_kinds(const cx_bench_row *rows, int n, cx_bench_row *kinds)
 }
 
 /* The bandwidth is the higher of reading and copying: no mixture of the two was seen to be faster. */
-static cx_bench_row make_row(cx_step_info info, int steps, const cx_roof *roof, double peak_gflops)
+static cx_bench_row make_row(cx_step_info info, int steps, const cx_roof *roof)
 {
+    const double peak_gflops = info.dot ? roof->bf16_gflops : roof->fp32_gflops;
     const double bandwidth = roof->read_gbs > roof->copy_gbs ? roof->read_gbs : roof->copy_gbs;
     cx_bench_row r = { .info = info, .seconds = info.seconds / steps };
     if (peak_gflops > 0)
@@ -74,7 +75,7 @@ static cx_bench_row make_row(cx_step_info info, int steps, const cx_roof *roof, 
     return r;
 }
 
-cx_status cx_bench_table_new(const cx_plan *p, int steps, const cx_roof *roof, double peak_gflops, cx_bench_table *t, cx_error *err)
+cx_status cx_bench_table_new(const cx_plan *p, int steps, const cx_roof *roof, cx_bench_table *t, cx_error *err)
 {
     const int n = cx_plan_get_stats(p).n_steps;
     *t = (cx_bench_table){ .n_rows = n, .rows = cx_alloc((size_t)n, sizeof *t->rows), .kinds = cx_alloc((size_t)n, sizeof *t->kinds) };
@@ -83,7 +84,7 @@ cx_status cx_bench_table_new(const cx_plan *p, int steps, const cx_roof *roof, d
         return cx_fail(err, CX_E_MEMORY, "bench: no memory for %d rows", n);
     }
     for (int i = 0; i < n; i++) {
-        t->rows[i] = make_row(cx_plan_step(p, i), steps, roof, peak_gflops);
+        t->rows[i] = make_row(cx_plan_step(p, i), steps, roof);
         add(&t->all, &t->rows[i]);
     }
     qsort(t->rows, (size_t)n, sizeof *t->rows, by_time);
@@ -116,7 +117,7 @@ void cx_bench_table_print(const cx_bench_table *t)
     print_rows(t->kinds, t->n_kinds, t->all.seconds);
     printf("\n%.2f ms a step in operators\n", t->all.seconds * 1e3);
     if (t->all.roof_s > 0)
-        printf("float32 roof %.2f ms, %.1f %% of it reached (arithmetic alone %.2f ms, memory alone %.2f ms)\n", t->all.roof_s * 1e3, percent(&t->all),
+        printf("roof %.2f ms, %.1f %% of it reached (arithmetic alone %.2f ms, memory alone %.2f ms)\n", t->all.roof_s * 1e3, percent(&t->all),
                t->all.flop_s * 1e3, t->all.byte_s * 1e3);
 }
 

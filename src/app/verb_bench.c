@@ -225,7 +225,7 @@ static cx_status profile(const options *o, const bench *b, cx_error *err)
     const cx_roof roof = cx_bench_roof_best(&b->roof);
     cx_bench_table t;
     cx_status s = CX_OK;
-    TRY(cx_bench_table_new(b->plan, o->steps, &roof, roof.fp32_gflops, &t, err));
+    TRY(cx_bench_table_new(b->plan, o->steps, &roof, &t, err));
     if (o->json) {
         s = report_json(o, b, &t, err);
     } else {

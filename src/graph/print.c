@@ -53,6 +53,7 @@ cx_step_info cx_plan_step(const cx_plan *p, int i)
     info.node = p->node[st->node].name;
     info.op = own ? "statistics" : cx_op_of(p, st->node)->name;
     info.impl = st->impl->name;
+    info.dot = st->impl->dot;
     info.out = own ? st->call.x[0].s : st->call.y[0].s;
     if (!own)
         name_folds(p, st, info.folds, sizeof info.folds);

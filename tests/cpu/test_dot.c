@@ -1,5 +1,5 @@
-/* test_dot.c - convolutions whose operands are rounded to bfloat16 (AVX512_BF16): x behind its prologue, the weights, and dy behind carry and mask. What is left
- * is a plain product with float32 sums, so the reference on operands that were rounded first must agree within its own tolerance, and everything that is
+/* test_dot.c - convolutions whose operands are rounded to bfloat16 (AVX512_BF16): x behind its prologue, the weights, and dy behind carry and mask. What is
+ * left is a plain product with float32 sums, so the reference on operands that were rounded first must agree within its own tolerance, and everything that is
  * not a product (masks, statistics, sums, the bias) as everywhere. */
 #include "cpu/isa.h"
 #include "ops/folded.h"
@@ -32,7 +32,7 @@ static void read_u(oracle *o)
 static void read_weights(oracle *o)
 {
     const cx_call *c = &o->run.c;
-    const int64_t k = c->x[0].s.c, n = c->y[0].s.c;
+    const int64_t n = c->y[0].s.c, k = cx_elems(c->x[1].s) / n;
     const float *scale = cx_row(&c->fold.post, CX_FOLD_SCALE), *shift = cx_row(&c->fold.post, CX_FOLD_SHIFT);
     for (int64_t e = 0; e < cx_elems(c->x[1].s); e++)
         o->plain.x[1].p[e] = folded_rounded(c->x[1].p[e] * (scale ? scale[e / k] : 1));
@@ -134,12 +134,12 @@ static cx_call open_run(cases_run *r, const oracle *o, int folds, bool backward,
     return folded_call(r, backward);
 }
 
-static const cx_impl *impl_of(cx_backend *b, const cx_call *c)
+static const cx_impl *impl_of(cx_backend *b, const cx_call *c, bool backward)
 {
     int n = 0;
     const cx_impl *list = b->impls(b, CX_OP_CONV2D, &n);
     for (int i = 0; i < n; i++)
-        if (strncmp(list[i].name, "dot", 3) == 0 && list[i].accepts(c))
+        if (list[i].dot && (backward ? list[i].bwd : list[i].fwd) && list[i].accepts(c))
             return &list[i];
     return NULL;
 }
@@ -196,7 +196,7 @@ static bool check(const cases_row *k, int folds, bool backward)
         cx_backend *b = open_isa("avx512_bf16", threads);
         cases_run r;
         cx_call c = open_run(&r, &o, folds, backward, false);
-        const cx_impl *impl = impl_of(b, &c);
+        const cx_impl *impl = impl_of(b, &c, backward);
         taken = impl != NULL;
         if (taken) {
             with_work(&c, impl, backward, backward ? impl->bwd : impl->fwd);

@@ -1,6 +1,7 @@
 /* conv.c - convolutions of any geometry forward and towards their input, as products of packed weights with windows of a zero-padded strip (a strip's kw*C
  * floats of one kernel row are contiguous in NHWC). 1x1 convolutions are pointwise.c's. */
 #include "conv.h"
+#include "pairs.h"
 #include <omp.h>
 
 /* NEAR_COLS: columns of results that go by scratch together; a block of rows of them stays in the second-level cache. */
@@ -27,7 +28,7 @@ int64_t CX_FN(strip_rows)(const cx_window *w)
 
 void CX_FN(pad_strip)(const cx_window *w, int64_t n, int64_t y0, int64_t rows, float *strip)
 {
-    int64_t c = w->src.t.s.c, line = cx_strip_line(w), pixels = line / c, lines = w->step * (rows - 1) + w->kh;
+    int64_t c = cx_words(w->src.t.s.c, w->pairs), line = cx_strip_line(w), pixels = line / c, lines = w->step * (rows - 1) + w->kh;
     int64_t left = min64(max64(-w->src_x, 0), pixels);                       /* pixels before the source's first column */
     int64_t right = max64(left, min64(pixels, w->src.t.s.w - w->src_x));       /* first pixel after its last */
     for (int64_t i = 0; i < lines; i++, strip += line) {
@@ -41,6 +42,10 @@ void CX_FN(pad_strip)(const cx_window *w, int64_t n, int64_t y0, int64_t rows, f
         if (left >= right)
             continue;
         const int64_t first = (n * w->src.t.s.h + y) * w->src.t.s.w + w->src_x + left;
+        if (HAS_PAIRS && w->pairs) {
+            CX_FN(read_channel_pairs)(&w->src, first, right - left, 0, w->src.t.s.c, strip + left * c, c);
+            continue;
+        }
         if (w->src.t.type != CX_F32 || w->src.scale || w->src.slope || w->src.cut) {
             CX_FN(read_rows)(&w->src, first, right - left, 0, c, strip + left * c, c);
             continue;
@@ -93,7 +98,8 @@ static void window_strip(const cx_window *w, int64_t n, int64_t y0, int64_t rows
 {
     const float *a[CX_ROWS_MAX];
     float *c[CX_ROWS_MAX];
-    int64_t px[CX_ROWS_MAX], line = cx_strip_line(w), pixels = rows * w->grid_w;
+    const int64_t words = cx_words(w->src.t.s.c, w->pairs), line = cx_strip_line(w), pixels = rows * w->grid_w;
+    int64_t px[CX_ROWS_MAX];
     int64_t block = up_div(up_div(pixels, up_div(pixels, CX_ROWS_MAX - MR)), MR) * MR;
     if (w->kh > 0)
         CX_FN(pad_strip)(w, n, y0, rows, room->strip);
@@ -101,7 +107,7 @@ static void window_strip(const cx_window *w, int64_t n, int64_t y0, int64_t rows
         int m = (int)min64(block, pixels - p0);
         int64_t y = p0 / w->grid_w, x = p0 % w->grid_w;
         for (int i = 0; i < m; i++) {
-            a[i] = room->strip + w->step * (y * line + x * w->src.t.s.c);
+            a[i] = room->strip + w->step * (y * line + x * words);
             px[i] = (n * w->dst.s.h + w->dst_y + w->dst_step * (y0 + y)) * w->dst.s.w + w->dst_x + w->dst_step * x;
             c[i] = goes_by_scratch(w) ? NULL : w->dst.p + px[i] * w->dst.ld;
             if (++x == w->grid_w) {
@@ -109,8 +115,8 @@ static void window_strip(const cx_window *w, int64_t n, int64_t y0, int64_t rows
                 y++;
             }
         }
-        cx_product p = { .m = m, .a = a, .n_run = w->kw ? w->kh : 0, .run_len = w->kw * w->src.t.s.c, .run_stride = line, .b = w->b, .n = w->dst.s.c,
-            .c = c, .bias = w->finish.bias, .relu = w->finish.relu, .add = w->finish.add };
+        cx_product p = { .m = m, .a = a, .n_run = w->kw ? w->kh : 0, .run_len = w->kw * words, .run_stride = line, .b = w->b, .n = w->dst.s.c,
+            .c = c, .pairs = w->pairs, .bias = w->finish.bias, .relu = w->finish.relu, .add = w->finish.add };
         if (goes_by_scratch(w)) {
             scratch_block(w, p, px, p0, room, chunk);
             continue;
@@ -158,9 +164,10 @@ static const size_t ROWS_BYTES = (size_t)(CX_ROWS_MAX * NEAR_COLS) * sizeof(floa
 
 static size_t down_thread(const cx_window *w) { return strip_bytes(w) + (goes_by_scratch(w) ? ROWS_BYTES : 0); }
 
-static size_t down_bytes(const cx_geometry *g)
+static size_t bytes_of(const cx_geometry *g, bool pairs)
 {
     cx_window w = CX_FN(window_down)(g);
+    w.pairs = pairs;
     return down_parts(&w) + down_thread(&w) * (size_t)omp_get_max_threads();
 }
 
@@ -177,9 +184,10 @@ void CX_FN(pack_down)(const cx_geometry *g, const float *w, const float *scale, 
     }
 }
 
-static void down(const cx_geometry *g, const cx_pass *p)
+static void run_down(const cx_geometry *g, const cx_pass *p, bool pairs)
 {
     cx_window win = CX_FN(window_down)(g);
+    win.pairs = pairs;
     win.src = p->src;
     win.dst = p->dst;
     win.b = p->w;
@@ -190,6 +198,31 @@ static void down(const cx_geometry *g, const cx_pass *p)
     if (p->finish.stats)
         CX_FN(merge_stats)(room.parts, strips_of(&win), p->finish.stats);
 }
+
+static size_t down_bytes(const cx_geometry *g) { return bytes_of(g, false); }
+static void down(const cx_geometry *g, const cx_pass *p) { run_down(g, p, false); }
+
+#if defined(CX_ISA_avx512_bf16)
+size_t CX_FN(pack_pairs_bytes)(const cx_geometry *g)
+{
+    return cx_align64((size_t)cx_packed((int64_t)g->kh * g->kw * cx_words(g->big.s.c, true), g->small.s.c) * sizeof(float));
+}
+
+void CX_FN(pack_pairs_down)(const cx_geometry *g, const float *w, const float *scale, float *packed)
+{
+    const int64_t in = g->big.s.c, out = g->small.s.c, taps = (int64_t)g->kh * g->kw, words = cx_words(in, true);
+#pragma omp parallel for schedule(static)
+    for (int64_t o = 0; o < out; o += NR)
+        for (int64_t t = 0; t < taps; t++)
+            CX_FN(pack_pairs_transposed)(w + (o * taps + t) * in, taps * in, in, min64(NR, out - o), scale ? scale + o : NULL,
+                packed + (o * taps + t * NR) * words);
+}
+
+static size_t dot_bytes(const cx_geometry *g) { return bytes_of(g, true); }
+static void dot_down(const cx_geometry *g, const cx_pass *p) { run_down(g, p, true); }
+
+const cx_method CX_FN(dot_window_method) = { CX_FN(pack_pairs_bytes), CX_FN(pack_pairs_down), dot_bytes, dot_down, NULL, NULL, NULL, NULL, NULL, NULL };
+#endif
 
 /* ---- small -> big ------------------------------------------------------------------------------------------------- */
 

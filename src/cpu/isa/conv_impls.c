@@ -188,24 +188,31 @@ static cx_status backward(const cx_call *c, cx_op_id op, const cx_method *m)
 static size_t workspace(const cx_call *c, bool backward, cx_op_id op, const cx_method *m)
 {
     cx_geometry g = geometry_of(c, op);
-    const size_t down = m->down_bytes(&g) + m->down_packed(&g) + bias_bytes(c), up = m->back ? 0 : m->up_bytes(&g);
+    const size_t down = m->down_bytes(&g) + m->down_packed(&g) + bias_bytes(c);
+    if (!backward && !is_transposed(op))
+        return down;
+    const size_t up = m->back ? 0 : m->up_bytes(&g);
     if (!backward)
-        return is_transposed(op) ? up : down;
+        return up;
     const size_t back = m->back ? m->back_bytes(&g) : max_size(is_transposed(op) ? down : up, m->weight_bytes(&g));
     return (copies_dy(c, m) ? dense_bytes(c) : 0) + max_size(back, sums_bytes(c));
 }
 
-#define METHOD(prefix, op, method) \
+#define FORWARD(prefix, op, method) \
     static cx_status prefix##_forward(const cx_call *c) { return forward(c, op, &method); } \
-    static cx_status prefix##_backward(const cx_call *c) { return backward(c, op, &method); } \
     static size_t prefix##_workspace(const cx_call *c, bool backward) { return workspace(c, backward, op, &method); }
-#define PACKED(prefix, op, method) METHOD(prefix, op, method) \
+#define PACK(prefix, op, method) \
     static size_t prefix##_packed(const cx_call *c) { return packed_bytes(c, op, &method); } \
     static cx_status prefix##_pack(const cx_call *c) { pack_weights(c, op, &method, c->packed); return CX_OK; }
+#define METHOD(prefix, op, method) FORWARD(prefix, op, method) \
+    static cx_status prefix##_backward(const cx_call *c) { return backward(c, op, &method); }
+#define PACKED(prefix, op, method) METHOD(prefix, op, method) PACK(prefix, op, method)
 PACKED(window, CX_OP_CONV2D, CX_FN(window_method))
 PACKED(pointwise, CX_OP_CONV2D, CX_FN(pointwise_method))
 #if defined(CX_ISA_avx512_bf16)
 PACKED(dot, CX_OP_CONV2D, CX_FN(dot_method))
+FORWARD(dot_window, CX_OP_CONV2D, CX_FN(dot_window_method))
+PACK(dot_window, CX_OP_CONV2D, CX_FN(dot_window_method))
 #endif
 PACKED(winograd, CX_OP_CONV2D, CX_FN(winograd_method))
 PACKED(wide, CX_OP_LINEAR, CX_FN(pointwise_method))
@@ -216,14 +223,6 @@ static bool pointwise_accepts(const cx_call *c)
     cx_geometry g = geometry_of(c, CX_OP_CONV2D);
     return cx_is_pointwise(&g);
 }
-
-#if defined(CX_ISA_avx512_bf16)
-/* Whose x is bfloat16 has said that such precision will do. */
-static bool dot_accepts(const cx_call *c)
-{
-    return c->x[0].type == CX_BF16 && pointwise_accepts(c);
-}
-#endif
 
 static bool winograd_accepts(const cx_call *c)
 {
@@ -243,6 +242,17 @@ static bool window_accepts(const cx_call *c)
     cx_geometry g = geometry_of(c, CX_OP_CONV2D);
     return !cx_is_pointwise(&g);
 }
+
+#if defined(CX_ISA_avx512_bf16)
+/* Whose x or y is bfloat16 has said that such precision will do. */
+static bool takes_pairs(const cx_call *c) { return c->x[0].type == CX_BF16 || c->y[0].type == CX_BF16; }
+
+static bool dot_accepts(const cx_call *c) { return takes_pairs(c) && pointwise_accepts(c); }
+static bool dot_little_accepts(const cx_call *c) { return takes_pairs(c) && little_accepts(c); }
+
+/* Of one channel, each word would be half empty. */
+static bool dot_window_accepts(const cx_call *c) { return takes_pairs(c) && window_accepts(c) && c->x[0].s.c > 1; }
+#endif
 
 /* ---- linear of few rows ------------------------------------------------------------------------------------------- */
 
@@ -272,15 +282,20 @@ static size_t few_workspace(const cx_call *c, bool backward) { return backward ?
 
 /* ---- tables ------------------------------------------------------------------------------------------------------- */
 
-#define ROW(title, accept, prefix) { .name = title " " CX_ISA_NAME, .accepts = accept, .workspace = prefix##_workspace, .fwd = prefix##_forward, \
-    .bwd = prefix##_backward, .packed = prefix##_packed, .pack = prefix##_pack, .bf16 = true }
+#define FORWARD_ROW(title, accept, prefix) .name = title " " CX_ISA_NAME, .accepts = accept, .workspace = prefix##_workspace, .fwd = prefix##_forward, \
+    .packed = prefix##_packed, .pack = prefix##_pack, .bf16 = true
+#define ROW(title, accept, prefix) { FORWARD_ROW(title, accept, prefix), .bwd = prefix##_backward }
 const cx_impl CX_FN(conv2d_impls)[] = {
 #if defined(CX_ISA_avx512_bf16)
-    ROW("dot 1x1", dot_accepts, dot),
+    { FORWARD_ROW("dot 1x1", dot_accepts, dot), .bwd = dot_backward, .dot = true },
+    { FORWARD_ROW("dot window", dot_little_accepts, dot_window), .dot = true },
 #endif
     ROW("gemm 1x1", pointwise_accepts, pointwise),
     ROW("window gemm", little_accepts, window),
     ROW("winograd 4x4", winograd_accepts, winograd),
+#if defined(CX_ISA_avx512_bf16)
+    { FORWARD_ROW("dot window", dot_window_accepts, dot_window), .dot = true },
+#endif
     ROW("window gemm", window_accepts, window),
 };
 const int CX_FN(conv2d_n) = sizeof CX_FN(conv2d_impls) / sizeof CX_FN(conv2d_impls)[0];

@@ -9,6 +9,9 @@
 enum { CX_ROWS_MAX = 256 };     /* rows of one product: a block of pixels whose operands stay in the second-level cache */
 
 static inline int64_t cx_panels(int64_t n) { return (n + NR - 1) / NR; }
+/* Numbers in a word of an operand, and words of n numbers. */
+static inline int64_t cx_per_word(bool pairs) { return pairs ? 2 : 1; }
+static inline int64_t cx_words(int64_t n, bool pairs) { return up_div(n, cx_per_word(pairs)); }
 static inline int64_t cx_packed(int64_t k, int64_t n) { return cx_panels(n) * NR * k; }     /* floats of a packed K x N matrix */
 
 /* Memory that the next product will read: n_run runs of `floats`. A product that is given one asks for its lines while it multiplies, `pace` lines each

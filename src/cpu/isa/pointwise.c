@@ -1,5 +1,5 @@
 /* pointwise.c - 1x1 convolutions of stride 1 forward: pixels are one list, so it is a product of two matrices. Their gradients are pointwise_back.c's.
- * `unit` says how many channels a word of an operand holds: 1 in float32, 2 where products are taken in bfloat16; K is counted in words. */
+ * K is counted in words: of one channel in float32, of two where products are taken in bfloat16 (`pairs`). */
 #include "conv.h"
 #include "pairs.h"
 #include <omp.h>
@@ -37,14 +37,14 @@ static int add_runs(const float **run, int n, const cx_tensor *t, int64_t first,
 
 typedef struct {
     pixel_blocks at;
-    int unit;
+    bool pairs;
     int64_t k, k_block, pitch, near;    /* near: floats of a row of results that goes by scratch, to be rounded; 0 = straight to memory */
     size_t parts, per_thread;       /* bytes of scratch */
 } point_layout;
 
-static point_layout lay_out_points(int64_t pixels, int64_t channels, int unit, const cx_tensor *dst)
+static point_layout lay_out_points(int64_t pixels, int64_t channels, bool pairs, const cx_tensor *dst)
 {
-    point_layout l = { .at = cut_pixels(pixels), .unit = unit, .k = up_div(channels, unit) };
+    point_layout l = { .at = cut_pixels(pixels), .pairs = pairs, .k = cx_words(channels, pairs) };
     l.k_block = max64(1, up_div(up_div(l.k, up_div(max64(l.k, 1), POINT_K)), CX_LINE) * CX_LINE);
     l.pitch = cx_odd_lines(min64(l.k_block, l.k));
     l.near = dst->type == CX_F32 ? 0 : cx_odd_lines(dst->s.c);
@@ -66,7 +66,7 @@ static int add_weights(const float **run, int n_run, const float *w, int64_t k_a
 /* Words k0 .. k0+k-1 of `rows` pixels, behind the source's folds. */
 static void read_words(const point_layout *l, const cx_source *x, int64_t first, int64_t rows, int64_t k0, int64_t k, float *to)
 {
-    if (HAS_PAIRS && l->unit == 2)
+    if (HAS_PAIRS && l->pairs)
         CX_FN(read_channel_pairs)(x, first, rows, 2 * k0, min64(2 * k, x->t.s.c - 2 * k0), to, l->pitch);
     else
         CX_FN(read_rows)(x, first, rows, k0, k, to, l->pitch);
@@ -88,16 +88,17 @@ static void point_block(const point_layout *l, const cx_pass *p, int64_t block, 
         const bool last = k0 + k >= k_all;
         const int64_t ask = min64(l->k_block, last ? k_all : k_all - k0 - k);
         int n_later = !last && l->at.blocks < WANT_BLOCKS ? add_weights(later, 0, p->w, k_all, col, n, k0 + k, ask) : 0;
-        cx_ahead ahead = { .run = later, .floats = n_later ? ask : as_floats(&x->t, ask * l->unit) };
+        cx_ahead ahead = { .run = later, .floats = n_later ? ask : as_floats(&x->t, ask * cx_per_word(l->pairs)) };
         if (last)
             n_later = add_runs(later, n_later, &x->t, next * l->at.rows, rows_of(&l->at, next), 0);
         else
-            n_later = add_runs(later, n_later, &x->t, first, m, (k0 + k) * l->unit);
+            n_later = add_runs(later, n_later, &x->t, first, m, (k0 + k) * cx_per_word(l->pairs));
         ahead.n_run = n_later;
         ahead.pace = pace_of(n_later * up_div(ahead.floats, CX_LINE), up_div(m, MR) * cx_panels(n) * k / CX_AHEAD_STEP);
         read_words(l, x, first, m, k0, k, packed);
         cx_product q = { .m = m, .a = a, .n_run = 1, .run_len = k, .b = p->w + col * k_all + k0 * NR, .b_rows = k_all, .n = n, .c = c,
-            .bias = last && p->finish.bias ? p->finish.bias + col : NULL, .relu = last && p->finish.relu, .add = p->finish.add || k0 > 0, .pairs = l->unit == 2, .ahead = &ahead };
+            .bias = last && p->finish.bias ? p->finish.bias + col : NULL, .relu = last && p->finish.relu, .add = p->finish.add || k0 > 0,
+            .pairs = l->pairs, .ahead = &ahead };
         CX_FN(product)(&q);
     }
 }
@@ -112,9 +113,9 @@ static void round_block(const point_layout *l, const cx_tensor *dst, int64_t blo
 
 /* dst (pixels x n) = src (pixels x k) w. Columns are dealt out too where blocks are few, no finer than threads need, since each group packs its
  * block again; that changes no sum, so it may depend on the threads. */
-static void run_points(const cx_pass *p, int unit)
+static void run_points(const cx_pass *p, bool pairs)
 {
-    const point_layout l = lay_out_points(cx_pixels(p->src.t.s), p->src.t.s.c, unit, &p->dst);
+    const point_layout l = lay_out_points(cx_pixels(p->src.t.s), p->src.t.s.c, pairs, &p->dst);
     const int threads = CX_FN(threads_that_fit)(p->bytes, l.parts, l.per_thread);
     const int64_t panels = cx_panels(p->dst.s.c);
     int64_t groups = 1;
@@ -139,48 +140,38 @@ static void run_points(const cx_pass *p, int unit)
         CX_FN(merge_stats)(parts, l.at.tasks, p->finish.stats);
 }
 
-static size_t bytes_of(const cx_geometry *g, int unit)
+static size_t bytes_of(const cx_geometry *g, bool pairs)
 {
-    const point_layout l = lay_out_points(cx_pixels(g->small.s), g->big.s.c, unit, &g->small);
+    const point_layout l = lay_out_points(cx_pixels(g->small.s), g->big.s.c, pairs, &g->small);
     return point_bytes(&l);
 }
 
-static size_t down_bytes(const cx_geometry *g) { return bytes_of(g, 1); }
+static size_t down_bytes(const cx_geometry *g) { return bytes_of(g, false); }
 
 static void down(const cx_geometry *g, const cx_pass *p)
 {
     (void)g;
-    run_points(p, 1);
+    run_points(p, false);
 }
 
-static size_t back_bytes(const cx_geometry *g) { return CX_FN(point_back_bytes)(g, 1); }
-static void back(const cx_geometry *g, const cx_pass *p, cx_source big, float *dw, bool add) { CX_FN(point_back)(g, p, big, dw, add, 1); }
+static size_t back_bytes(const cx_geometry *g) { return CX_FN(point_back_bytes)(g, false); }
+static void back(const cx_geometry *g, const cx_pass *p, cx_source big, float *dw, bool add) { CX_FN(point_back)(g, p, big, dw, add, false); }
 
 const cx_method CX_FN(pointwise_method) = { CX_FN(pack_down_bytes), CX_FN(pack_down), down_bytes, down, NULL, NULL, NULL, NULL, back_bytes, back };
 
 /* ---- the same in bfloat16 ------------------------------------------------------------------------------------------- */
 
 #if defined(CX_ISA_avx512_bf16)
-static size_t dot_packed(const cx_geometry *g) { return cx_align64((size_t)cx_packed(up_div(g->big.s.c, 2), g->small.s.c) * sizeof(float)); }
-
-static void dot_pack(const cx_geometry *g, const float *w, const float *scale, float *packed)
-{
-    const int64_t k = g->big.s.c, out = g->small.s.c;
-#pragma omp parallel for schedule(static)
-    for (int64_t o = 0; o < out; o += NR)
-        CX_FN(pack_pairs_transposed)(w + o * k, k, k, min64(NR, out - o), scale ? scale + o : NULL, packed + o * up_div(k, 2));
-}
-
-static size_t dot_bytes(const cx_geometry *g) { return bytes_of(g, 2); }
+static size_t dot_bytes(const cx_geometry *g) { return bytes_of(g, true); }
 
 static void dot_down(const cx_geometry *g, const cx_pass *p)
 {
     (void)g;
-    run_points(p, 2);
+    run_points(p, true);
 }
 
-static size_t dot_back_bytes(const cx_geometry *g) { return CX_FN(point_back_bytes)(g, 2); }
-static void dot_back(const cx_geometry *g, const cx_pass *p, cx_source big, float *dw, bool add) { CX_FN(point_back)(g, p, big, dw, add, 2); }
+static size_t dot_back_bytes(const cx_geometry *g) { return CX_FN(point_back_bytes)(g, true); }
+static void dot_back(const cx_geometry *g, const cx_pass *p, cx_source big, float *dw, bool add) { CX_FN(point_back)(g, p, big, dw, add, true); }
 
-const cx_method CX_FN(dot_method) = { dot_packed, dot_pack, dot_bytes, dot_down, NULL, NULL, NULL, NULL, dot_back_bytes, dot_back };
+const cx_method CX_FN(dot_method) = { CX_FN(pack_pairs_bytes), CX_FN(pack_pairs_down), dot_bytes, dot_down, NULL, NULL, NULL, NULL, dot_back_bytes, dot_back };
 #endif

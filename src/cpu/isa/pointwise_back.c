@@ -1,6 +1,6 @@
 /* pointwise_back.c - the gradients of a 1x1 convolution of stride 1 in one pass: for a block of pixels and a stripe of input channels, the data gradient, its
  * gate and the weights' share follow each other while the stripe of x lies in the first-level cache and dy, read through its fold, in the second.
- * In bfloat16 (unit 2) each product sums over something else, so dy is packed twice: pairs of outputs for the data, pairs of pixels for the weights. */
+ * In bfloat16 (`pairs`) each product sums over something else, so dy is packed twice: pairs of outputs for the data, pairs of pixels for the weights. */
 #include "conv.h"
 #include "pairs.h"
 #include <omp.h>
@@ -11,16 +11,15 @@ enum { ROWS = 112, STRIPE = 32, MANY_BLOCKS = 64, MIN_RUN = 7, MIN_WIDTH = 2, MA
  * block by block. Where they are few, all of dy is packed first, and a task is a group of `width` stripes of a chunk: then copies are few.
  * Scratch: [packed weights][parts][copies][packed dy, if shared][threads]. */
 typedef struct {
-    int unit;                                           /* numbers in a word of an operand */
     int64_t pixels, rows, blocks, run, chunks, in, out, stripes, width, groups, copy;
     int64_t k, pitch, pixel_pitch, block;               /* words: of a row of dy, between rows; between pairs of pixels; of a packed block */
-    bool shared;
+    bool shared, pairs;
     size_t packed, parts, copies, dy, per_thread;       /* bytes */
 } layout;
 
-static layout lay_out(const cx_geometry *g, int unit)
+static layout lay_out(const cx_geometry *g, bool pairs)
 {
-    layout l = { .unit = unit, .pixels = cx_pixels(g->small.s), .in = g->big.s.c, .out = g->small.s.c };
+    layout l = { .pairs = pairs, .pixels = cx_pixels(g->small.s), .in = g->big.s.c, .out = g->small.s.c };
     l.stripes = up_div(l.in, STRIPE);
     l.blocks = up_div(l.pixels, ROWS);
     l.rows = up_div(l.pixels, l.blocks);
@@ -29,10 +28,10 @@ static layout lay_out(const cx_geometry *g, int unit)
     l.chunks = up_div(l.blocks, l.run);
     l.width = l.shared ? max64(MIN_WIDTH, min64(MAX_WIDTH, l.stripes * l.chunks / SOME_TASKS)) : l.stripes;
     l.groups = up_div(l.stripes, l.width);
-    l.k = up_div(l.out, unit);
+    l.k = cx_words(l.out, pairs);
     l.pitch = cx_odd_lines(l.k);
-    l.pixel_pitch = unit == 1 ? l.pitch : cx_odd_lines(l.out);
-    l.block = l.rows * l.pitch + (unit == 1 ? 0 : up_div(l.rows, unit) * l.pixel_pitch);
+    l.pixel_pitch = cx_odd_lines(l.out);
+    l.block = l.rows * l.pitch + (pairs ? cx_words(l.rows, pairs) * l.pixel_pitch : 0);
     l.copy = cx_panels(l.in) * NR * l.out;
     l.packed = cx_align64((size_t)cx_packed(l.k, l.in) * sizeof(float));
     l.parts = cx_align64(cx_parts_bytes(l.chunks, l.in));
@@ -44,9 +43,9 @@ static layout lay_out(const cx_geometry *g, int unit)
 
 static size_t common_bytes(const layout *l) { return l->packed + l->parts + l->copies + l->dy; }
 
-size_t CX_FN(point_back_bytes)(const cx_geometry *g, int unit)
+size_t CX_FN(point_back_bytes)(const cx_geometry *g, bool pairs)
 {
-    const layout l = lay_out(g, unit);
+    const layout l = lay_out(g, pairs);
     return common_bytes(&l) + l.per_thread * (size_t)omp_get_max_threads();
 }
 
@@ -102,7 +101,7 @@ static void data_stripe(const job *b, const place *s, float *tile, float *u)
     if (p->dst.p)
         want(&soon, &p->dst, s->first, s->col, s->m);
     cx_product q = { .m = s->m, .a = a, .n_run = 1, .run_len = l->k, .b = (float *)p->work + s->col * l->k, .n = s->n, .c = c,
-        .add = p->finish.add && !p->finish.gate, .pairs = l->unit == 2, .ahead = spread(&soon, s->n, s->steps) };
+        .add = p->finish.add && !p->finish.gate, .pairs = l->pairs, .ahead = spread(&soon, s->n, s->steps) };
     CX_FN(product)(&q);
     if (p->finish.gate) {
         cx_gate gate = *p->finish.gate;
@@ -134,7 +133,7 @@ static void pack_dy(const job *b, int64_t first, int64_t rows, float *to)
 {
     const layout *l = b->l;
     const cx_source *dy = &b->p->src;
-    if (HAS_PAIRS && l->unit == 2) {
+    if (HAS_PAIRS && l->pairs) {
         CX_FN(read_channel_pairs)(dy, first, rows, 0, l->out, to, l->pitch);
         CX_FN(read_pixel_pairs)(dy, first, rows, 0, l->out, to + l->rows * l->pitch, l->pixel_pitch);
     } else {
@@ -147,14 +146,14 @@ static void pack_dy(const job *b, int64_t first, int64_t rows, float *to)
 static float *weight_rows(const job *b, const place *s, float *u, float *tile)
 {
     const bool from_gate = b->data && b->p->finish.gate;
-    float *to = b->l->unit == 2 ? tile : u;
-    if (HAS_PAIRS && b->l->unit == 2) {
+    float *to = b->l->pairs ? tile : u;
+    if (HAS_PAIRS && b->l->pairs) {
         const cx_source gated = cx_plain((cx_tensor){ .p = u, .ld = STRIPE });
         CX_FN(read_pixel_pairs)(from_gate ? &gated : b->big, from_gate ? 0 : s->first, s->m, from_gate ? 0 : s->col, s->n, to, STRIPE);
     } else if (!from_gate) {
         CX_FN(read_rows)(b->big, s->first, s->m, s->col, s->n, to, STRIPE);
     }
-    for (int64_t r = 0; s->n % NR && r < up_div(s->m, b->l->unit); r++)
+    for (int64_t r = 0; s->n % NR && r < cx_words(s->m, b->l->pairs); r++)
         memset(to + r * STRIPE + s->n, 0, (size_t)(up_div(s->n, NR) * NR - s->n) * sizeof(float));
     return to;
 }
@@ -163,10 +162,10 @@ static float *weight_rows(const job *b, const place *s, float *u, float *tile)
 static void weight_stripe(const job *b, const place *s, const float *u, wish *later, int64_t floats)
 {
     const layout *l = b->l;
-    const float *dy = l->unit == 1 ? s->dy : s->dy + l->rows * l->pitch;
-    cx_outer o = { .rows = 1, .cols = up_div(s->m, l->unit), .a = dy, .a_pixel = l->pixel_pitch, .b = u, .b_panel = NR, .b_pixel = STRIPE,
+    const float *dy = l->pairs ? s->dy + l->rows * l->pitch : s->dy;
+    cx_outer o = { .rows = 1, .cols = cx_words(s->m, l->pairs), .a = dy, .a_pixel = l->pixel_pitch, .b = u, .b_panel = NR, .b_pixel = STRIPE,
         .t = b->copies + s->chunk * l->copy + s->col * l->out, .t_panel = NR * l->out, .m = l->out, .n = s->n, .fresh = s->fresh,
-        .pairs = l->unit == 2, .ahead = spread(later, floats, s->steps) };
+        .pairs = l->pairs, .ahead = spread(later, floats, s->steps) };
     CX_FN(outer)(&o);
 }
 
@@ -227,7 +226,7 @@ static void pack(const job *b, const float *w)
     for (int64_t i = 0; i < panels + (b->dy ? l->blocks : 0); i++)
         if (i < panels) {
             float *to = (float *)b->p->work + i * NR * l->k;
-            if (HAS_PAIRS && l->unit == 2)
+            if (HAS_PAIRS && l->pairs)
                 CX_FN(pack_pairs)(w + i * NR, l->in, l->out, min64(NR, l->in - i * NR), to);
             else
                 CX_FN(pack)(w + i * NR, l->in, 1, l->out, min64(NR, l->in - i * NR), to, 0, l->out);
@@ -237,9 +236,9 @@ static void pack(const job *b, const float *w)
         }
 }
 
-void CX_FN(point_back)(const cx_geometry *g, const cx_pass *p, cx_source big, float *dw, bool add, int unit)
+void CX_FN(point_back)(const cx_geometry *g, const cx_pass *p, cx_source big, float *dw, bool add, bool pairs)
 {
-    const layout l = lay_out(g, unit);
+    const layout l = lay_out(g, pairs);
     char *parts = (char *)p->work + l.packed, *copies = parts + l.parts, *dy = copies + l.copies, *scratch = dy + l.dy;
     const job b = { .l = &l, .p = p, .big = &big, .data = p->finish.gate || p->dst.p, .add = add, .dw = dw, .parts = cx_parts_at(parts, l.in),
         .copies = (float *)copies, .dy = l.shared ? (float *)dy : NULL };
