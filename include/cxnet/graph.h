@@ -196,7 +196,8 @@ typedef struct {
     const int *keep; int n_keep;      /* values (and, with backward, their gradients) that stay readable after the run */
     unsigned skip;             /* cx_pass_bits left out */
     bool lean;                 /* also rebuild in the backward pass what 1x1 convolutions behind a norm wrote: less memory, one product more */
-    bool bf16;                 /* activations between the operators lie in memory as bfloat16: half the bytes; gradients and parameters stay float32 */
+    bool bf16;                 /* activations between the operators lie in memory as bfloat16: half the bytes; gradients and parameters stay float32.
+                                  Where the processor is fast at it, products are taken in bfloat16 too, with float32 sums (cx_impl.dot) */
 } cx_plan_opts;
 
 typedef struct cx_plan cx_plan;

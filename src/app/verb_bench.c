@@ -382,7 +382,8 @@ const cx_verb cx_verb_bench = {
             "for a second; not part of the peak memory shown). A run whose float32 peak moved by more than 15 % is called unsteady: another tenant, "
             "another clock; measure again.\n"
             "\n"
-            "\"roof %\" of a step is the time it would take at the roof over the time it took: the larger of FLOPs / peak and bytes / bandwidth, with "
+            "\"roof %\" of a step is the time it would take at the roof over the time it took: the larger of FLOPs / peak (of bf16 for an implementation "
+            "called dot) and bytes / bandwidth, with "
             "the higher of the two measurements; \"of\" says which it was. FLOPs are those of the direct algorithm, so Winograd convolutions, "
             "which multiply less, may exceed 100 %. So may steps whose bytes still lie in a cache: bandwidth is that of memory.\n",
     .flags = flags, .n_flags = CX_COUNT(flags), .min_args = 1, .max_args = 1, .run = run_bench
