@@ -126,8 +126,8 @@ json_t *cx_bench_rows_json(const cx_bench_row *rows, int n)
     json_t *list = json_array();
     for (int i = 0; list && i < n; i++) {
         const cx_step_info *r = &rows[i].info;
-        json_array_append_new(list, json_pack("{s:s,s:s,s:s,s:s,s:f,s:I,s:I,s:I,s:f,s:f,s:f,s:f,s:s}", "phase", r->phase, "node", r->node, "op", r->op,
-                                              "impl", r->impl, "ms", rows[i].seconds * 1e3, "flops", (json_int_t)r->flops,
+        json_array_append_new(list, json_pack("{s:s,s:s,s:s,s:s,s:b,s:f,s:I,s:I,s:I,s:f,s:f,s:f,s:f,s:s}", "phase", r->phase, "node", r->node, "op", r->op,
+                                              "impl", r->impl, "dot", r->dot, "ms", rows[i].seconds * 1e3, "flops", (json_int_t)r->flops,
                                               "bytes_read", (json_int_t)r->bytes_read, "bytes_written", (json_int_t)r->bytes_written,
                                               "gflop_per_s", gflops(&rows[i]), "gb_per_s", gbs(&rows[i]), "roof_ms", rows[i].roof_s * 1e3,
                                               "percent_of_roof", percent(&rows[i]), "bound", bound(&rows[i])));

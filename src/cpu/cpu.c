@@ -11,7 +11,7 @@
 #include "graph/backends.h"
 #include "roof.h"
 
-enum { MAX_IMPLS = 8 };
+enum { MAX_IMPLS = 12 };
 static const size_t HUGE_PAGE = (size_t)2 << 20;
 
 typedef struct {
@@ -205,14 +205,17 @@ static int choose_set(const char *isa)
     return at;
 }
 
-static void fill_impls(cpu *c)
+static bool fill_impls(cpu *c)
 {
     for (int op = 0; op < CX_OP_COUNT; op++) {
         const int n = c->kernels->ops[op].n ? *c->kernels->ops[op].n : 0;
-        for (int i = 0; i < n && i < MAX_IMPLS - 1; i++)
+        if (n >= MAX_IMPLS)
+            return false;
+        for (int i = 0; i < n; i++)
             c->impls[op][c->n_impls[op]++] = c->kernels->ops[op].impl[i];
         c->impls[op][c->n_impls[op]++] = (cx_impl){ .name = "reference", .fwd = cx_ops[op].ref_fwd, .bwd = cx_ops[op].ref_bwd };
     }
+    return true;
 }
 
 cx_status cx_cpu_open(const char *isa, int threads, cx_backend **out, cx_error *err)
@@ -237,7 +240,10 @@ cx_status cx_cpu_open(const char *isa, int threads, cx_backend **out, cx_error *
     char name[64];
     cpu_name(name);
     snprintf(c->base.description, sizeof c->base.description, "%s, %s, %d thread%s", name, c->isa, threads, threads == 1 ? "" : "s");
-    fill_impls(c);
+    if (!fill_impls(c)) {
+        free(c);
+        return cx_fail(err, CX_E_INTERNAL, "cpu: an operator has more than %d implementations; raise MAX_IMPLS", MAX_IMPLS - 1);
+    }
     /* Kernels take the OpenMP default of the thread that runs them: it is set here, for the thread that opens. Bits depend on no such number. */
     omp_set_num_threads(threads);
     *out = &c->base;

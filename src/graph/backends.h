@@ -3,7 +3,7 @@
 #define CXNET_BACKENDS_H
 #include "cxnet/graph.h"
 
-/* isa: "avx512_bf16", "avx512", "avx2", "portable" as an upper bound, NULL or "" for the best this machine has. threads 0: all cores this process may use. */
+/* isa: "avx512_bf16", "avx512", "avx2", "portable" as an upper bound; NULL or "": the fastest of this machine. threads 0: all cores this process may use. */
 cx_status cx_cpu_open(const char *isa, int threads, cx_backend **out, cx_error *err);
 
 #endif

@@ -98,7 +98,7 @@ static void check_roofline(const char *precision)
     json_array_foreach(rows, i, row) {
         const double ms = number(row, "ms", NULL), flops = number(row, "flops", NULL);
         const double bytes = number(row, "bytes_read", NULL) + number(row, "bytes_written", NULL), percent = number(row, "percent_of_roof", NULL);
-        const bool dot = strncmp(json_string_value(json_object_get(row, "impl")), "dot ", 4) == 0;
+        const bool dot = json_is_true(json_object_get(row, "dot"));
         const double peak = roof(j, dot ? "bf16_gflops" : "fp32_gflops");
         assert_true(isfinite(percent));
         arithmetic += flops / peak / 1e6;

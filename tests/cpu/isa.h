@@ -4,8 +4,7 @@
 #include "cxnet/graph.h"
 #include "support.h"
 
-/* avx512_bf16 is compiled from the same lines as avx512: what it has besides is test_dot.c's, whole networks on it are tests/graph's. */
-static const char *const isas[] = { "avx512", "avx2", "portable" };
+static const char *const isas[] = { "avx512_bf16", "avx512", "avx2", "portable" };
 
 /* Scratch as large as asked and not a byte more, full of NaN. */
 static inline void with_work(cx_call *c, const cx_impl *impl, bool backward, cx_run_fn run)

@@ -148,14 +148,14 @@ static void run_window(const cx_window *w, strip_room room, size_t strip_floats,
 cx_window CX_FN(window_down)(const cx_geometry *g)
 {
     return (cx_window){ .src = cx_plain(g->big), .dst = g->small, .kh = g->kh, .kw = g->kw, .step = g->stride, .src_y = -g->pad_top, .src_x = -g->pad_left,
-        .grid_h = g->small.s.h, .grid_w = g->small.s.w, .dst_step = 1 };
+        .grid_h = g->small.s.h, .grid_w = g->small.s.w, .dst_step = 1, .pairs = g->pairs };
 }
 
 static size_t strip_bytes(const cx_window *w) { return cx_align64((size_t)cx_strip_floats(w, CX_FN(strip_rows)(w)) * sizeof(float)); }
 
 size_t CX_FN(pack_down_bytes)(const cx_geometry *g)
 {
-    return cx_align64((size_t)cx_packed((int64_t)g->kh * g->kw * g->big.s.c, g->small.s.c) * sizeof(float));
+    return cx_align64((size_t)cx_packed((int64_t)g->kh * g->kw * cx_words(g->big.s.c, g->pairs), g->small.s.c) * sizeof(float));
 }
 
 static size_t down_parts(const cx_window *w) { return cx_align64(cx_parts_bytes(strips_of(w), w->dst.s.c)); }
@@ -164,30 +164,39 @@ static const size_t ROWS_BYTES = (size_t)(CX_ROWS_MAX * NEAR_COLS) * sizeof(floa
 
 static size_t down_thread(const cx_window *w) { return strip_bytes(w) + (goes_by_scratch(w) ? ROWS_BYTES : 0); }
 
-static size_t bytes_of(const cx_geometry *g, bool pairs)
+static size_t down_bytes(const cx_geometry *g)
 {
     cx_window w = CX_FN(window_down)(g);
-    w.pairs = pairs;
     return down_parts(&w) + down_thread(&w) * (size_t)omp_get_max_threads();
+}
+
+/* Outputs o .. o+n-1, one panel. */
+static void pack_panel(const cx_geometry *g, const float *w, const float *scale, int64_t o, int64_t n, float *to)
+{
+    const int64_t in = g->big.s.c, taps = (int64_t)g->kh * g->kw, k = taps * in;
+    w += o * k;
+    scale = scale ? scale + o : NULL;
+    for (int64_t t = 0; HAS_PAIRS && g->pairs && t < taps; t++)
+        CX_FN(pack_pairs_transposed)(w + t * in, k, in, n, scale, to + t * cx_words(in, true) * NR);
+    if (HAS_PAIRS && g->pairs)
+        return;
+    CX_FN(pack)(w, 1, k, k, n, to, 0, k);
+    for (int64_t i = 0; scale && i < k; i++)
+        for (int64_t j = 0; j < n; j++)
+            to[i * NR + j] *= scale[j];
 }
 
 void CX_FN(pack_down)(const cx_geometry *g, const float *w, const float *scale, float *packed)
 {
-    int64_t k = (int64_t)g->kh * g->kw * g->big.s.c, out = g->small.s.c;
+    const int64_t out = g->small.s.c, k = (int64_t)g->kh * g->kw * cx_words(g->big.s.c, g->pairs);
 #pragma omp parallel for schedule(static)
-    for (int64_t o = 0; o < out; o += NR) {
-        int64_t n = min64(NR, out - o);
-        CX_FN(pack)(w + o * k, 1, k, k, n, packed + o * k, 0, k);
-        for (int64_t i = 0; scale && i < k; i++)
-            for (int64_t j = 0; j < n; j++)
-                packed[o * k + i * NR + j] *= scale[o + j];
-    }
+    for (int64_t o = 0; o < out; o += NR)
+        pack_panel(g, w, scale, o, min64(NR, out - o), packed + o * k);
 }
 
-static void run_down(const cx_geometry *g, const cx_pass *p, bool pairs)
+static void down(const cx_geometry *g, const cx_pass *p)
 {
     cx_window win = CX_FN(window_down)(g);
-    win.pairs = pairs;
     win.src = p->src;
     win.dst = p->dst;
     win.b = p->w;
@@ -198,31 +207,6 @@ static void run_down(const cx_geometry *g, const cx_pass *p, bool pairs)
     if (p->finish.stats)
         CX_FN(merge_stats)(room.parts, strips_of(&win), p->finish.stats);
 }
-
-static size_t down_bytes(const cx_geometry *g) { return bytes_of(g, false); }
-static void down(const cx_geometry *g, const cx_pass *p) { run_down(g, p, false); }
-
-#if defined(CX_ISA_avx512_bf16)
-size_t CX_FN(pack_pairs_bytes)(const cx_geometry *g)
-{
-    return cx_align64((size_t)cx_packed((int64_t)g->kh * g->kw * cx_words(g->big.s.c, true), g->small.s.c) * sizeof(float));
-}
-
-void CX_FN(pack_pairs_down)(const cx_geometry *g, const float *w, const float *scale, float *packed)
-{
-    const int64_t in = g->big.s.c, out = g->small.s.c, taps = (int64_t)g->kh * g->kw, words = cx_words(in, true);
-#pragma omp parallel for schedule(static)
-    for (int64_t o = 0; o < out; o += NR)
-        for (int64_t t = 0; t < taps; t++)
-            CX_FN(pack_pairs_transposed)(w + (o * taps + t) * in, taps * in, in, min64(NR, out - o), scale ? scale + o : NULL,
-                packed + (o * taps + t * NR) * words);
-}
-
-static size_t dot_bytes(const cx_geometry *g) { return bytes_of(g, true); }
-static void dot_down(const cx_geometry *g, const cx_pass *p) { run_down(g, p, true); }
-
-const cx_method CX_FN(dot_window_method) = { CX_FN(pack_pairs_bytes), CX_FN(pack_pairs_down), dot_bytes, dot_down, NULL, NULL, NULL, NULL, NULL, NULL };
-#endif
 
 /* ---- small -> big ------------------------------------------------------------------------------------------------- */
 

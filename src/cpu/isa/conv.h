@@ -10,6 +10,7 @@
 typedef struct {
     cx_tensor big, small;
     int kh, kw, stride, pad_top, pad_left;
+    bool pairs;                     /* operands of its products are rounded to bfloat16; sums stay float32. Only where HAS_PAIRS */
 } cx_geometry;
 
 /* What happens to a product on its way to memory, in this order; at most one of stats and gate. */
@@ -49,10 +50,8 @@ typedef struct {
     size_t (*back_bytes)(const cx_geometry *g);
     void (*back)(const cx_geometry *g, const cx_pass *p, cx_source big, float *dw, bool add);
 } cx_method;
-extern const cx_method CX_FN(window_method);       /* conv.c, conv_weight.c: any geometry but pointwise ones, through zero-padded strips */
+extern const cx_method CX_FN(window_method);       /* conv.c, conv_weight.c: all but pointwise ones, through zero-padded strips; in pairs `down` alone */
 extern const cx_method CX_FN(pointwise_method);    /* pointwise.c, pointwise_back.c: where cx_is_pointwise */
-/* The same with operands rounded to bfloat16 and sums in float32, only where HAS_PAIRS; of windows, `down` alone. */
-extern const cx_method CX_FN(dot_method), CX_FN(dot_window_method);
 extern const cx_method CX_FN(winograd_method);     /* winograd.c, winograd_weight.c: where winograd_accepts */
 bool CX_FN(winograd_accepts)(const cx_geometry *g);
 
@@ -65,9 +64,9 @@ typedef struct {
     cx_tensor dst;
     int64_t kh, kw, step, src_y, src_x;
     int64_t grid_h, grid_w, dst_step, dst_y, dst_x;
-    const float *b;             /* packed, K = kh*kw*src.c */
+    const float *b;             /* packed, K = kh*kw*src.c, or kh*kw*cx_words(src.c) */
     cx_finish finish;
-    bool pairs;                 /* operands in bfloat16: a pixel of the strip, and of K, has cx_words(src.c) words */
+    bool pairs;                 /* operands in bfloat16: a pixel of the strip has cx_words(src.c) words */
 } cx_window;
 
 /* Rows y0 .. y0+rows-1 of the grid of image n, as a padded copy of the source: (step*(rows-1)+kh) lines of (step*(grid_w-1)+kw) pixels of src.c floats, or
@@ -78,12 +77,9 @@ int64_t CX_FN(strip_rows)(const cx_window *w);
 static inline int64_t cx_strip_line(const cx_window *w) { return (w->step * (w->grid_w - 1) + w->kw) * cx_words(w->src.t.s.c, w->pairs); }
 static inline int64_t cx_strip_floats(const cx_window *w, int64_t rows) { return (w->step * (rows - 1) + w->kh) * cx_strip_line(w); }
 cx_window CX_FN(window_down)(const cx_geometry *g);
-/* Panels of NR outputs, K = kh*kw*I rows: weights for a product with windows or pixels. */
+/* Panels of NR outputs, K = kh*kw*I rows, or in pairs kh*kw*cx_words(I): weights for a product with windows or pixels. */
 size_t CX_FN(pack_down_bytes)(const cx_geometry *g);
 void CX_FN(pack_down)(const cx_geometry *g, const float *w, const float *scale, float *packed);
-/* The same in pairs: K = kh*kw*cx_words(I). */
-size_t CX_FN(pack_pairs_bytes)(const cx_geometry *g);
-void CX_FN(pack_pairs_down)(const cx_geometry *g, const float *w, const float *scale, float *packed);
 size_t CX_FN(window_weight_bytes)(const cx_geometry *g);
 void CX_FN(window_weight)(const cx_geometry *g, cx_source big, cx_source small, float *dw, bool add, void *work, size_t bytes);
 
@@ -92,9 +88,8 @@ static inline bool cx_is_pointwise(const cx_geometry *g)
 {
     return g->kh == 1 && g->kw == 1 && g->stride == 1 && g->pad_top == 0 && g->pad_left == 0 && g->big.s.h == g->small.s.h && g->big.s.w == g->small.s.w;
 }
-/* cx_method.back of both methods for it. */
-size_t CX_FN(point_back_bytes)(const cx_geometry *g, bool pairs);
-void CX_FN(point_back)(const cx_geometry *g, const cx_pass *p, cx_source big, float *dw, bool add, bool pairs);
+size_t CX_FN(point_back_bytes)(const cx_geometry *g);
+void CX_FN(point_back)(const cx_geometry *g, const cx_pass *p, cx_source big, float *dw, bool add);
 static inline size_t cx_align64(size_t bytes) { return (bytes + 63) / 64 * 64; }
 /* How many threads a scratch of `bytes` is large enough for, at most omp_get_max_threads(). It holds one at least: workspace() was asked. */
 int CX_FN(threads_that_fit)(size_t bytes, size_t shared, size_t per_thread);

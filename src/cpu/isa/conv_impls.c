@@ -74,6 +74,16 @@ static void bias_gradient(const cx_source *dy, float *db, bool add, float *sums)
 
 /* ---- the operators ------------------------------------------------------------------------------------------------ */
 
+/* An operator, by one method. */
+typedef struct { cx_op_id op; const cx_method *m; bool pairs; } way;
+
+static cx_geometry geometry_by(const way *by, const cx_call *c)
+{
+    cx_geometry g = geometry_of(c, by->op);
+    g.pairs = by->pairs;
+    return g;
+}
+
 /* A piece of scratch. */
 typedef struct { char *p; size_t left; } scratch;
 
@@ -91,60 +101,60 @@ static bool is_transposed(cx_op_id op) { return op == CX_OP_CONV_TRANSPOSE2D; }
 /* Weights of a forward pass, packed: [bias of each output, where post makes one][what the method packs]. */
 static size_t bias_bytes(const cx_call *c) { return c->fold.post.s.c ? cx_align64((size_t)c->y[0].s.c * sizeof(float)) : 0; }
 
-static size_t packed_bytes(const cx_call *c, cx_op_id op, const cx_method *m)
+static size_t packed_bytes(const way *by, const cx_call *c)
 {
-    cx_geometry g = geometry_of(c, op);
-    return is_transposed(op) ? 0 : bias_bytes(c) + m->down_packed(&g);
+    cx_geometry g = geometry_by(by, c);
+    return is_transposed(by->op) ? 0 : bias_bytes(c) + by->m->down_packed(&g);
 }
 
-static void pack_weights(const cx_call *c, cx_op_id op, const cx_method *m, void *to)
+static void pack_weights(const way *by, const cx_call *c, void *to)
 {
-    cx_geometry g = geometry_of(c, op);
+    cx_geometry g = geometry_by(by, c);
     const float *scale = cx_row(&c->fold.post, CX_FOLD_SCALE), *shift = cx_row(&c->fold.post, CX_FOLD_SHIFT), *bias = bias_of(c);
     for (int64_t o = 0; scale && o < c->y[0].s.c; o++)
         ((float *)to)[o] = (bias ? bias[o] * scale[o] : 0) + shift[o];
-    m->down_pack(&g, c->x[1].p, scale, (float *)((char *)to + bias_bytes(c)));
+    by->m->down_pack(&g, c->x[1].p, scale, (float *)((char *)to + bias_bytes(c)));
 }
 
 /* conv2d and linear map big to small, conv_transpose2d small to big; the gradient of the data goes the other way. */
-static cx_status forward(const cx_call *c, cx_op_id op, const cx_method *m)
+static cx_status forward(const way *by, const cx_call *c)
 {
-    cx_geometry g = geometry_of(c, op);
+    cx_geometry g = geometry_by(by, c);
     scratch w = { c->work, c->work_bytes };
     cx_pass p = { .src = cx_source_x(c), .w = c->x[1].p, .dst = c->y[0],
         .finish = { .bias = bias_of(c), .relu = c->relu, .stats = c->fold.stats.s.c && !c->redo ? &c->fold.stats : NULL } };
-    if (is_transposed(op)) {
+    if (is_transposed(by->op)) {
         p.work = w.p;
         p.bytes = w.left;
-        m->up(&g, &p);
+        by->m->up(&g, &p);
         return CX_OK;
     }
     char *packed = c->packed;
     if (!packed) {
-        packed = take(&w, packed_bytes(c, op, m));
-        pack_weights(c, op, m, packed);
+        packed = take(&w, packed_bytes(by, c));
+        pack_weights(by, c, packed);
     }
     p.w = (float *)(packed + bias_bytes(c));
     p.work = w.p;
     p.bytes = w.left;
     if (c->fold.post.s.c)
         p.finish.bias = (float *)packed;
-    m->down(&g, &p);
+    by->m->down(&g, &p);
     return CX_OK;
 }
 
-static bool copies_dy(const cx_call *c, const cx_method *m) { return c->relu && m->back; }
+static bool copies_dy(const way *by, const cx_call *c) { return c->relu && by->m->back; }
 
 static bool wants_data(const cx_call *c) { return c->dx[0].p || c->fold.sums.s.c; }
 
 /* The gradient of the data. */
-static void backward_data(const cx_call *c, cx_op_id op, const cx_method *m, const cx_geometry *g, const cx_source *dy, scratch w)
+static void backward_data(const way *by, const cx_call *c, const cx_geometry *g, const cx_source *dy, scratch w)
 {
     cx_gate gate = cx_gate_of(c);
     cx_pass p = { .src = *dy, .w = c->x[1].p, .dst = c->dx[0], .finish = { .add = c->dx_add[0] && !gate.scale } };
-    if (is_transposed(op)) {
-        float *packed = take(&w, m->down_packed(g));
-        m->down_pack(g, c->x[1].p, NULL, packed);
+    if (is_transposed(by->op)) {
+        float *packed = take(&w, by->m->down_packed(g));
+        by->m->down_pack(g, c->x[1].p, NULL, packed);
         p.w = packed;
     }
     if (gate.scale) {
@@ -153,11 +163,11 @@ static void backward_data(const cx_call *c, cx_op_id op, const cx_method *m, con
     }
     p.work = w.p;
     p.bytes = w.left;
-    (is_transposed(op) ? m->down : m->up)(g, &p);
+    (is_transposed(by->op) ? by->m->down : by->m->up)(g, &p);
 }
 
 /* The gradients of the data, of the weights, or both, of a method that does them in one pass. */
-static void backward_once(const cx_call *c, const cx_method *m, const cx_geometry *g, const cx_source *x, const cx_source *dy, scratch w)
+static void backward_once(const way *by, const cx_call *c, const cx_geometry *g, const cx_source *x, const cx_source *dy, scratch w)
 {
     const cx_gate gate = cx_gate_of(c);
     cx_pass p = { .src = *dy, .w = c->x[1].p, .dst = c->dx[0], .finish = { .add = c->dx_add[0] && !gate.scale }, .work = w.p, .bytes = w.left };
@@ -165,58 +175,56 @@ static void backward_once(const cx_call *c, const cx_method *m, const cx_geometr
         p.finish.gate = &gate;
         p.finish.sums = gate.sums ? &c->fold.sums : NULL;
     }
-    m->back(g, &p, *x, c->dx[1].p, c->dx_add[1]);
+    by->m->back(g, &p, *x, c->dx[1].p, c->dx_add[1]);
 }
 
-static cx_status backward(const cx_call *c, cx_op_id op, const cx_method *m)
+static cx_status backward(const way *by, const cx_call *c)
 {
-    cx_geometry g = geometry_of(c, op);
+    cx_geometry g = geometry_by(by, c);
     scratch w = { c->work, c->work_bytes };
-    const cx_source x = cx_source_x(c), dy = copies_dy(c, m) ? dense_dy(c, take(&w, dense_bytes(c))) : cx_source_dy(c);
-    *(is_transposed(op) ? &g.big : &g.small) = dy.t;
-    if (m->back)
-        backward_once(c, m, &g, &x, &dy, w);
+    const cx_source x = cx_source_x(c), dy = copies_dy(by, c) ? dense_dy(c, take(&w, dense_bytes(c))) : cx_source_dy(c);
+    *(is_transposed(by->op) ? &g.big : &g.small) = dy.t;
+    if (by->m->back)
+        backward_once(by, c, &g, &x, &dy, w);
     else if (c->dx[1].p)
-        m->weight(&g, is_transposed(op) ? dy : x, is_transposed(op) ? x : dy, c->dx[1].p, c->dx_add[1], w.p, w.left);
+        by->m->weight(&g, is_transposed(by->op) ? dy : x, is_transposed(by->op) ? x : dy, c->dx[1].p, c->dx_add[1], w.p, w.left);
     if (c->n_in > 2 && c->dx[2].p)
         bias_gradient(&dy, c->dx[2].p, c->dx_add[2], (float *)w.p);
-    if (!m->back && wants_data(c))
-        backward_data(c, op, m, &g, &dy, w);
+    if (!by->m->back && wants_data(c))
+        backward_data(by, c, &g, &dy, w);
     return CX_OK;
 }
 
-static size_t workspace(const cx_call *c, bool backward, cx_op_id op, const cx_method *m)
+static size_t workspace(const way *by, const cx_call *c, bool backward)
 {
-    cx_geometry g = geometry_of(c, op);
-    const size_t down = m->down_bytes(&g) + m->down_packed(&g) + bias_bytes(c);
-    if (!backward && !is_transposed(op))
+    cx_geometry g = geometry_by(by, c);
+    const size_t down = by->m->down_bytes(&g) + by->m->down_packed(&g) + bias_bytes(c);
+    if (!backward && !is_transposed(by->op))
         return down;
-    const size_t up = m->back ? 0 : m->up_bytes(&g);
+    const size_t up = by->m->back ? 0 : by->m->up_bytes(&g);
     if (!backward)
         return up;
-    const size_t back = m->back ? m->back_bytes(&g) : max_size(is_transposed(op) ? down : up, m->weight_bytes(&g));
-    return (copies_dy(c, m) ? dense_bytes(c) : 0) + max_size(back, sums_bytes(c));
+    const size_t back = by->m->back ? by->m->back_bytes(&g) : max_size(is_transposed(by->op) ? down : up, by->m->weight_bytes(&g));
+    return (copies_dy(by, c) ? dense_bytes(c) : 0) + max_size(back, sums_bytes(c));
 }
 
-#define FORWARD(prefix, op, method) \
-    static cx_status prefix##_forward(const cx_call *c) { return forward(c, op, &method); } \
-    static size_t prefix##_workspace(const cx_call *c, bool backward) { return workspace(c, backward, op, &method); }
-#define PACK(prefix, op, method) \
-    static size_t prefix##_packed(const cx_call *c) { return packed_bytes(c, op, &method); } \
-    static cx_status prefix##_pack(const cx_call *c) { pack_weights(c, op, &method, c->packed); return CX_OK; }
-#define METHOD(prefix, op, method) FORWARD(prefix, op, method) \
-    static cx_status prefix##_backward(const cx_call *c) { return backward(c, op, &method); }
-#define PACKED(prefix, op, method) METHOD(prefix, op, method) PACK(prefix, op, method)
-PACKED(window, CX_OP_CONV2D, CX_FN(window_method))
-PACKED(pointwise, CX_OP_CONV2D, CX_FN(pointwise_method))
+#define FORWARD(prefix, ...) \
+    static const way prefix = { __VA_ARGS__ }; \
+    static cx_status prefix##_forward(const cx_call *c) { return forward(&prefix, c); } \
+    static size_t prefix##_workspace(const cx_call *c, bool backward) { return workspace(&prefix, c, backward); }
+#define PACK(prefix) \
+    static size_t prefix##_packed(const cx_call *c) { return packed_bytes(&prefix, c); } \
+    static cx_status prefix##_pack(const cx_call *c) { pack_weights(&prefix, c, c->packed); return CX_OK; }
+#define BACKWARD(prefix) static cx_status prefix##_backward(const cx_call *c) { return backward(&prefix, c); }
+FORWARD(window, CX_OP_CONV2D, &CX_FN(window_method), false) PACK(window) BACKWARD(window)
+FORWARD(pointwise, CX_OP_CONV2D, &CX_FN(pointwise_method), false) PACK(pointwise) BACKWARD(pointwise)
+FORWARD(winograd, CX_OP_CONV2D, &CX_FN(winograd_method), false) PACK(winograd) BACKWARD(winograd)
+FORWARD(wide, CX_OP_LINEAR, &CX_FN(pointwise_method), false) PACK(wide) BACKWARD(wide)
+FORWARD(transposed, CX_OP_CONV_TRANSPOSE2D, &CX_FN(window_method), false) BACKWARD(transposed)
 #if defined(CX_ISA_avx512_bf16)
-PACKED(dot, CX_OP_CONV2D, CX_FN(dot_method))
-FORWARD(dot_window, CX_OP_CONV2D, CX_FN(dot_window_method))
-PACK(dot_window, CX_OP_CONV2D, CX_FN(dot_window_method))
+FORWARD(dot, CX_OP_CONV2D, &CX_FN(pointwise_method), true) PACK(dot) BACKWARD(dot)
+FORWARD(dot_window, CX_OP_CONV2D, &CX_FN(window_method), true) PACK(dot_window)
 #endif
-PACKED(winograd, CX_OP_CONV2D, CX_FN(winograd_method))
-PACKED(wide, CX_OP_LINEAR, CX_FN(pointwise_method))
-METHOD(transposed, CX_OP_CONV_TRANSPOSE2D, CX_FN(window_method))
 
 static bool pointwise_accepts(const cx_call *c)
 {
@@ -244,14 +252,12 @@ static bool window_accepts(const cx_call *c)
 }
 
 #if defined(CX_ISA_avx512_bf16)
-/* Whose x or y is bfloat16 has said that such precision will do. */
-static bool takes_pairs(const cx_call *c) { return c->x[0].type == CX_BF16 || c->y[0].type == CX_BF16; }
+/* Whose x is bfloat16 has said that such precision will do: not of a film, which stays float32. With one channel each word would be half empty. */
+static bool takes_pairs(const cx_call *c) { return c->x[0].type == CX_BF16 && c->x[0].s.c > 1; }
 
 static bool dot_accepts(const cx_call *c) { return takes_pairs(c) && pointwise_accepts(c); }
 static bool dot_little_accepts(const cx_call *c) { return takes_pairs(c) && little_accepts(c); }
-
-/* Of one channel, each word would be half empty. */
-static bool dot_window_accepts(const cx_call *c) { return takes_pairs(c) && window_accepts(c) && c->x[0].s.c > 1; }
+static bool dot_window_accepts(const cx_call *c) { return takes_pairs(c) && window_accepts(c); }
 #endif
 
 /* ---- linear of few rows ------------------------------------------------------------------------------------------- */
@@ -282,19 +288,19 @@ static size_t few_workspace(const cx_call *c, bool backward) { return backward ?
 
 /* ---- tables ------------------------------------------------------------------------------------------------------- */
 
-#define FORWARD_ROW(title, accept, prefix) .name = title " " CX_ISA_NAME, .accepts = accept, .workspace = prefix##_workspace, .fwd = prefix##_forward, \
+#define FORWARD_ROW(title, accept, prefix) .name = title, .accepts = accept, .workspace = prefix##_workspace, .fwd = prefix##_forward, \
     .packed = prefix##_packed, .pack = prefix##_pack, .bf16 = true
-#define ROW(title, accept, prefix) { FORWARD_ROW(title, accept, prefix), .bwd = prefix##_backward }
+#define ROW(title, accept, prefix) { FORWARD_ROW(title " " CX_ISA_NAME, accept, prefix), .bwd = prefix##_backward }
 const cx_impl CX_FN(conv2d_impls)[] = {
 #if defined(CX_ISA_avx512_bf16)
-    { FORWARD_ROW("dot 1x1", dot_accepts, dot), .bwd = dot_backward, .dot = true },
-    { FORWARD_ROW("dot window", dot_little_accepts, dot_window), .dot = true },
+    { FORWARD_ROW("dot 1x1 avx512_bf16", dot_accepts, dot), .bwd = dot_backward, .dot = true },
+    { FORWARD_ROW("dot window avx512_bf16", dot_little_accepts, dot_window), .dot = true },
 #endif
     ROW("gemm 1x1", pointwise_accepts, pointwise),
     ROW("window gemm", little_accepts, window),
     ROW("winograd 4x4", winograd_accepts, winograd),
 #if defined(CX_ISA_avx512_bf16)
-    { FORWARD_ROW("dot window", dot_window_accepts, dot_window), .dot = true },
+    { FORWARD_ROW("dot window avx512_bf16", dot_window_accepts, dot_window), .dot = true },
 #endif
     ROW("window gemm", window_accepts, window),
 };

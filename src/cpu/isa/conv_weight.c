@@ -12,10 +12,18 @@ typedef struct {
     size_t shared, per_thread;                      /* bytes */
 } layout;
 
+/* Multiplied in float32, whatever the geometry says. */
+static cx_window window_of(const cx_geometry *g)
+{
+    cx_window w = CX_FN(window_down)(g);
+    w.pairs = false;
+    return w;
+}
+
 static layout lay_out(const cx_geometry *g)
 {
     layout l = { .k = (int64_t)g->kh * g->kw * g->big.s.c };
-    cx_window w = CX_FN(window_down)(g);
+    cx_window w = window_of(g);
     int64_t panels = cx_panels(g->small.s.c);
     l.copy = panels * NR * l.k;
     l.unit_rows = CX_FN(strip_rows)(&w);
@@ -88,7 +96,7 @@ static void add_copies(const float *copies, int64_t chunks, int64_t copy, int64_
 void CX_FN(window_weight)(const cx_geometry *g, cx_source big, cx_source small, float *dw, bool add, void *work, size_t bytes)
 {
     layout l = lay_out(g);
-    cx_window w = CX_FN(window_down)(g);
+    cx_window w = window_of(g);
     w.src = big;
     w.dst = small.t;
     float *copies = work, *scratch = (float *)((char *)work + l.shared);

@@ -130,7 +130,7 @@ static void tile_any(int mr, const float *const *a, const float *b, float *const
     CASE(4);
     CASE(3);
     CASE(2);
-    CASE(1);
+    default: CASE(1);
     }
 #undef CASE
 }
@@ -238,7 +238,7 @@ static void outer_any(int mr, const cx_outer *o, const float *a, const float *b,
     CASE(4);
     CASE(3);
     CASE(2);
-    CASE(1);
+    default: CASE(1);
     }
 #undef CASE
 }

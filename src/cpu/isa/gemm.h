@@ -12,7 +12,7 @@ static inline int64_t cx_panels(int64_t n) { return (n + NR - 1) / NR; }
 /* Numbers in a word of an operand, and words of n numbers. */
 static inline int64_t cx_per_word(bool pairs) { return pairs ? 2 : 1; }
 static inline int64_t cx_words(int64_t n, bool pairs) { return up_div(n, cx_per_word(pairs)); }
-static inline int64_t cx_packed(int64_t k, int64_t n) { return cx_panels(n) * NR * k; }     /* floats of a packed K x N matrix */
+static inline int64_t cx_packed(int64_t k, int64_t n) { return cx_panels(n) * NR * k; }     /* floats, or words, of a packed K x N matrix */
 
 /* Memory that the next product will read: n_run runs of `floats`. A product that is given one asks for its lines while it multiplies, `pace` lines each
  * CX_AHEAD_STEP steps of K, so that the next block waits in the second-level cache: the largest single gain of these kernels. The rest are the cursor's. */

@@ -140,38 +140,14 @@ static void run_points(const cx_pass *p, bool pairs)
         CX_FN(merge_stats)(parts, l.at.tasks, p->finish.stats);
 }
 
-static size_t bytes_of(const cx_geometry *g, bool pairs)
+static size_t down_bytes(const cx_geometry *g)
 {
-    const point_layout l = lay_out_points(cx_pixels(g->small.s), g->big.s.c, pairs, &g->small);
+    const point_layout l = lay_out_points(cx_pixels(g->small.s), g->big.s.c, g->pairs, &g->small);
     return point_bytes(&l);
 }
 
-static size_t down_bytes(const cx_geometry *g) { return bytes_of(g, false); }
+static void down(const cx_geometry *g, const cx_pass *p) { run_points(p, g->pairs); }
 
-static void down(const cx_geometry *g, const cx_pass *p)
-{
-    (void)g;
-    run_points(p, false);
-}
-
-static size_t back_bytes(const cx_geometry *g) { return CX_FN(point_back_bytes)(g, false); }
-static void back(const cx_geometry *g, const cx_pass *p, cx_source big, float *dw, bool add) { CX_FN(point_back)(g, p, big, dw, add, false); }
-
-const cx_method CX_FN(pointwise_method) = { CX_FN(pack_down_bytes), CX_FN(pack_down), down_bytes, down, NULL, NULL, NULL, NULL, back_bytes, back };
-
-/* ---- the same in bfloat16 ------------------------------------------------------------------------------------------- */
-
-#if defined(CX_ISA_avx512_bf16)
-static size_t dot_bytes(const cx_geometry *g) { return bytes_of(g, true); }
-
-static void dot_down(const cx_geometry *g, const cx_pass *p)
-{
-    (void)g;
-    run_points(p, true);
-}
-
-static size_t dot_back_bytes(const cx_geometry *g) { return CX_FN(point_back_bytes)(g, true); }
-static void dot_back(const cx_geometry *g, const cx_pass *p, cx_source big, float *dw, bool add) { CX_FN(point_back)(g, p, big, dw, add, true); }
-
-const cx_method CX_FN(dot_method) = { CX_FN(pack_pairs_bytes), CX_FN(pack_pairs_down), dot_bytes, dot_down, NULL, NULL, NULL, NULL, dot_back_bytes, dot_back };
-#endif
+const cx_method CX_FN(pointwise_method) = {
+    CX_FN(pack_down_bytes), CX_FN(pack_down), down_bytes, down, NULL, NULL, NULL, NULL, CX_FN(point_back_bytes), CX_FN(point_back)
+};

@@ -17,9 +17,9 @@ typedef struct {
     size_t packed, parts, copies, dy, per_thread;       /* bytes */
 } layout;
 
-static layout lay_out(const cx_geometry *g, bool pairs)
+static layout lay_out(const cx_geometry *g)
 {
-    layout l = { .pairs = pairs, .pixels = cx_pixels(g->small.s), .in = g->big.s.c, .out = g->small.s.c };
+    layout l = { .pairs = g->pairs, .pixels = cx_pixels(g->small.s), .in = g->big.s.c, .out = g->small.s.c };
     l.stripes = up_div(l.in, STRIPE);
     l.blocks = up_div(l.pixels, ROWS);
     l.rows = up_div(l.pixels, l.blocks);
@@ -28,10 +28,10 @@ static layout lay_out(const cx_geometry *g, bool pairs)
     l.chunks = up_div(l.blocks, l.run);
     l.width = l.shared ? max64(MIN_WIDTH, min64(MAX_WIDTH, l.stripes * l.chunks / SOME_TASKS)) : l.stripes;
     l.groups = up_div(l.stripes, l.width);
-    l.k = cx_words(l.out, pairs);
+    l.k = cx_words(l.out, l.pairs);
     l.pitch = cx_odd_lines(l.k);
     l.pixel_pitch = cx_odd_lines(l.out);
-    l.block = l.rows * l.pitch + (pairs ? cx_words(l.rows, pairs) * l.pixel_pitch : 0);
+    l.block = l.rows * l.pitch + (l.pairs ? cx_words(l.rows, true) * l.pixel_pitch : 0);
     l.copy = cx_panels(l.in) * NR * l.out;
     l.packed = cx_align64((size_t)cx_packed(l.k, l.in) * sizeof(float));
     l.parts = cx_align64(cx_parts_bytes(l.chunks, l.in));
@@ -43,9 +43,9 @@ static layout lay_out(const cx_geometry *g, bool pairs)
 
 static size_t common_bytes(const layout *l) { return l->packed + l->parts + l->copies + l->dy; }
 
-size_t CX_FN(point_back_bytes)(const cx_geometry *g, bool pairs)
+size_t CX_FN(point_back_bytes)(const cx_geometry *g)
 {
-    const layout l = lay_out(g, pairs);
+    const layout l = lay_out(g);
     return common_bytes(&l) + l.per_thread * (size_t)omp_get_max_threads();
 }
 
@@ -145,15 +145,15 @@ static void pack_dy(const job *b, int64_t first, int64_t rows, float *to)
  * panel are zero. */
 static float *weight_rows(const job *b, const place *s, float *u, float *tile)
 {
-    const bool from_gate = b->data && b->p->finish.gate;
-    float *to = b->l->pairs ? tile : u;
-    if (HAS_PAIRS && b->l->pairs) {
-        const cx_source gated = cx_plain((cx_tensor){ .p = u, .ld = STRIPE });
-        CX_FN(read_pixel_pairs)(from_gate ? &gated : b->big, from_gate ? 0 : s->first, s->m, from_gate ? 0 : s->col, s->n, to, STRIPE);
-    } else if (!from_gate) {
-        CX_FN(read_rows)(b->big, s->first, s->m, s->col, s->n, to, STRIPE);
-    }
-    for (int64_t r = 0; s->n % NR && r < cx_words(s->m, b->l->pairs); r++)
+    const bool gated = b->data && b->p->finish.gate, pairs = HAS_PAIRS && b->l->pairs;
+    const cx_source left = cx_plain((cx_tensor){ .p = u, .ld = STRIPE }), *from = gated ? &left : b->big;
+    const int64_t first = gated ? 0 : s->first, col = gated ? 0 : s->col;
+    float *to = pairs ? tile : u;
+    if (pairs)
+        CX_FN(read_pixel_pairs)(from, first, s->m, col, s->n, to, STRIPE);
+    else if (!gated)
+        CX_FN(read_rows)(from, first, s->m, col, s->n, to, STRIPE);
+    for (int64_t r = 0; s->n % NR && r < cx_words(s->m, pairs); r++)
         memset(to + r * STRIPE + s->n, 0, (size_t)(up_div(s->n, NR) * NR - s->n) * sizeof(float));
     return to;
 }
@@ -169,11 +169,26 @@ static void weight_stripe(const job *b, const place *s, const float *u, wish *la
     CX_FN(outer)(&o);
 }
 
+/* The i-th of n shares of the next block's dy, `rows` pixels from `first` on: packed already, or as it lies. Returns the floats of each run. */
+static int64_t want_dy(const job *b, int64_t first, int64_t rows, int64_t i, int64_t n, wish *w)
+{
+    const layout *l = b->l;
+    const cx_source *dy = &b->p->src;
+    if (l->shared) {
+        w->run[w->ahead.n_run++] = b->dy + first / l->rows * l->block + l->block * i / n;
+        return l->block * (i + 1) / n - l->block * i / n;
+    }
+    const int64_t from = rows * i / n, to = rows * (i + 1) / n;
+    want(w, &dy->t, first + from, 0, to - from);
+    if (dy->slope)
+        want(w, &dy->with, first + from, 0, to - from);
+    return l->out;
+}
+
 /* Stripes lo .. hi-1 of a chunk. A stripe of dw that has only one copy is finished at once. */
 static void run_task(const job *b, int64_t chunk, int64_t lo, int64_t hi, float *scratch)
 {
     const layout *l = b->l;
-    const cx_source *src = &b->p->src;
     const int64_t begin = chunk * l->run * l->rows, end = min64(l->pixels, begin + l->run * l->rows);
     float *tile = scratch, *u = tile + l->rows * STRIPE, *mine = u + l->rows * STRIPE;
     for (int64_t first = begin; first < end; first += l->rows) {
@@ -183,7 +198,6 @@ static void run_task(const job *b, int64_t chunk, int64_t lo, int64_t hi, float 
         if (!l->shared)
             pack_dy(b, first, s.m, mine);
         for (int64_t i = lo; i < hi; i++) {
-            const int64_t from = first + s.m + more * (i - lo) / (hi - lo), rows = first + s.m + more * (i - lo + 1) / (hi - lo) - from;
             wish later = { .ahead = { 0 } };
             s.col = i * STRIPE;
             s.n = min64(STRIPE, l->in - s.col);
@@ -192,16 +206,8 @@ static void run_task(const job *b, int64_t chunk, int64_t lo, int64_t hi, float 
                 data_stripe(b, &s, tile, u);
             if (!b->dw)
                 continue;
-            const int64_t per_row = l->shared ? l->block / l->rows : l->out;
-            if (l->shared) {
-                const cx_tensor packed = { .p = b->dy + from / l->rows * l->block, .ld = per_row };
-                want(&later, &packed, from % l->rows, 0, rows);
-            } else {
-                want(&later, &src->t, from, 0, rows);
-                if (src->slope)
-                    want(&later, &src->with, from, 0, rows);
-            }
-            weight_stripe(b, &s, weight_rows(b, &s, u, tile), &later, per_row);
+            const int64_t floats = more ? want_dy(b, first + s.m, more, i - lo, hi - lo, &later) : 0;
+            weight_stripe(b, &s, weight_rows(b, &s, u, tile), &later, floats);
             if (more == 0 && l->chunks == 1)
                 for (int64_t j = s.col / NR; j < up_div(s.col + s.n, NR); j++)
                     sum_panel(b, j, 0, l->out);
@@ -236,9 +242,9 @@ static void pack(const job *b, const float *w)
         }
 }
 
-void CX_FN(point_back)(const cx_geometry *g, const cx_pass *p, cx_source big, float *dw, bool add, bool pairs)
+void CX_FN(point_back)(const cx_geometry *g, const cx_pass *p, cx_source big, float *dw, bool add)
 {
-    const layout l = lay_out(g, pairs);
+    const layout l = lay_out(g);
     char *parts = (char *)p->work + l.packed, *copies = parts + l.parts, *dy = copies + l.copies, *scratch = dy + l.dy;
     const job b = { .l = &l, .p = p, .big = &big, .data = p->finish.gate || p->dst.p, .add = add, .dw = dw, .parts = cx_parts_at(parts, l.in),
         .copies = (float *)copies, .dy = l.shared ? (float *)dy : NULL };

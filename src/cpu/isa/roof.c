@@ -31,7 +31,7 @@ static float fma_turns(int64_t turns, float x)
 }
 
 #if defined(CX_ISA_avx512)
-/* The only function here that may not run wherever AVX-512 does: src/cpu/roof.c asks first. */
+/* In the set avx512 the only function that may not run wherever the set does: src/cpu/roof.c asks first. */
 __attribute__((target("avx512bf16"))) static float dot_turns(int64_t turns, float x)
 {
     const __m512bh a = _mm512_cvtne2ps_pbh(_mm512_set1_ps(x), _mm512_set1_ps(x)), b = _mm512_cvtne2ps_pbh(_mm512_set1_ps(0.5f), _mm512_set1_ps(-0.5f));

@@ -16,7 +16,11 @@
 #define CX_FN(name) CX_JOIN3(cx_, name, CX_ISA)
 #define CX_TEXT_(x) #x
 #define CX_TEXT(x) CX_TEXT_(x)
+#if defined(CX_ISA_avx512_bf16)
+#define CX_ISA_NAME "avx512"        /* what its kernels are, all but a few */
+#else
 #define CX_ISA_NAME CX_TEXT(CX_ISA)
+#endif
 #define INLINE static inline __attribute__((always_inline))
 
 static inline int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -55,7 +59,8 @@ INLINE vf v_max(vf a, vf b) { vi m = a > b; return (vf)(((vi)a & m) | ((vi)b & ~
 #endif
 INLINE vf v_zero(void) { return v_set1(0.0f); }
 
-/* A float that holds two bfloat16 numbers, the first in its lower half: the unit of a product in bfloat16. c + the products of the halves, in float32. */
+/* c + a b for floats that hold two bfloat16 numbers each, the first in the lower half: the sum of the products of the halves, in float32. Code for pairs stands
+ * behind HAS_PAIRS, which leaves it out of the other sets. */
 #if defined(CX_ISA_avx512_bf16)
 enum { HAS_PAIRS = 1 };
 INLINE vf v_dot(vf a, vf b, vf c) { return (vf)_mm512_dpbf16_ps((__m512)c, (__m512bh)a, (__m512bh)b); }

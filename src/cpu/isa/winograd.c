@@ -4,7 +4,7 @@
 #include "winograd.h"
 #include <omp.h>
 
-enum { TILES = 16, GROUP = 256, GROUP_BYTES = 10 << 20, FEW_TILES = 64, MANY_WEIGHTS = 128 * 128 };
+enum { TILES = 16, GROUP = 256, GROUP_BYTES = 10 << 20, FEW_TILES = 16, MANY_WEIGHTS = 128 * 128 };
 
 /* ---- points to pixels --------------------------------------------------------------------------------------------- */
 
