@@ -111,7 +111,7 @@ static void take_stats(const cx_call *c, const cx_tensor *stats, float *scale)
 static cx_call stats_call(const cx_call *c, float *rows)
 {
     const int64_t n = c->x[0].s.c;
-    return (cx_call){ .x = { c->x[0] }, .fold = { .stats = { { 1, 1, 2, n }, n, rows } }, .work = rows ? rows + 2 * n : NULL };
+    return (cx_call){ .x = { c->x[0] }, .fold = { .stats = { .s = { 1, 1, 2, n }, .ld = n, .p = rows } }, .work = rows ? rows + 2 * n : NULL };
 }
 
 static void forward_batch(const cx_call *c, blocks b, float *scale)
