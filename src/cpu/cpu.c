@@ -82,7 +82,10 @@ static cx_status mem_alloc(cx_backend *b, size_t bytes, void **p, cx_error *err)
     }
     if (align == HUGE_PAGE)
         madvise(*p, bytes / align * align, MADV_HUGEPAGE);   /* a hint: its refusal costs only speed */
-    memset(*p, 0, bytes);
+    char *at = *p;
+#pragma omp parallel for schedule(static) if (bytes > HUGE_PAGE)
+    for (size_t k = 0; k < bytes; k += HUGE_PAGE)
+        memset(at + k, 0, bytes - k < HUGE_PAGE ? bytes - k : HUGE_PAGE);
     return CX_OK;
 }
 

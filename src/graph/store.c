@@ -20,14 +20,15 @@ static int64_t lay_out(cx_store *s, int part, int64_t at)
     return at;
 }
 
-static void init_value(const cx_value *v, uint64_t seed, float *host)
+/* Elements lo .. hi-1; lo is a multiple of 4. Element i is made of draw i, or of draws 2i and 2i + 1, so each piece can be made by itself. */
+static void init_piece(const cx_value *v, uint64_t seed, int64_t lo, int64_t hi, float *host)
 {
     cx_rng rng = cx_rng_new(seed, cx_hash(v->name));
+    rng.counter = (uint64_t)lo * (v->init == CX_INIT_HE_NORMAL ? 2 : 1) / 4;
     double fan_in = (double)(v->shape.h * v->shape.w * v->shape.c), fan_out = (double)(v->shape.n * v->shape.h * v->shape.w);
     double deviation = sqrt(2 / fan_in);
     double bound = v->init == CX_INIT_GLOROT_UNIFORM ? sqrt(6 / (fan_in + fan_out)) : 1 / sqrt(fan_in);
-    int64_t n = cx_elems(v->shape);
-    for (int64_t i = 0; i < n; i++) {
+    for (int64_t i = lo; i < hi; i++) {
         switch (v->init) {
         case CX_INIT_ZERO: host[i] = 0; break;
         case CX_INIT_ONE: host[i] = 1; break;
@@ -36,6 +37,15 @@ static void init_value(const cx_value *v, uint64_t seed, float *host)
         case CX_INIT_TORCH_LINEAR: host[i] = (float)(bound * (2 * cx_rng_uniform(&rng) - 1)); break;
         }
     }
+}
+
+static void init_value(const cx_value *v, uint64_t seed, float *host)
+{
+    enum { PIECE = 1 << 12 };
+    const int64_t n = cx_elems(v->shape);
+#pragma omp parallel for schedule(static) if (n > PIECE)
+    for (int64_t lo = 0; lo < n; lo += PIECE)
+        init_piece(v, seed, lo, n - lo < PIECE ? n : lo + PIECE, host);
 }
 
 static cx_status init_all(cx_store *s, uint64_t seed, cx_error *err)

@@ -258,6 +258,41 @@ static void test_start_values(void **state)
 
 /* ---- wrong plans --------------------------------------------------------------------------------------------------- */
 
+/* Threads make the pieces of a large value; each element is what one sequence of draws gives. */
+static void test_start_values_are_one_sequence(void **state)
+{
+    (void)state;
+    ref_backend b;
+    ref_open(&b);
+    cx_graph *g = cx_graph_new();
+    int x = cx_conv2d(g, "conv", cx_input(g, "film", (cx_shape){ 1, 4, 4, 50 }), (cx_conv_spec){ 67, 3, 1, 1, false, CX_INIT_HE_NORMAL });
+    x = cx_linear(g, "head", cx_global_avg_pool(g, "pool", x), 151, CX_INIT_TORCH_LINEAR);
+    assert_true(x >= 0);
+    assert_cx_ok(cx_graph_check(g, err));
+    cx_store *s;
+    assert_cx_ok(cx_store_new(g, &b.base, 9, &s, err));
+    for (int v = 0; v < g->n_values; v++) {
+        const cx_value *value = &g->values[v];
+        if (value->kind != CX_PARAM || (value->init != CX_INIT_HE_NORMAL && value->init != CX_INIT_TORCH_LINEAR))
+            continue;
+        const int64_t n = cx_elems(value->shape);
+        const double fan_in = (double)(value->shape.h * value->shape.w * value->shape.c);
+        float *got = calloc((size_t)n, sizeof *got);
+        cx_rng r = cx_rng_new(9, cx_hash(value->name));
+        assert_cx_ok(cx_store_get(s, v, got, err));
+        assert_true(n > 8192);
+        for (int64_t i = 0; i < n; i++) {
+            const float want = (float)(value->init == CX_INIT_HE_NORMAL ? sqrt(2 / fan_in) * cx_rng_normal(&r)
+                                                                        : 1 / sqrt(fan_in) * (2 * cx_rng_uniform(&r) - 1));
+            if (got[i] != want)
+                fail_msg("%s[%lld] is %.9g, want %.9g", value->name, (long long)i, (double)got[i], (double)want);
+        }
+        free(got);
+    }
+    cx_store_free(s);
+    cx_graph_free(g);
+}
+
 static void test_wrong_plans(void **state)
 {
     (void)state;
@@ -319,7 +354,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_wrong_graphs), cmocka_unit_test(test_no_graph), cmocka_unit_test(test_shapes_and_names), cmocka_unit_test(test_freeze),
-        cmocka_unit_test(test_store), cmocka_unit_test(test_start_values), cmocka_unit_test(test_wrong_plans), cmocka_unit_test(test_backend_names),
+        cmocka_unit_test(test_store), cmocka_unit_test(test_start_values), cmocka_unit_test(test_start_values_are_one_sequence), cmocka_unit_test(test_wrong_plans),
+        cmocka_unit_test(test_backend_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
