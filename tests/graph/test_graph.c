@@ -354,8 +354,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_wrong_graphs), cmocka_unit_test(test_no_graph), cmocka_unit_test(test_shapes_and_names), cmocka_unit_test(test_freeze),
-        cmocka_unit_test(test_store), cmocka_unit_test(test_start_values), cmocka_unit_test(test_start_values_are_one_sequence), cmocka_unit_test(test_wrong_plans),
-        cmocka_unit_test(test_backend_names),
+        cmocka_unit_test(test_store), cmocka_unit_test(test_start_values), cmocka_unit_test(test_start_values_are_one_sequence),
+        cmocka_unit_test(test_wrong_plans), cmocka_unit_test(test_backend_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
