@@ -19,8 +19,8 @@ FILE_LINES, FUNCTION_LINES, COLUMNS = 600, 60, 160
 
 # What a room may include besides itself; what those include comes with them. The picture is in HACKING.md.
 ARROWS = {
-    "base": [], "image": ["base"], "data": ["image"], "ops": ["base"], "graph": ["ops"], "cpu": ["graph"], "model": ["graph"], "weights": ["model"],
-    "train": ["data", "model", "weights"], "explain": ["model", "image"], "report": ["base"],
+    "base": [], "image": ["base"], "data": ["image"], "ops": ["base"], "graph": ["ops"], "cpu": ["graph"], "cuda": ["graph"], "model": ["graph"],
+    "weights": ["model"], "train": ["data", "model", "weights"], "explain": ["model", "image"], "report": ["base"],
 }
 ARROWS["app"] = list(ARROWS)
 PUBLIC = {"status.h": "base", "op.h": "ops", "ops.def": "ops", "config.def": "train"}     # the others are named like their room

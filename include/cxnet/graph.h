@@ -125,6 +125,7 @@ typedef struct cx_backend cx_backend;
 struct cx_backend {
     const char *name;                                     /* "cpu" */
     char description[160];                                /* "AMD EPYC, avx512, 2 threads" */
+    char note[600];                                       /* what who asked for "auto" should be told in one line; "" = nothing */
     int threads;
     void *self;
     cx_status (*alloc)(cx_backend *b, size_t bytes, void **p, cx_error *err);     /* 64-byte aligned, zeroed */
@@ -142,7 +143,8 @@ struct cx_backend {
     cx_status (*roof)(cx_backend *b, cx_roof *out, cx_error *err);
     void (*close)(cx_backend *b);
 };
-/* "cpu", "cpu:avx2", "cpu:portable" (an instruction set at most as good as named). threads 0 = all cores this process may use.
+/* "cpu", "cpu:avx2", "cpu:portable" (an instruction set at most as good as named); "cuda", "cuda:1" (a GPU); "auto" (cuda:0, or the CPU, and then `note` says
+ * why); "emu" (the emulated GPU that the tests build). threads 0 = all cores this process may use; GPUs ignore it.
  * The one place where a name becomes a table of functions. CX_E_UNSUPPORTED for any other name, with the list of names. */
 cx_status cx_backend_open(const char *name, int threads, cx_backend **out, cx_error *err);
 void cx_backend_close(cx_backend *b);

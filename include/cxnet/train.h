@@ -98,6 +98,7 @@ typedef struct {
     bool quiet;                           /* no progress */
     /* Called after every step and after every epoch (a line on the terminal); may be NULL. epoch from 1, step from 1. */
     void (*on_step)(void *self, int epoch, int step);
+    void (*on_device)(void *self, const char *description, const char *note);      /* once; see cx_backend */
     void (*on_epoch)(void *self, int epoch, double train_loss, double val_loss, double val_auroc, double lr, double seconds);
     void *self;
 } cx_run_opts;

@@ -58,3 +58,9 @@ const volatile sig_atomic_t *cx_app_stop_on_signals(void)
         sigaction(signals[i], &act, NULL);
     return &stop;
 }
+
+void cx_app_note_device(const cx_backend *b)
+{
+    if (b->note[0])
+        fprintf(stderr, "%s\n", b->note);
+}

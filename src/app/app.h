@@ -16,4 +16,6 @@ cx_status cx_app_print_json(json_t *j, cx_error *err);
 cx_status cx_app_print(cx_buf *b, cx_error *err);
 /* Handles SIGINT, SIGTERM and SIGUSR1 from now on: the first sets the flag that is returned, a second one ends the program as usual. */
 const volatile sig_atomic_t *cx_app_stop_on_signals(void);
+/* Says on standard error why "auto" did not take a GPU, where that is so. */
+void cx_app_note_device(const cx_backend *b);
 #endif

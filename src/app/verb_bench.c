@@ -84,6 +84,7 @@ static cx_status open_bench(const options *o, bench *b, cx_error *err)
     int weights, loss = cx_model_loss(&b->model, maps ? CX_LOSS_DICE : CX_LOSS_BCE, 0, &b->target, &weights);
     TRY(cx_graph_check(b->model.graph, err));
     TRY(cx_backend_open(o->device, o->threads, &b->backend, err));
+    cx_app_note_device(b->backend);
     TRY(cx_store_new(b->model.graph, b->backend, 1, &b->store, err));
     bool train = trains(o);
     cx_plan_opts opts = { .batch = o->batch, .skip = o->skip, .lean = o->lean, .bf16 = o->bf16, .training = train, .backward = train, .param_grads = train,
@@ -362,7 +363,7 @@ static const cx_flag flags[] = {
     { "--batch", "N", "films a step (default 16)" },
     { "--channels", "N", "channels of a film (default 3)" },
     { "--steps", "N", "measured steps, after 2 that are not (default 8; films for image: 40)" },
-    { "--device", "NAME", "cpu (default), or an instruction set: cpu:avx512_bf16, cpu:avx512, cpu:avx2, cpu:portable" },
+    { "--device", "NAME", "cpu (default); an instruction set, e.g. cpu:avx2; cuda, cuda:1; auto. `cxnet devices` lists them" },
     { "--precision", "NAME", "train, infer, step: float32 (default) or bf16: activations lie in memory as bfloat16 (see plan.precision)" },
     { "--fuse", "LIST", "train, infer, step: passes of the plan: all (default), none, or names separated by commas (see plan.fuse)" },
     { "--lean", NULL, "train: compute bottlenecks again in the backward pass (plan.memory: lean)" },

@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include "app.h"
 #include "args.h"
 #include "cxnet/explain.h"
 #include "cxnet/train.h"
@@ -427,6 +428,7 @@ static cx_status explain(job *j, const cx_args *a, cx_error *err)
     j->fixed = strcmp(scale, "fixed") == 0;
     j->kind = strcmp(method, METHODS[CX_HIRESCAM]) == 0 ? CX_HIRESCAM : CX_GRADCAM;
     TRY(cx_net_open(run, cx_arg(a, "--device"), threads, &j->net, err));
+    cx_app_note_device(j->net.backend);
     TRY(find_class(j, cx_arg(a, "--class"), err));
     TRY(find_layer(j, cx_arg(a, "--layer"), err));
     TRY(find_films(j, in, max, err));

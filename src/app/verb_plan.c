@@ -29,6 +29,7 @@ static cx_status build(planned *p, cx_error *err)
                              &target, &weights);
     TRY(cx_graph_check(p->m.graph, err));
     TRY(cx_backend_open(c->run.device, c->run.threads, &p->backend, err));
+    cx_app_note_device(p->backend);
     TRY(cx_store_new(p->m.graph, p->backend, (uint64_t)c->run.seed, &p->store, err));
     cx_plan_opts o = cx_config_plan(c), plain;
     o.batch = p->batch;

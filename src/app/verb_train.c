@@ -17,6 +17,12 @@ static void on_epoch(void *self, int epoch, double train_loss, double val_loss, 
     fflush(stdout);
 }
 
+static void on_device(void *self, const char *description, const char *note)
+{
+    (void)self;
+    fprintf(stderr, "device: %s\n", *note ? note : description);
+}
+
 static const char *const shown[][2] = {
     { "auroc", "AUROC" }, { "macro_auroc", "macro AUROC" }, { "auprc", "AUPRC" }, { "accuracy", "accuracy" }, { "f1", "F1" },
     { "macro_f1", "macro F1" }, { "sensitivity", "sensitivity" }, { "specificity", "specificity" }, { "brier", "Brier score" }, { "ece", "ECE" },
@@ -106,7 +112,7 @@ static cx_status train(const cx_args *a, const cx_config *c, cx_error *err)
     int resume;
     TRY(cx_arg_choice(a, "--resume", "auto|must|never", CX_RESUME_AUTO, &resume, err));
     bool json = cx_arg(a, "--json") != NULL;
-    cx_run_opts o = { .resume = (cx_resume)resume, .stop = cx_app_stop_on_signals(), .on_epoch = json ? NULL : on_epoch };
+    cx_run_opts o = { .resume = (cx_resume)resume, .stop = cx_app_stop_on_signals(), .on_epoch = json ? NULL : on_epoch, .on_device = on_device };
     cx_status s = cx_run_train(c, &o, dir, sizeof dir, err);
     if (s == CX_E_INTERRUPTED)
         return cx_fail(err, s, "%s; to go on, run the same command with --resume auto", err->text);
@@ -118,12 +124,14 @@ static cx_status run(const cx_verb *v, const cx_args *a, cx_error *err)
     (void)v;
     cx_config c;
     int n = 0;
-    char *extra[2] = { NULL, NULL };
+    char *extra[3] = { NULL, NULL, NULL };
     if (cx_arg(a, "--name"))
         extra[n++] = cx_sprintf("run.name=%s", cx_arg(a, "--name"));
     if (cx_arg(a, "--threads"))
         extra[n++] = cx_sprintf("run.threads=%s", cx_arg(a, "--threads"));
-    cx_status s = (n > 0 && !extra[0]) || (n > 1 && !extra[1]) ? cx_fail(err, CX_E_MEMORY, "no memory for the settings")
+    if (cx_arg(a, "--device"))
+        extra[n++] = cx_sprintf("run.device=%s", cx_arg(a, "--device"));
+    cx_status s = (n > 0 && !extra[0]) || (n > 1 && !extra[1]) || (n > 2 && !extra[2]) ? cx_fail(err, CX_E_MEMORY, "no memory for the settings")
                                                                : cx_app_config(a, a->positional[0], extra, n, &c, err);
     if (s == CX_OK) {
         s = train(a, &c, err);
@@ -131,6 +139,7 @@ static cx_status run(const cx_verb *v, const cx_args *a, cx_error *err)
     }
     free(extra[0]);
     free(extra[1]);
+    free(extra[2]);
     return s;
 }
 
@@ -139,6 +148,7 @@ static const cx_flag flags[] = {
     { "--name", "NAME", "name of the run and its folder; absent: run.name, or the file's name" },
     { "--resume", "auto|must|never", "auto: go on from the run's checkpoint where there is one; must: only that; never: start over, the old run "
       "is moved aside" },
+    { "--device", "NAME", "cpu, cuda, cuda:1 or auto (a GPU where there is one); absent: run.device. `cxnet devices` lists them" },
     CX_FLAG_THREADS,
     CX_FLAG_JSON,
 };

@@ -12,6 +12,7 @@
     VERB(config_check) \
     VERB(config_schema) \
     VERB(bench) \
+    VERB(devices) \
     VERB(help) \
     VERB(version) \
     VERB(completion)

@@ -6,4 +6,11 @@
 /* isa: "avx512_bf16", "avx512", "avx2", "portable" as an upper bound; NULL or "": the fastest of this machine. threads 0: all cores this process may use. */
 cx_status cx_cpu_open(const char *isa, int threads, cx_backend **out, cx_error *err);
 
+/* A backend in a shared object of its own, libcxnet_NAME.so, which exports this as cx_plugin_open. The program starts without it, and runs where what it
+ * needs is not installed. CX_E_UNSUPPORTED: no such device here, and err says why. */
+typedef cx_status (*cx_plugin_open_fn)(const char *name, int device, int threads, cx_backend **out, cx_error *err);
+/* Opens device `device` of plug-in `name` ("cuda", "emu"). Looked for in the folder that $CXNET_PLUGINS names or, without it, beside the program or library
+ * that this code is in, then where the dynamic linker looks. It stays loaded. CX_E_UNSUPPORTED when it is not there. */
+cx_status cx_plugin_load(const char *name, int device, int threads, cx_backend **out, cx_error *err);
+
 #endif

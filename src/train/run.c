@@ -151,6 +151,8 @@ static cx_status open_network(cx_run *r, cx_error *err)
     r->loss = cx_model_loss(&r->model, task == TASK_MULTICLASS ? CX_LOSS_CE : CX_LOSS_BCE, c->loss.label_smoothing, &r->target, &r->weight);
     TRY(cx_graph_check(r->model.graph, err));
     TRY(cx_backend_open(c->run.device, c->run.threads, &r->backend, err));
+    if (r->opts->on_device)
+        r->opts->on_device(r->opts->self, r->backend->description, r->backend->note);
     TRY(cx_store_new(r->model.graph, r->backend, (uint64_t)c->run.seed, &r->store, err));
     if (cx_store_trainable(r->store) == 0)
         return cx_fail(err, CX_E_CONFIG, "model.freeze: its patterns freeze every parameter of %s, so there is nothing to train; leave some out",

@@ -1,10 +1,11 @@
-/* isa.h - the instruction sets of this machine, and one implementation run with exactly the scratch that it asks for: shared by the tests of kernels. */
+/* isa.h - the instruction sets of this machine and the emulated GPU, and one implementation run with exactly the scratch that it asks for: shared by the
+ * tests of kernels. CX_TEST_OPS=conv2d,relu in the environment holds them to some operators. */
 #ifndef CX_TESTS_CPU_ISA_H
 #define CX_TESTS_CPU_ISA_H
-#include "cxnet/graph.h"
+#include "backend.h"
 #include "support.h"
 
-static const char *const isas[] = { "avx512_bf16", "avx512", "avx2", "portable" };
+static const char *const isas[] = { "avx512_bf16", "avx512", "avx2", "portable", "emu" };
 
 /* Scratch as large as asked and not a byte more, full of NaN. */
 static inline void with_work(cx_call *c, const cx_impl *impl, bool backward, cx_run_fn run)
@@ -19,16 +20,29 @@ static inline void with_work(cx_call *c, const cx_impl *impl, bool backward, cx_
     c->work = NULL;
 }
 
-/* The implementations of an instruction set, opened for a number of threads; NULL when this machine does not have it. */
+/* The implementations of an instruction set, opened for a number of threads; NULL when this machine, or (emu) this build, does not have it. On the emulated
+ * GPU the number chooses among its three schedules. */
 static inline cx_backend *open_isa(const char *isa, int threads)
 {
-    cx_backend *b = NULL;
+    if (strcmp(isa, "emu") == 0)
+        return open_named(isa, threads);
     char *name = cx_sprintf("cpu:%s", isa);
-    assert_cx_ok(cx_backend_open(name, threads, &b, err));
+    cx_backend *b = open_named(name, threads);
     free(name);
     if (strstr(b->description, isa))
         return b;
     cx_backend_close(b);
     return NULL;
+}
+
+static inline bool is_reference(const cx_impl *impl) { return strcmp(impl->name, "reference") == 0; }
+
+static inline bool wanted(cx_op_id op)
+{
+    const char *list = getenv("CX_TEST_OPS"), *name = cx_ops[op].name, *at = list ? strstr(list, name) : NULL;
+    const size_t n = strlen(name);
+    while (at && ((at > list && at[-1] != ',') || (at[n] != ',' && at[n] != '\0')))
+        at = strstr(at + 1, name);
+    return !list || at;
 }
 #endif

@@ -86,14 +86,14 @@ static void test_same_bits_as_float32(void **state)
             int n = 0;
             const cases_row *k = folded_row(i);
             const cx_impl *list = b->impls(b, k->op, &n);
-            for (int at = 0; at < n; at++)
+            for (int at = 0; wanted(k->op) && at < n; at++)
                 for (int j = -1; list[at].bf16 && j < CX_COUNT(folded_sets); j++)
                     for (int t = 0; (j < 0 || folded_fits(k, folded_sets[j])) && t < CX_COUNT(types); t++)
                         for (int backward = 0; backward < 2; backward++)
                             if ((backward ? list[at].bwd : list[at].fwd) && !(backward && j >= 0 && folded_sets[j] & FOLD_POST))
                                 checked += check(&list[at], k, j < 0 ? 0 : folded_sets[j], types[t], backward);
         }
-        if (b && checked == 0)
+        if (b && checked == 0 && !getenv("CX_TEST_OPS"))
             fail_msg("%s: no implementation takes bf16", isas[s]);
         if (b)
             cx_backend_close(b);

@@ -1,6 +1,7 @@
 /* runs.h - runs a net under given plan options with a poisoned arena, and collects its numbers. */
 #ifndef CX_TESTS_RUNS_H
 #define CX_TESTS_RUNS_H
+#include "backend.h"
 #include "graph/store.h"
 #include "nets.h"
 #include "ref_backend.h"
@@ -40,14 +41,22 @@ static void spread_params(cx_store *s, const net *n)
     }
 }
 
+static void fill_ff(cx_store *s, void *p, size_t bytes)
+{
+    if (!p || !bytes)
+        return;
+    void *ff = malloc(bytes);
+    memset(ff, 0xff, bytes);
+    assert_cx_ok(s->b->upload(s->b, p, ff, bytes, err));
+    free(ff);
+}
+
 /* NaN everywhere that a run must not read before it writes. */
 static void poison(cx_store *s)
 {
-    if (s->act)
-        memset(s->act, 0xff, s->act_bytes);
-    if (s->work)
-        memset(s->work, 0xff, s->work_bytes);
-    memset(s->grad, 0xff, (size_t)s->trainable * sizeof(float));
+    fill_ff(s, s->act, s->act_bytes);
+    fill_ff(s, s->work, s->work_bytes);
+    fill_ff(s, s->grad, (size_t)s->trainable * sizeof(float));
 }
 
 static cx_plan_opts training_opts(const net *n)
@@ -97,7 +106,7 @@ static inline float *train_step(cx_backend *b, net_fn make, int bits, float *los
     for (int v = 0; v < n.g->n_values; v++) {                  /* the gaps between parameters are still poisoned */
         cx_tensor g = cx_store_grad(s, v);
         if (g.p)
-            memcpy(grad + *n_grad, g.p, (size_t)cx_elems(g.s) * sizeof *grad);
+            assert_cx_ok(b->download(b, grad + *n_grad, g.p, (size_t)cx_elems(g.s) * sizeof *grad, err));
         *n_grad += g.p ? cx_elems(g.s) : 0;
     }
     cx_plan_free(p);

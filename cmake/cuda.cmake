@@ -1,0 +1,30 @@
+# libcxnet_cuda.so: the kernels by nvcc and the host side of the CUDA backend, beside the program, which opens it when a GPU is asked for. The CUDA runtime is
+# linked in, so that only a driver is needed where it runs.
+set(CX_CUDA AUTO CACHE STRING "Build the CUDA backend: AUTO (where nvcc is found, but not under a sanitizer), ON or OFF")
+if(CX_CUDA STREQUAL ON OR (CX_CUDA STREQUAL AUTO AND NOT CX_SANITIZE))
+  include(CheckLanguage)
+  if(NOT CMAKE_CUDA_COMPILER AND EXISTS /usr/local/cuda/bin/nvcc)
+    set(CMAKE_CUDA_COMPILER /usr/local/cuda/bin/nvcc)
+  endif()
+  check_language(CUDA)
+  if(CMAKE_CUDA_COMPILER)
+    # Ampere, Hopper, and PTX for what comes after.
+    set(CMAKE_CUDA_ARCHITECTURES 80-real 90a-real 90-virtual)
+    enable_language(CUDA)
+    find_package(CUDAToolkit REQUIRED)
+    file(GLOB CX_KERNELS CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/kernels/*.cu)
+    file(GLOB CX_CUDA_SOURCES CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/src/cuda/*.c)
+    add_library(cxnet_cuda MODULE ${CX_KERNELS} ${CX_CUDA_SOURCES})
+    set_target_properties(cxnet_cuda PROPERTIES CUDA_STANDARD 17 C_VISIBILITY_PRESET hidden CUDA_VISIBILITY_PRESET hidden
+        LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR})
+    target_include_directories(cxnet_cuda PRIVATE ${CMAKE_CURRENT_SOURCE_DIR}/include ${CMAKE_CURRENT_SOURCE_DIR}/src ${CMAKE_CURRENT_SOURCE_DIR}/kernels
+        ${CUDAToolkit_INCLUDE_DIRS})
+    target_compile_definitions(cxnet_cuda PRIVATE _GNU_SOURCE)
+    target_compile_options(cxnet_cuda PRIVATE "$<$<COMPILE_LANGUAGE:CUDA>:-Werror=all-warnings;-lineinfo>" "$<$<COMPILE_LANGUAGE:C>:-Wall;-Wextra;-Werror>")
+    target_link_libraries(cxnet_cuda PRIVATE cxnet_static ${CX_LIBS} CUDA::cudart_static)
+    target_link_options(cxnet_cuda PRIVATE -Wl,--exclude-libs,ALL)
+    install(TARGETS cxnet_cuda LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
+  elseif(CX_CUDA STREQUAL ON)
+    message(FATAL_ERROR "CX_CUDA=ON, but there is no nvcc")
+  endif()
+endif()

@@ -1,0 +1,176 @@
+/* upsample.cu - upsample_bilinear. Floor: forward the bytes of x and y, backward those of dy and dx; 7 FLOPs an output. Where a pixel comes from is found once
+ * for each column of a block and kept in shared memory, since it costs a division in double; a gradient is gathered from the outputs that read its pixel. */
+#include "common.cuh"
+
+/* Columns (backward: or rows) whose taps a block holds; pixels that a line has, forward. */
+enum { TAPS = 256, PIXELS = 8 };
+
+/* One axis: in pixels become out. per: outputs an input. */
+typedef struct { int in, out; bool corners; double per; } k_axis;
+/* Output `at` lies between inputs lo and hi, at distance frac from lo. */
+typedef struct { int lo, hi; double frac; } k_tap;
+
+static k_axis axis_of(int64_t in, int64_t out, bool corners)
+{
+    const double per = !corners ? (double)out / (double)in : in > 1 ? (double)(out - 1) / (double)(in - 1) : 0;
+    return k_axis{ (int)in, (int)out, corners, per };
+}
+
+/* As the reference does it, step by step: the same doubles, hence the same neighbours. */
+static __device__ __forceinline__ k_tap tap_at(const k_axis &a, int at)
+{
+    double pos = 0;
+    if (!a.corners)
+        pos = ((double)at + 0.5) * (double)a.in / (double)a.out - 0.5;
+    else if (a.out > 1)
+        pos = (double)at * (double)(a.in - 1) / (double)(a.out - 1);
+    if (pos < 0)
+        pos = 0;
+    const int lo = min((int)pos, a.in - 1);
+    return k_tap{ lo, min(lo + 1, a.in - 1), pos - (double)lo };
+}
+
+/* The taps of `count` outputs from `first` on, by all threads of the block; they wait before they read. */
+static __device__ __forceinline__ void fill(const k_axis &a, int first, int count, int *lo, double *frac)
+{
+    for (int i = (int)(threadIdx.y * blockDim.x + threadIdx.x); i < count; i += (int)(blockDim.x * blockDim.y)) {
+        const k_tap t = tap_at(a, first + i);
+        lo[i] = t.lo;
+        frac[i] = t.frac;
+    }
+}
+
+/* blockDim.x neighbouring channels, a power of two. */
+static dim3 block_of(int64_t channels)
+{
+    unsigned w = 32;
+    while (w > 1 && channels <= w / 2)
+        w /= 2;
+    return dim3(w, THREADS / w);
+}
+
+/* Blocks for groups of channels and of `columns` columns, for rows, for images. */
+static dim3 grid_of(cx_shape s, dim3 block, int columns)
+{
+    const int64_t groups = (s.c + block.x - 1) / block.x * ((s.w + columns - 1) / columns);
+    return dim3((unsigned)groups, (unsigned)(s.h < 65535 ? s.h : 65535), (unsigned)(s.n < 65535 ? s.n : 65535));
+}
+
+/* ---- forward -------------------------------------------------------------------------------------------------------- */
+
+/* A row of outputs between two rows of inputs, which begin at pixels top and bottom. */
+static __device__ __forceinline__ float between(const cx_tensor &x, int64_t top, int64_t bottom, int lo, int hi, float v, float u, int64_t k)
+{
+    const float above = (1 - u) * load(x, top + lo, k) + u * load(x, top + hi, k), below = (1 - u) * load(x, bottom + lo, k) + u * load(x, bottom + hi, k);
+    return (1 - v) * above + v * below;
+}
+
+__global__ void __launch_bounds__(THREADS) upsample_fwd(cx_tensor x, cx_tensor y, k_axis v, k_axis u, unsigned groups, int columns)
+{
+    SHARED(int, lo, TAPS);
+    SHARED(double, frac, TAPS);
+    const int64_t k = (int64_t)(blockIdx.x % groups) * blockDim.x + threadIdx.x;
+    const int q0 = (int)(blockIdx.x / groups) * columns, count = min(columns, u.out - q0);
+    fill(u, q0, count, lo, frac);
+    __syncthreads();
+    for (int64_t n = blockIdx.z; k < y.s.c && n < y.s.n; n += gridDim.z)
+        for (int p = (int)blockIdx.y; p < v.out; p += (int)gridDim.y) {
+            const k_tap t = tap_at(v, p);
+            const int64_t top = pixel_at(x, n, t.lo, 0), bottom = pixel_at(x, n, t.hi, 0), to = pixel_at(y, n, p, q0);
+            for (int i = (int)threadIdx.y; i < count; i += (int)blockDim.y)
+                store(y, to + i, k, between(x, top, bottom, lo[i], min(lo[i] + 1, u.in - 1), (float)t.frac, (float)frac[i], k));
+        }
+}
+
+extern "C" cx_status cx_cuda_fwd_upsample_bilinear(const cx_call *c)
+{
+    const cx_upsample_attr *a = (const cx_upsample_attr *)c->attr;
+    const cx_shape x = c->x[0].s, y = c->y[0].s;
+    const dim3 block = block_of(y.c);
+    const int columns = block.y * PIXELS < TAPS ? (int)block.y * PIXELS : TAPS;
+    LAUNCH(upsample_fwd, grid_of(y, block, columns), block, stream_of(c), c->x[0], c->y[0], axis_of(x.h, y.h, a->align_corners),
+           axis_of(x.w, y.w, a->align_corners), (unsigned)((y.c + block.x - 1) / block.x), columns);
+    return launched();
+}
+
+/* ---- backward ------------------------------------------------------------------------------------------------------- */
+
+/* Outputs first .. last along one axis. */
+typedef struct { int first, last; } k_span;
+
+/* A range that holds all outputs which read any of the inputs from .. to, and at most one more on each side. Those that lie before the first centre, or behind
+ * the last one, read the input at that end. */
+static __device__ __forceinline__ k_span readers(const k_axis &a, int from, int to)
+{
+    const double half = a.corners ? 0 : 0.5;
+    const int first = (int)floor(((double)(from - 1) + half) * a.per - half), last = (int)ceil(((double)(to + 1) + half) * a.per - half);
+    return k_span{ from == 0 ? 0 : max(first, 0), to == a.in - 1 ? a.out - 1 : min(last, a.out - 1) };
+}
+
+/* The weight with which input `from` enters an output. */
+static __device__ __forceinline__ double weight_of(int lo, double frac, int in, int from)
+{
+    return (lo == from ? 1 - frac : 0) + (min(lo + 1, in - 1) == from ? frac : 0);
+}
+
+/* The share of outputs [p0, p0 + rows) x [q.first, q.last], whose taps lie in tables: of columns from q0 on. */
+typedef struct { const int *row_lo, *column_lo; const double *row_frac, *column_frac; int p0, q0, rows; } k_tables;
+
+static __device__ __forceinline__ double gather(const cx_tensor &dy, const k_axis &v, const k_axis &u, const k_tables &t, int64_t n, int y, int x, k_span q,
+                                                int64_t k)
+{
+    double sum = 0;
+    for (int i = 0; i < t.rows; i++) {
+        const double weight = weight_of(t.row_lo[i], t.row_frac[i], v.in, y);
+        if (weight == 0)
+            continue;
+        for (int j = q.first; j <= q.last; j++) {
+            const double w = weight * weight_of(t.column_lo[j - t.q0], t.column_frac[j - t.q0], u.in, x);
+            if (w != 0)
+                sum += w * (double)load(dy, pixel_at(dy, n, t.p0 + i, j), k);
+        }
+    }
+    return sum;
+}
+
+/* A thread has one input pixel; its block has a row of them, and takes what the tables have no room for in further rounds. */
+__global__ void __launch_bounds__(THREADS) upsample_bwd(cx_tensor dy, cx_tensor dx, bool add, k_axis v, k_axis u, unsigned groups)
+{
+    SHARED(int, row_lo, TAPS);
+    SHARED(int, column_lo, TAPS);
+    SHARED(double, row_frac, TAPS);
+    SHARED(double, column_frac, TAPS);
+    const int64_t k = (int64_t)(blockIdx.x % groups) * blockDim.x + threadIdx.x;
+    const int x0 = (int)(blockIdx.x / groups * blockDim.y), x = x0 + (int)threadIdx.y;
+    const k_span columns = readers(u, x0, min(x0 + (int)blockDim.y, u.in) - 1), mine = readers(u, x, x);
+    const bool here = k < dx.s.c && x < u.in;
+    for (int64_t n = blockIdx.z; n < dx.s.n; n += gridDim.z)
+        for (int y = (int)blockIdx.y; y < v.in; y += (int)gridDim.y) {
+            const k_span rows = readers(v, y, y);
+            double sum = 0;
+            for (int p = rows.first; p <= rows.last; p += TAPS)
+                for (int q = columns.first; q <= columns.last; q += TAPS) {
+                    const k_tables t = { row_lo, column_lo, row_frac, column_frac, p, q, min((int)TAPS, rows.last - p + 1) };
+                    const int held = min((int)TAPS, columns.last - q + 1);
+                    fill(v, p, t.rows, row_lo, row_frac);
+                    fill(u, q, held, column_lo, column_frac);
+                    __syncthreads();
+                    if (here)
+                        sum += gather(dy, v, u, t, n, y, x, k_span{ max(mine.first, q), min(mine.last, q + held - 1) }, k);
+                    __syncthreads();
+                }
+            if (here)
+                put(dx, pixel_at(dx, n, y, x), k, add, sum);
+        }
+}
+
+extern "C" cx_status cx_cuda_bwd_upsample_bilinear(const cx_call *c)
+{
+    const cx_upsample_attr *a = (const cx_upsample_attr *)c->attr;
+    const cx_shape x = c->x[0].s, y = c->y[0].s;
+    const dim3 block = block_of(x.c);
+    if (c->dx[0].p)
+        LAUNCH(upsample_bwd, grid_of(x, block, (int)block.y), block, stream_of(c), c->dy[0], c->dx[0], c->dx_add[0], axis_of(x.h, y.h, a->align_corners),
+               axis_of(x.w, y.w, a->align_corners), (unsigned)((x.c + block.x - 1) / block.x));
+    return launched();
+}

@@ -1,0 +1,16 @@
+/* workspace.h - the scratch that launchers want (cx_impl.workspace): bytes of c->work, from shapes, attributes and folds only. Plain C. Depends on op.h. */
+#ifndef CX_CUDA_WORKSPACE_H
+#define CX_CUDA_WORKSPACE_H
+#include "cxnet/op.h"
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+size_t cx_cuda_workspace_conv2d(const cx_call *c, bool backward);
+size_t cx_cuda_workspace_conv_transpose2d(const cx_call *c, bool backward);
+size_t cx_cuda_workspace_linear(const cx_call *c, bool backward);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

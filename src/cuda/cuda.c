@@ -1,0 +1,172 @@
+/* cuda.c - the CUDA backend: device memory, one stream, and the kernels of every operator. Compiled twice: against CUDA into libcxnet_cuda.so, and against the
+ * emulated GPU of tests/emu into libcxnet_emu.so; both are opened on demand by src/graph/backend.c. Depends on graph.h, kernels.h. */
+#include <cuda_runtime_api.h>
+#include <stdlib.h>
+#include "cxnet/base.h"
+#include "graph/backends.h"
+#include "kernels.h"
+
+enum { MAX_IMPLS = 4 };
+
+typedef struct {
+    cx_cuda_queue queue;        /* first: what c->self is to the launchers */
+    cx_backend base;
+    cudaStream_t stream;
+    double *sums;               /* device: scratch of sum_squares, then its result */
+    int64_t n_sums;
+} cuda;
+
+static cx_status cuda_fail(cx_error *err, cudaError_t e, const char *what)
+{
+    return cx_fail(err, e == cudaErrorMemoryAllocation ? CX_E_MEMORY : CX_E_INTERNAL, "cuda: %s: %s", what, cudaGetErrorString(e));
+}
+
+#define CUDA(call) do { const cudaError_t e_ = (call); if (e_ != cudaSuccess) return cuda_fail(err, e_, #call); } while (0)
+
+/* ---- memory ------------------------------------------------------------------------------------------------------- */
+
+static cx_status mem_alloc(cx_backend *b, size_t bytes, void **p, cx_error *err)
+{
+    cuda *c = b->self;
+    char text[16];
+    *p = NULL;
+    const cudaError_t e = cudaMalloc(p, bytes ? bytes : 1);
+    if (e != cudaSuccess) {
+        (void)cudaGetLastError();       /* the next launch is not to blame */
+        cx_format_bytes(bytes, text);
+        return cx_fail(err, CX_E_MEMORY, "cuda: cannot allocate %s: %s; take a smaller batch or side", text, cudaGetErrorString(e));
+    }
+    CUDA(cudaMemsetAsync(*p, 0, bytes, c->stream));
+    return CX_OK;
+}
+
+static void mem_release(cx_backend *b, void *p)
+{
+    cuda *c = b->self;
+    (void)cudaStreamSynchronize(c->stream);
+    (void)cudaFree(p);
+}
+
+static cx_status mem_upload(cx_backend *b, void *dst, const void *src, size_t bytes, cx_error *err)
+{
+    cuda *c = b->self;
+    if (bytes) {
+        CUDA(cudaMemcpyAsync(dst, src, bytes, cudaMemcpyHostToDevice, c->stream));
+        CUDA(cudaStreamSynchronize(c->stream));     /* src is the caller's again */
+    }
+    return CX_OK;
+}
+
+static cx_status mem_download(cx_backend *b, void *dst, const void *src, size_t bytes, cx_error *err)
+{
+    cuda *c = b->self;
+    if (bytes) {
+        CUDA(cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDeviceToHost, c->stream));
+        CUDA(cudaStreamSynchronize(c->stream));
+    }
+    return CX_OK;
+}
+
+static cx_status mem_zero(cx_backend *b, void *p, size_t bytes, cx_error *err)
+{
+    cuda *c = b->self;
+    if (bytes)
+        CUDA(cudaMemsetAsync(p, 0, bytes, c->stream));
+    return CX_OK;
+}
+
+/* ---- operators and optimisers ------------------------------------------------------------------------------------- */
+
+/* bf16: x[0] and y[0] in either type. Losses and what leads to them never see it. */
+static const cx_impl impls[CX_OP_COUNT][1] = {
+#define OP(ID, op, lo, hi, out, attr, flags, rtol, atol) \
+    [CX_OP_##ID] = { { .name = #op " cuda", .fwd = cx_cuda_fwd_##op, .bwd = cx_cuda_bwd_##op, .bf16 = !((flags) & CX_FLOAT32) } },
+#include "cxnet/ops.def"
+#undef OP
+};
+
+static const cx_impl *list_impls(cx_backend *b, cx_op_id op, int *n)
+{
+    (void)b;
+    *n = CX_COUNT(impls[op]);
+    return impls[op];
+}
+
+static cx_status run_update(cx_backend *b, const cx_update *u, int64_t n, float *param, const float *grad, float *m, float *v, cx_error *err)
+{
+    const bool adam = u->kind != CX_SGD;
+    if ((adam && (!m || !v || u->t < 1)) || (!adam && u->momentum != 0 && !m))
+        return cx_fail(err, CX_E_INTERNAL, "cuda: an update of kind %d at t = %lld needs its moments and t >= 1", (int)u->kind, (long long)u->t);
+    return cx_cuda_update(((cuda *)b->self)->queue.stream, u, n, param, grad, m, v);
+}
+
+static cx_status run_sum_squares(cx_backend *b, int64_t n, const float *x, double *out, cx_error *err)
+{
+    cuda *c = b->self;
+    const int64_t want = cx_cuda_sum_doubles(n) + 1;
+    if (want > c->n_sums) {
+        mem_release(b, c->sums);
+        c->n_sums = 0;
+        CUDA(cudaMalloc((void **)&c->sums, (size_t)want * sizeof(double)));
+        c->n_sums = want;
+    }
+    double *result = c->sums + want - 1;
+    cx_status s = cx_cuda_sum_squares(c->queue.stream, n, x, c->sums, result);
+    return s == CX_OK ? mem_download(b, out, result, sizeof *out, err) : cx_fail(err, s, "cuda: sum_squares failed");
+}
+
+/* ---- opening ------------------------------------------------------------------------------------------------------ */
+
+static void cuda_close(cx_backend *b)
+{
+    cuda *c = b->self;
+    (void)cudaStreamSynchronize(c->stream);
+    (void)cudaFree(c->sums);
+    (void)cudaStreamDestroy(c->stream);
+    free(c);
+}
+
+static cx_status open_device(cuda *c, const char *name, int device, cx_error *err)
+{
+    struct cudaDeviceProp prop;
+    char memory[16];
+    int n = 0;
+    const cudaError_t e = cudaGetDeviceCount(&n);
+    if (e != cudaSuccess || n < 1)
+        return cx_fail(err, CX_E_UNSUPPORTED, "%s: no CUDA device: %s", name, e == cudaSuccess ? "none is visible" : cudaGetErrorString(e));
+    if (device >= n)
+        return cx_fail(err, CX_E_UNSUPPORTED, "%s:%d: this machine has %d CUDA device%s, the first is %s:0", name, device, n, n == 1 ? "" : "s", name);
+    CUDA(cudaSetDevice(device));
+    CUDA(cudaGetDeviceProperties(&prop, device));
+    if (prop.major < 8)
+        return cx_fail(err, CX_E_UNSUPPORTED, "%s:%d: %s is sm_%d%d; want sm_80 or newer", name, device, prop.name, prop.major, prop.minor);
+    CUDA(cudaStreamCreateWithFlags(&c->stream, cudaStreamNonBlocking));
+    cx_format_bytes(prop.totalGlobalMem, memory);
+    snprintf(c->base.description, sizeof c->base.description, "%.100s, sm_%d%d, %s", prop.name, prop.major, prop.minor, memory);
+    return CX_OK;
+}
+
+/* The one symbol of the shared object: see cx_plugin_open_fn. */
+__attribute__((visibility("default"))) cx_status cx_plugin_open(const char *name, int device, int threads, cx_backend **out, cx_error *err)
+{
+    *out = NULL;
+    cuda *c = cx_alloc(1, sizeof *c);
+    if (!c)
+        return cx_fail(err, CX_E_MEMORY, "cuda: out of memory");
+    c->base = (cx_backend){ .name = name, .threads = 1, .self = c, .alloc = mem_alloc, .release = mem_release, .upload = mem_upload, .download = mem_download,
+        .zero = mem_zero, .impls = list_impls, .statistics = { .name = "statistics cuda", .fwd = cx_cuda_fwd_statistics, .bwd = cx_cuda_bwd_statistics,
+        .bf16 = true }, .convert = { .name = "convert cuda", .fwd = cx_cuda_fwd_convert, .bf16 = true }, .update = run_update,
+        .sum_squares = run_sum_squares, .close = cuda_close };
+    cx_status s = open_device(c, name, device, err);
+    if (s != CX_OK) {
+        free(c);
+        return s;
+    }
+    c->queue.stream = c->stream;
+#ifdef CX_EMULATED
+    emu_schedule(threads % 3);          /* so that tests which vary the number of threads vary the schedule */
+#endif
+    (void)threads;
+    *out = &c->base;
+    return CX_OK;
+}
