@@ -1,5 +1,5 @@
-/* conv.cu - conv2d: 2 KH KW I FLOPs for each number of y, as many again for dx and for dw; from 64 channels on these are the floor (gemm.cuh), below it the bytes
- * of x and y. x[0] and y[0] in either type. Statistics and sums cost 16 bytes for each channel of 64 pixels, the bias' gradient one reading of dy. */
+/* conv.cu - conv2d: 2 KH KW I FLOPs for each number of y, as many again for dx and for dw; from 64 channels on these are the floor (gemm.cuh), below it the
+ * bytes of x and y. x[0] and y[0] in either type. Statistics and sums cost 16 bytes for each channel of 64 pixels, the bias' gradient one reading of dy. */
 #include "gemm.cuh"
 #include "workspace.h"
 
@@ -118,7 +118,8 @@ extern "C" cx_status cx_cuda_fwd_conv2d(const cx_call *c)
     const bool stats = c->fold.stats.s.c && !c->redo;
     LAUNCH(conv2d_fwd, blocks_in(g), THREADS, stream_of(c), w, g, c->x[1].p, source_of(c), output_of(c, stats));
     if (stats)
-        LAUNCH(merge_statistics, (unsigned)parts_of(w.small.c, THREADS / MANY), THREADS, stream_of(c), (const double *)c->work, g.tiles, w.small, c->fold.stats);
+        LAUNCH(merge_statistics, (unsigned)parts_of(w.small.c, THREADS / MANY), THREADS, stream_of(c), (const double *)c->work, (int64_t)g.tiles, w.small,
+               c->fold.stats);
     return launched();
 }
 

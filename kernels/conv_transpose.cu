@@ -1,5 +1,5 @@
-/* conv_transpose.cu - conv_transpose2d: conv2d with the roles exchanged (gemm.cuh). 2 KH KW O FLOPs for each number of x, as many again for dx and for dw: the floor
- * from 64 channels on, below it the bytes of x and y. x[0] and y[0] in either type. */
+/* conv_transpose.cu - conv_transpose2d: conv2d with the roles exchanged (gemm.cuh). 2 KH KW O FLOPs for each number of x, as many again for dx and for dw: the
+ * floor from 64 channels on, below it the bytes of x and y. x[0] and y[0] in either type. */
 #include "gemm.cuh"
 #include "workspace.h"
 

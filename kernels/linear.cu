@@ -1,5 +1,5 @@
-/* linear.cu - linear: conv2d of single pixels with a 1x1 window. Few rows against many weights: the floor is the bytes of the weights, read once for every 64 rows;
- * 2 I FLOPs for each number of y, as many again for dx and for dw. */
+/* linear.cu - linear: conv2d of single pixels with a 1x1 window. Few rows against many weights: the floor is the bytes of the weights, read once for each 64
+ * rows; 2 I FLOPs for each number of y, as many again for dx and for dw. */
 #include "common.cuh"
 #include "workspace.h"
 

@@ -1,7 +1,7 @@
 /* norm.cu - batch_norm, whole and folded, and the two steps that a plan adds by itself. x[0] and y[0] in either type.
  *
- * Floor: memory. In float32, bytes an element: statistics 4 (x once, 3 FLOPs), forward in training 12 (x twice, y; 7 FLOPs), forward otherwise 8 (4 FLOPs),
- * backward 20 (x and dy twice, dx; 12 FLOPs), a carry 12 (4 FLOPs). The folded form is vectors only. Without scratch a block must own its channels, so that
+ * Floor: memory. In float32, bytes an element: statistics 4 (x; 4 FLOPs), forward in training 12 (x twice, y; 9 FLOPs), forward otherwise 8 (5 FLOPs),
+ * backward 20 (x and dy twice, dx; 15 FLOPs), a carry 12 (3 FLOPs). The folded form is vectors only. Without scratch a block must own its channels, so that
  * statistics and backward keep at most C / 8 multiprocessors busy; the other walks fill the chip. */
 #include "common.cuh"
 

@@ -5,8 +5,7 @@
 #include "cxnet/base.h"
 #include "graph/backends.h"
 #include "kernels.h"
-
-enum { MAX_IMPLS = 4 };
+#include "workspace.h"
 
 typedef struct {
     cx_cuda_queue queue;        /* first: what c->self is to the launchers */
@@ -77,10 +76,26 @@ static cx_status mem_zero(cx_backend *b, void *p, size_t bytes, cx_error *err)
 
 /* ---- operators and optimisers ------------------------------------------------------------------------------------- */
 
+static size_t workspace_of(cx_op_id op, const cx_call *c, bool backward)
+{
+    switch (op) {
+    case CX_OP_CONV2D: return cx_cuda_workspace_conv2d(c, backward);
+    case CX_OP_CONV_TRANSPOSE2D: return cx_cuda_workspace_conv_transpose2d(c, backward);
+    case CX_OP_LINEAR: return cx_cuda_workspace_linear(c, backward);
+    default: return 0;
+    }
+}
+
+#define OP(ID, op, lo, hi, out, attr, flags, rtol, atol) \
+    static size_t workspace_##op(const cx_call *c, bool backward) { return workspace_of(CX_OP_##ID, c, backward); }
+#include "cxnet/ops.def"
+#undef OP
+
 /* bf16: x[0] and y[0] in either type. Losses and what leads to them never see it. */
 static const cx_impl impls[CX_OP_COUNT][1] = {
 #define OP(ID, op, lo, hi, out, attr, flags, rtol, atol) \
-    [CX_OP_##ID] = { { .name = #op " cuda", .fwd = cx_cuda_fwd_##op, .bwd = cx_cuda_bwd_##op, .bf16 = !((flags) & CX_FLOAT32) } },
+    [CX_OP_##ID] = { { .name = #op " cuda", .workspace = workspace_##op, .fwd = cx_cuda_fwd_##op, .bwd = cx_cuda_bwd_##op, \
+        .bf16 = !((flags) & CX_FLOAT32) } },
 #include "cxnet/ops.def"
 #undef OP
 };

@@ -1,4 +1,5 @@
 // test_emulator.cpp - the emulated GPU finds what it is for: each kernel here is wrong in one way, and must end in its message; right ones must not.
+#include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <string>
@@ -182,7 +183,8 @@ static bool dies(void (*run)())
     int status;
     const pid_t child = fork();
     if (child == 0) {
-        freopen("/dev/null", "w", stderr);
+        signal(SIGSEGV, SIG_DFL);       // cmocka's handler would go on with the next test
+        signal(SIGBUS, SIG_DFL);
         run();
         _exit(0);
     }

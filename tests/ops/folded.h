@@ -150,11 +150,12 @@ static inline void folded_reference(cases_run *r)
     assert_int_equal(cx_ops[r->k->op].ref_bwd(&backward), CX_OK);
 }
 
-/* Backward passes are compared on the same y[0]: a kernel's own may lie on the other side of a ReLU's zero. */
+/* Backward passes are compared on the same y: a kernel's own y[0] may lie on the other side of a ReLU's zero. */
 static inline void folded_take_y(cases_run *to, const cases_run *from)
 {
-    for (int64_t e = 0; e < cx_elems(to->c.y[0].s); e++)
-        *cases_at(&to->c.y[0], e) = *cases_at(&from->c.y[0], e);
+    for (int j = 0; j < to->c.n_out; j++)
+        for (int64_t e = 0; e < cx_elems(to->c.y[j].s); e++)
+            *cases_at(&to->c.y[j], e) = *cases_at(&from->c.y[j], e);
 }
 
 static inline float folded_rounded(float v) { return cx_from_bf16(cx_to_bf16(v)); }
