@@ -163,7 +163,7 @@ static void test_wrong_calls(void **state)
     assert_runs(78, "", "unknown architecture", "bench train --model resnet50");
     assert_runs(78, "", "side", "bench train --model base_cnn --side 8");
     assert_runs(78, "", "multiple of 16", "bench train --model unet --side 50");
-    assert_runs(69, "", "want cpu", "bench train --model base_cnn --side 65 --device gpu");
+    assert_runs(69, "", "want auto, cpu", "bench train --model base_cnn --side 65 --device gpu");
 }
 
 int main(void)

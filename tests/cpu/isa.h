@@ -35,6 +35,12 @@ static inline cx_backend *open_isa(const char *isa, int threads)
     return NULL;
 }
 
+/* The emulated GPU does some 1e7 FLOPs a second: of each kind of case it gets the smaller ones. */
+static inline bool is_slow(const char *isa, cx_op_id op, const cx_call *c, int64_t most)
+{
+    return strcmp(isa, "emu") == 0 && cx_ops[op].flops && cx_ops[op].flops(c) > most;
+}
+
 static inline bool is_reference(const cx_impl *impl) { return strcmp(impl->name, "reference") == 0; }
 
 static inline bool wanted(cx_op_id op)
