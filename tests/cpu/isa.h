@@ -6,6 +6,7 @@
 #include "support.h"
 
 static const char *const isas[] = { "avx512_bf16", "avx512", "avx2", "portable", "emu" };
+enum { CPU_ISAS = CX_COUNT(isas) - 1 };      /* without the emulated GPU */
 
 /* Scratch as large as asked and not a byte more, full of NaN. */
 static inline void with_work(cx_call *c, const cx_impl *impl, bool backward, cx_run_fn run)

@@ -158,7 +158,7 @@ static void check(const a_case *k)
     cx_tensor want[RESULTS];
     make(k, &c);
     run_both(NULL, &c, NULL, false, want);
-    for (int i = 0; i < CX_COUNT(isas); i++) {
+    for (int i = 0; i < CPU_ISAS; i++) {
         char what[120];
         snprintf(what, sizeof what, "%s x %lldx%lldx%lldx%lld out %lld how %d", isas[i], (long long)k->x.n, (long long)k->x.h, (long long)k->x.w,
             (long long)k->x.c, (long long)k->out, k->how);
@@ -238,7 +238,7 @@ static void accuracy(void **state)
         for (size_t j = 0; j < floats_of(&c.x[0]); j++)
             c.x[0].p[j] = fmaxf(0, c.x[0].p[j]);
         run_both(NULL, &c, NULL, false, want);
-        for (int s = 0; s < CX_COUNT(isas); s++) {
+        for (int s = 0; s < CPU_ISAS; s++) {
             double w[3], d[3];
             if (!is_here(isas[s]))
                 continue;
