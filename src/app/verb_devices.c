@@ -26,7 +26,7 @@ static cx_status list_cpu(cx_error *err)
 static void list_gpus(void)
 {
     for (int i = 0; i < MAX_GPUS; i++) {
-        char name[16];
+        char name[32];
         cx_backend *b;
         cx_error why = { 0 };
         snprintf(name, sizeof name, "cuda:%d", i);
