@@ -119,7 +119,7 @@ static void check_row(const cases_row *k, int folds, int checked[CX_OP_COUNT][2]
         t.terms = folded_terms(&t.want);
         folded_assert_sums(&t.want, &t.terms, "reference");
     }
-    for (int s = 0; s < CX_COUNT(isas); s++)
+    for (int s = 0; s < FOLDED_ISAS; s++)
         for (int backward = 0; is_here(isas[s]) && !is_slow(isas[s], k->op, &t.want.c, 7000000) && backward < 2; backward++)
             if (!(backward && folds & FOLD_POST))
                 checked[k->op][backward] += check_isa(isas[s], &t, backward);
@@ -193,7 +193,7 @@ static void statistics_equal_the_reference(void **state)
     (void)state;
     const cx_impl reference = { .name = "reference", .fwd = cx_ref_fwd_statistics, .bwd = cx_ref_bwd_statistics };
     for (int i = 0; i < CX_COUNT(walks); i++)
-        for (int s = 0; s < CX_COUNT(isas); s++) {
+        for (int s = 0; s < FOLDED_ISAS; s++) {
             cases_run want, first = { 0 };
             open_walk(&want, &walks[i]);
             walk(&want, &reference);
