@@ -21,7 +21,7 @@ static inline int64_t cx_elems(cx_shape s) { return s.n * s.h * s.w * s.c; }
 static inline bool cx_shape_eq(cx_shape a, cx_shape b) { return a.n == b.n && a.h == b.h && a.w == b.w && a.c == b.c; }
 
 /* Numbers as they lie in memory or in a file. In a call, and in a plan, only CX_F32 and CX_BF16 occur. Whatever is computed is computed in float32 at least;
- * but where x[0] or y[0] is CX_BF16, an implementation may round the operands of its products too (cx_impl.dot).
+ * but where x[0] is CX_BF16, an implementation may round the operands of its products too (cx_impl.dot).
  * bfloat16 is the upper half of a float32, rounded to nearest, ties to even; NaN stays NaN. */
 typedef enum { CX_F32, CX_F64, CX_F16, CX_BF16, CX_I64, CX_I32, CX_U8, CX_BOOL } cx_dtype;
 static inline size_t cx_dtype_bytes(cx_dtype t)

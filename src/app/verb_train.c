@@ -20,7 +20,10 @@ static void on_epoch(void *self, int epoch, double train_loss, double val_loss, 
 static void on_device(void *self, const char *description, const char *note)
 {
     (void)self;
-    fprintf(stderr, "device: %s\n", *note ? note : description);
+    if (*note)
+        fprintf(stderr, "%s\n", note);
+    else
+        fprintf(stderr, "device: %s\n", description);
 }
 
 static const char *const shown[][2] = {

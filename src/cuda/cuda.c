@@ -35,7 +35,12 @@ static cx_status mem_alloc(cx_backend *b, size_t bytes, void **p, cx_error *err)
         cx_format_bytes(bytes, text);
         return cx_fail(err, CX_E_MEMORY, "cuda: cannot allocate %s: %s; take a smaller batch or side", text, cudaGetErrorString(e));
     }
-    CUDA(cudaMemsetAsync(*p, 0, bytes, c->stream));
+    const cudaError_t zeroed = cudaMemsetAsync(*p, 0, bytes, c->stream);
+    if (zeroed != cudaSuccess) {
+        (void)cudaFree(*p);
+        *p = NULL;
+        return cuda_fail(err, zeroed, "zeroing new memory");
+    }
     return CX_OK;
 }
 
@@ -112,7 +117,8 @@ static cx_status run_update(cx_backend *b, const cx_update *u, int64_t n, float 
     const bool adam = u->kind != CX_SGD;
     if ((adam && (!m || !v || u->t < 1)) || (!adam && u->momentum != 0 && !m))
         return cx_fail(err, CX_E_INTERNAL, "cuda: an update of kind %d at t = %lld needs its moments and t >= 1", (int)u->kind, (long long)u->t);
-    return cx_cuda_update(((cuda *)b->self)->queue.stream, u, n, param, grad, m, v);
+    cx_status s = cx_cuda_update(((cuda *)b->self)->queue.stream, u, n, param, grad, m, v);
+    return s == CX_OK ? CX_OK : cx_fail(err, s, "cuda: the update failed");
 }
 
 static cx_status run_sum_squares(cx_backend *b, int64_t n, const float *x, double *out, cx_error *err)
@@ -121,6 +127,7 @@ static cx_status run_sum_squares(cx_backend *b, int64_t n, const float *x, doubl
     const int64_t want = cx_cuda_sum_doubles(n) + 1;
     if (want > c->n_sums) {
         mem_release(b, c->sums);
+        c->sums = NULL;
         c->n_sums = 0;
         CUDA(cudaMalloc((void **)&c->sums, (size_t)want * sizeof(double)));
         c->n_sums = want;

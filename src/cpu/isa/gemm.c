@@ -8,6 +8,13 @@ typedef struct {
     bool add, last;             /* add to C; the last block of K: bias and ReLU */
 } block;
 
+/* CASE(rows) for each height that a tile may have, each compiled by itself. */
+#if defined(CX_ISA_avx512)
+#define EVERY_HEIGHT CASE(8); CASE(7); CASE(6); CASE(5); CASE(4); CASE(3); CASE(2); default: CASE(1);
+#else
+#define EVERY_HEIGHT CASE(6); CASE(5); CASE(4); CASE(3); CASE(2); default: CASE(1);
+#endif
+
 /* The next few lines of what comes after. */
 INLINE void look_ahead(cx_ahead *a)
 {
@@ -120,18 +127,7 @@ static void tile_any(int mr, const float *const *a, const float *b, float *const
 {
     const bool pairs = HAS_PAIRS && p->pairs;
 #define CASE(rows) case rows: pairs ? tile(rows, true, a, b, c, col, k, p) : tile(rows, false, a, b, c, col, k, p); break
-    switch (mr) {
-#if defined(CX_ISA_avx512)
-    CASE(8);
-    CASE(7);
-#endif
-    CASE(6);
-    CASE(5);
-    CASE(4);
-    CASE(3);
-    CASE(2);
-    default: CASE(1);
-    }
+    switch (mr) { EVERY_HEIGHT }
 #undef CASE
 }
 
@@ -228,18 +224,7 @@ static void outer_any(int mr, const cx_outer *o, const float *a, const float *b,
 {
     const bool pairs = HAS_PAIRS && o->pairs;
 #define CASE(rows) case rows: pairs ? outer_tile(rows, true, o, a, b, t) : outer_tile(rows, false, o, a, b, t); break
-    switch (mr) {
-#if defined(CX_ISA_avx512)
-    CASE(8);
-    CASE(7);
-#endif
-    CASE(6);
-    CASE(5);
-    CASE(4);
-    CASE(3);
-    CASE(2);
-    default: CASE(1);
-    }
+    switch (mr) { EVERY_HEIGHT }
 #undef CASE
 }
 
