@@ -122,6 +122,9 @@ typedef struct {
 } cx_roof;
 
 typedef struct cx_backend cx_backend;
+struct cx_store;
+struct cx_stepper;
+struct cx_stepper_opts;
 struct cx_backend {
     const char *name;                                     /* "cpu" */
     char description[160];                                /* "AMD EPYC, avx512, 2 threads" */
@@ -141,6 +144,8 @@ struct cx_backend {
     cx_status (*sum_squares)(cx_backend *b, int64_t n, const float *x, double *out, cx_error *err);   /* not finite when any x is not finite */
     /* Takes about a second and holds memory_bytes meanwhile; the best of several tries, so a short disturbance does not show. NULL: not known. */
     cx_status (*roof)(cx_backend *b, cx_roof *out, cx_error *err);
+    /* Makes the stepper of a device that runs beside the host (stepper.h). NULL: each of the calls above has done its work when it returns. */
+    cx_status (*stepper)(cx_backend *b, struct cx_store *s, const struct cx_stepper_opts *o, struct cx_stepper **out, cx_error *err);
     void (*close)(cx_backend *b);
 };
 /* "cpu", "cpu:avx2", "cpu:portable" (an instruction set at most as good as named); "cuda", "cuda:1" (a GPU); "auto" (cuda:0, or the CPU, and then `note` says
@@ -197,7 +202,7 @@ typedef struct {
     bool param_grads;          /* false: gradients of activations only (Grad-CAM) */
     const int *keep; int n_keep;      /* values (and, with backward, their gradients) that stay readable after the run */
     unsigned skip;             /* cx_pass_bits left out */
-    bool lean;                 /* also rebuild in the backward pass what 1x1 convolutions behind a norm wrote: less memory, one product more */
+    bool lean;                 /* also rebuild in the backward pass what narrow 1x1 convolutions behind a norm wrote (redo.c): less memory, more work */
     bool bf16;                 /* activations between the operators lie in memory as bfloat16: half the bytes; gradients and parameters stay float32.
                                   Where the processor is fast at it, products are taken in bfloat16 too, with float32 sums (cx_impl.dot) */
 } cx_plan_opts;
@@ -215,7 +220,8 @@ cx_tensor cx_plan_grad(cx_plan *p, int value);
 cx_status cx_plan_get(cx_plan *p, int value, float *host, cx_error *err);
 cx_status cx_plan_get_grad(cx_plan *p, int value, float *host, cx_error *err);
 cx_status cx_plan_set(cx_plan *p, int value, const float *host, cx_error *err);       /* an input */
-cx_status cx_plan_set_grad(cx_plan *p, int value, const float *host, cx_error *err);  /* the seed, when output is not a loss */
+/* The seed of the backward pass: the gradient of `output`. Of a loss it is 1 at first and stays as it was set last; of another value, set before each run. */
+cx_status cx_plan_set_grad(cx_plan *p, int value, const float *host, cx_error *err);
 /* seed and step feed dropout. Forward writes running statistics when training. Backward writes (not adds) all parameter gradients. It uses up
  * what forward stored: one backward pass for each forward pass, with no other plan of the store run in between (CX_E_USAGE otherwise). Inputs and seed stay. */
 cx_status cx_plan_forward(cx_plan *p, uint64_t seed, uint64_t step, cx_error *err);

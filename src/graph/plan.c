@@ -73,7 +73,8 @@ static cx_status take_memory(cx_plan *p, cx_error *err)
         TRY(p->store->b->alloc(p->store->b, p->prepared_bytes, &p->prepared, err));
     TRY(cx_store_reserve(p->store, p->act_bytes, p->work_bytes, err));
     bind(p);
-    return CX_OK;
+    const float one = 1;
+    return p->opts.backward && p->loss ? cx_plan_set_grad(p, p->output, &one, err) : CX_OK;
 }
 
 static cx_status open_plan(cx_store *s, const cx_plan_opts *opts, bool memory, cx_plan **out, cx_error *err)
@@ -157,7 +158,7 @@ static cx_tensor locate(cx_plan *p, int value, bool grad)
     cx_view view = cx_plan_view(p, value, grad);
     int buffer = grad ? p->values[view.root].grad_buffer : p->values[view.root].buffer;
     t.ld = view.ld;
-    t.p = (float *)((char *)p->act + p->buffers[buffer].offset) + view.channel;
+    t.p = (float *)at_buffer(p, buffer) + view.channel;
     return t;
 }
 
@@ -220,9 +221,9 @@ cx_status cx_plan_set_grad(cx_plan *p, int value, const float *host, cx_error *e
 {
     cx_tensor t = { 0 };
     TRY(placed(p, value, true, &t, err));
-    if (value != p->output || p->loss)
-        return cx_fail(err, CX_E_USAGE, "the gradient of '%s' cannot be set: the backward pass starts from '%s'%s", p->g->values[value].name,
-                       p->g->values[p->output].name, p->loss ? " with 1" : "");
+    if (value != p->output)
+        return cx_fail(err, CX_E_USAGE, "the gradient of '%s' cannot be set: the backward pass starts from '%s'", p->g->values[value].name,
+                       p->g->values[p->output].name);
     return p->store->b->upload(p->store->b, t.p, host, (size_t)cx_elems(t.s) * sizeof *host, err);
 }
 
@@ -295,10 +296,6 @@ cx_status cx_plan_backward(cx_plan *p, cx_error *err)
         return cx_fail(err, CX_E_USAGE, "cx_plan_backward: no forward pass of this plan is stored; run cx_plan_forward before each backward pass");
     TRY(rebind(p, err));
     p->store->forward = 0;                              /* gradients take the place of activations as they are used up */
-    if (p->loss) {
-        const float one = 1;
-        TRY(p->store->b->upload(p->store->b, cx_plan_grad(p, p->output).p, &one, sizeof one, err));
-    }
     return run_range(p, p->n_forward, p->n_steps, err);
 }
 

@@ -115,7 +115,7 @@ struct cx_plan {
     cx_buffer *buffers; int n_buffers; size_t buffers_cap;
     size_t act_bytes, work_bytes, prepared_bytes;
     void *act, *work;          /* what the calls are bound to */
-    void *prepared;            /* the plan's own arena: vectors and packed weights of a plan without a backward pass */
+    void *prepared;            /* the plan's own arena: vectors and packed weights of a plan without a backward pass, the seed of one with */
     uint64_t version;          /* of the store, when they were prepared; 0 = never */
     bool profile;
 };

@@ -19,8 +19,8 @@ int cx_plan_buffer(cx_plan *p, int value, bool grad, bool late)
 {
     cx_plan_value_info *root = &p->values[cx_plan_view(p, value, grad).root];
     int *slot = grad ? &root->grad_buffer : late && root->redo ? &root->redo_buffer : &root->buffer;
-    if (*slot < 0)
-        *slot = cx_plan_new_buffer(p, !grad && root->bf16 ? (cx_elems(root->s) + 1) / 2 : cx_elems(root->s), false);
+    if (*slot < 0)      /* the seed of a loss stays */
+        *slot = cx_plan_new_buffer(p, !grad && root->bf16 ? (cx_elems(root->s) + 1) / 2 : cx_elems(root->s), grad && p->loss && value == p->output);
     return *slot;
 }
 

@@ -169,7 +169,11 @@ static cx_status open_plans(cx_run *r, cx_error *err)
     train.output = r->loss;
     eval.output = r->model.logits;
     TRY(cx_plan_new(r->store, &train, &r->train_plan, err));
-    return cx_plan_new(r->store, &eval, &r->eval_plan, err);
+    TRY(cx_plan_new(r->store, &eval, &r->eval_plan, err));
+    if (!(r->films = cx_alloc((size_t)AHEAD * (size_t)r->batch, sizeof *r->films)))
+        return cx_fail(err, CX_E_MEMORY, "out of memory for the numbers of %d films", AHEAD * r->batch);
+    return cx_stepper_new(r->store, &(cx_stepper_opts){ .plan = r->train_plan, .input = r->model.input, .target = r->target, .loss = r->loss,
+                          .clip = r->config->optim.clip_norm, .ahead = AHEAD }, &r->stepper, err);
 }
 
 static cx_status open_loader(cx_run *r, cx_error *err)
@@ -220,7 +224,9 @@ static cx_status open_run(cx_run *r, cx_error *err)
 
 static void close_run(cx_run *r)
 {
+    cx_stepper_free(r->stepper);
     cx_loader_free(r->train_loader);
+    free(r->films);
     cx_plan_free(r->train_plan);
     cx_plan_free(r->eval_plan);
     cx_store_free(r->store);
@@ -238,51 +244,49 @@ static void close_run(cx_run *r)
 /* ---- training -------------------------------------------------------------------------------------------------- */
 
 /* The error of a loss or gradient that is not finite names the films it came from. */
-static cx_status not_finite(cx_run *r, const cx_batch *b, const char *what, double value, cx_error *err)
+static cx_status not_finite(cx_run *r, const cx_step_result *at, cx_error *err)
 {
     cx_buf names = { 0 };
-    for (int i = 0; i < b->n; i++)
-        cx_buf_printf(&names, "%s%s", i ? ", " : "", r->cohort.manifest.samples[r->cohort.sample[b->film[i]]].path);
-    cx_run_log(r, "%s is %g at epoch %d, step %d; films: %s", what, value, r->state.epoch + 1, r->state.step + 1, names.data ? names.data : "");
+    const bool loss = !isfinite(at->loss);
+    const char *what = loss ? "the loss" : "the norm of the gradient";
+    const double value = loss ? (double)at->loss : at->norm;
+    const int step = r->state.step - (int)(r->state.updates - at->t), *film = r->films + at->t % AHEAD * r->batch;
+    for (int i = 0; i < r->batch; i++)
+        cx_buf_printf(&names, "%s%s", i ? ", " : "", r->cohort.manifest.samples[r->cohort.sample[film[i]]].path);
+    cx_run_log(r, "%s is %g at epoch %d, step %d; films: %s", what, value, r->state.epoch + 1, step, names.data ? names.data : "");
     cx_status s = cx_fail(err, CX_E_NAN, "%s is %g at epoch %d, step %d, learning rate %g; "
-                          "lower optim.lr or set optim.clip_norm; all films of the batch are in %s/log.txt: %.200s",
-                          what, value, r->state.epoch + 1, r->state.step + 1, cx_schedule_lr(r->config, &r->state, r->state.epoch, r->state.step,
-                              r->steps), r->dir, names.data ? names.data : "");
+                          "lower optim.lr or set optim.clip_norm; all films of the batch are in %s/log.txt: %.200s", what, value, r->state.epoch + 1, step,
+                          cx_schedule_lr(r->config, &r->state, r->state.epoch, step - 1, r->steps), r->dir, names.data ? names.data : "");
     cx_buf_free(&names);
     return s;
 }
 
-static cx_status update(cx_run *r, const cx_batch *b, cx_error *err)
+/* Takes in the results that are there; wait: of all steps. A GPU that is AHEAD steps behind is waited for. */
+static cx_status collect(cx_run *r, bool wait, cx_error *err)
 {
-    const cx_config *c = r->config;
-    int64_t n = cx_store_trainable(r->store);
-    float *m, *v, *grad = cx_store_grads(r->store);
-    double squares;
-    TRY(cx_store_moments(r->store, &m, &v, err));
-    TRY(r->backend->sum_squares(r->backend, n, grad, &squares, err));
-    double norm = sqrt(squares), clip = c->optim.clip_norm;
-    if (!isfinite(norm))
-        return not_finite(r, b, "the norm of the gradient", norm, err);
-    cx_update u = { .lr = cx_schedule_lr(c, &r->state, r->state.epoch, r->state.step, r->steps), .momentum = c->optim.momentum,
-        .beta1 = c->optim.beta1, .beta2 = c->optim.beta2,
-                    .eps = c->optim.eps, .weight_decay = c->optim.weight_decay, .grad_scale = clip > 0 && norm > clip ? clip / norm : 1,
-                        .t = r->state.updates + 1 };
-    u.kind = !strcmp(c->optim.kind, "sgd") ? CX_SGD : !strcmp(c->optim.kind, "adam") ? CX_ADAM : CX_ADAMW;
-    return r->backend->update(r->backend, &u, n, cx_store_params(r->store), grad, m, v, err);
+    while (r->pending > 0) {
+        cx_step_result result;
+        bool got;
+        TRY(cx_stepper_next(r->stepper, wait || r->pending == AHEAD, &result, &got, err));
+        if (!got)
+            return CX_OK;
+        if (!isfinite(result.norm))
+            return not_finite(r, &result, err);
+        r->state.loss_sum += (double)result.loss;
+        r->pending--;
+    }
+    return CX_OK;
 }
 
 static cx_status step(cx_run *r, const cx_batch *b, cx_error *err)
 {
-    float loss;
-    TRY(cx_plan_set(r->train_plan, r->model.input, b->x, err));
-    TRY(cx_plan_set(r->train_plan, r->target, b->t, err));
-    TRY(cx_plan_forward(r->train_plan, (uint64_t)r->config->run.seed, (uint64_t)r->state.updates, err));
-    TRY(cx_plan_get(r->train_plan, r->loss, &loss, err));
-    if (!isfinite(loss))
-        return not_finite(r, b, "the loss", (double)loss, err);
-    TRY(cx_plan_backward(r->train_plan, err));
-    TRY(update(r, b, err));
-    r->state.loss_sum += (double)loss;
+    const cx_config *c = r->config;
+    const cx_update u = { .lr = cx_schedule_lr(c, &r->state, r->state.epoch, r->state.step, r->steps), .momentum = c->optim.momentum,
+        .beta1 = c->optim.beta1, .beta2 = c->optim.beta2, .eps = c->optim.eps, .weight_decay = c->optim.weight_decay, .t = r->state.updates + 1,
+        .kind = !strcmp(c->optim.kind, "sgd") ? CX_SGD : !strcmp(c->optim.kind, "adam") ? CX_ADAM : CX_ADAMW };
+    TRY(cx_stepper_step(r->stepper, b->x, b->t, (uint64_t)c->run.seed, &u, err));
+    memcpy(r->films + u.t % AHEAD * r->batch, b->film, (size_t)r->batch * sizeof *r->films);
+    r->pending++;
     r->state.updates++;
     r->state.step++;
     return CX_OK;
@@ -303,11 +307,12 @@ static cx_status train_epoch(cx_run *r, cx_progress *bar, cx_error *err)
         TRY(step(r, &b, err));
         if (!r->opts->quiet)
             cx_progress_show(bar, "epoch %d/%d  step %d/%d  loss %.4f  %.1f films/s", r->state.epoch + 1, r->config->optim.epochs, r->state.step, r->steps,
-                             r->state.loss_sum / r->state.step, (r->state.step - first) * r->batch / (cx_now_s() - start));
+                             r->state.loss_sum / fmax(r->state.step - r->pending, 1), (r->state.step - first) * r->batch / (cx_now_s() - start));
         if (r->opts->on_step)
             r->opts->on_step(r->opts->self, r->state.epoch + 1, r->state.step);
-        bool stop = stopped(r);
-        if (stop || (every > 0 && r->state.step % every == 0 && r->state.step < r->steps))
+        bool stop = stopped(r), save = stop || (every > 0 && r->state.step % every == 0 && r->state.step < r->steps);
+        TRY(collect(r, save || r->state.step == r->steps, err));
+        if (save)
             TRY(cx_checkpoint_save(r, "last", true, err));
         if (stop)
             return cx_fail(err, CX_E_INTERRUPTED, "interrupted at epoch %d, step %d of %d; a checkpoint is written", r->state.epoch + 1,

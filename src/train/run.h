@@ -2,6 +2,9 @@
 #ifndef CX_TRAIN_RUN_H
 #define CX_TRAIN_RUN_H
 #include "cohort.h"
+#include "cxnet/stepper.h"
+
+enum { AHEAD = 4 };              /* steps that a GPU may be behind: the host then looks at the loss that much later */
 
 /* What a checkpoint must hold beside weights and moments to go on bit for bit. */
 typedef struct {
@@ -28,6 +31,8 @@ typedef struct {
     cx_store *store;
     cx_plan *train_plan, *eval_plan;
     cx_loader *train_loader;
+    cx_stepper *stepper;
+    int *films, pending;         /* of the steps on their way: films [AHEAD, batch], that of update t in row t % AHEAD; how many steps */
     cx_normalise norm;
     int batch, steps;            /* films per step, steps per epoch; an incomplete last batch waits for the next epoch's order */
     cx_state state;

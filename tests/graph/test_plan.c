@@ -478,12 +478,46 @@ static void test_kept_values(void **state)
     cx_graph_free(n.g);
 }
 
+/* What a loss counts for: twice half a gradient is the gradient, to the bit, and it stays so until it is set again. */
+static void test_seed_of_a_loss(void **state)
+{
+    (void)state;
+    net n = checked(small_dense_net);
+    ref_backend b;
+    cx_store *s;
+    cx_plan *p;
+    const float half = 0.5f;
+    cx_plan_opts o = training_opts(&n);
+    ref_open(&b);
+    assert_cx_ok(cx_store_new(n.g, &b.base, 3, &s, err));
+    assert_cx_ok(cx_plan_new(s, &o, &p, err));
+    const int64_t count = cx_store_trainable(s);
+    float *whole = calloc((size_t)count, sizeof *whole);
+    set_inputs(p, &n);
+    for (int i = 0; i < 3; i++) {
+        assert_cx_ok(cx_plan_forward(p, 0, 0, err));
+        assert_cx_ok(cx_plan_backward(p, err));
+        const float *grad = cx_store_grads(s);
+        for (int64_t k = 0; k < count && i > 0; k++)
+            if (2 * grad[k] != whole[k])
+                fail_msg("gradient %lld: twice %g, want %g", (long long)k, (double)grad[k], (double)whole[k]);
+        if (i == 0) {
+            memcpy(whole, grad, (size_t)count * sizeof *whole);
+            assert_cx_ok(cx_plan_set_grad(p, n.loss, &half, err));
+        }
+    }
+    free(whole);
+    cx_plan_free(p);
+    cx_store_free(s);
+    cx_graph_free(n.g);
+}
+
 /* Every allocation of the backend made to fail in turn: an error, no leak, and the older plan still works. */
 static void test_out_of_memory(void **state)
 {
     (void)state;
     net n = checked(small_dense_net);
-    for (int after = 0; after < 3; after++) {
+    for (int after = 0; after < 4; after++) {
         ref_backend b;
         cx_store *s = NULL;
         cx_plan *p = NULL, *small;
@@ -499,7 +533,7 @@ static void test_out_of_memory(void **state)
             b.until_failure = -1;
             cx_plan_opts eval = { .batch = 1, .output = n.logits };
             assert_cx_ok(cx_plan_new(s, &eval, &small, err));
-            b.until_failure = 0;                         /* the larger arena fails, and so does the way back */
+            b.until_failure = 1;                         /* the plan's own arena is made; the larger ACT fails, and so does the way back */
             assert_cx_fails(CX_E_MEMORY, "told to fail", cx_plan_new(s, &o, &p, err));
             assert_cx_fails(CX_E_MEMORY, "arenas were lost", cx_plan_forward(small, 0, 0, err));
             b.until_failure = -1;
@@ -528,6 +562,7 @@ int main(void)
         cmocka_unit_test(test_eval_plan_leaves_the_loss_out),
         cmocka_unit_test(test_plans_share_arenas),
         cmocka_unit_test(test_kept_values),
+        cmocka_unit_test(test_seed_of_a_loss),
         cmocka_unit_test(test_out_of_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,105 @@
+/* stepper.c - steps of training on a backend that has finished each call when it returns; and the door to those that bring a stepper of their own. */
+#include <math.h>
+#include <stdlib.h>
+#include "cxnet/base.h"
+#include "cxnet/stepper.h"
+#include "store.h"
+
+typedef struct {
+    cx_stepper base;
+    cx_stepper_opts o;
+    cx_store *store;
+    float *m, *v;
+    cx_step_result *ring;      /* [o.ahead]: those that wait, from `first` on */
+    int first, waiting;
+    bool bad;                  /* the last one was not finite */
+} plain;
+
+/* Forward, and backward where the loss is finite. */
+static cx_status gradients(plain *s, const float *input, const float *target, uint64_t seed, cx_step_result *r, cx_error *err)
+{
+    cx_backend *b = s->store->b;
+    double squares;
+    TRY(cx_plan_set(s->o.plan, s->o.input, input, err));
+    TRY(cx_plan_set(s->o.plan, s->o.target, target, err));
+    TRY(cx_plan_forward(s->o.plan, seed, (uint64_t)(r->t - 1), err));
+    TRY(cx_plan_get(s->o.plan, s->o.loss, &r->loss, err));
+    if (!isfinite(r->loss))
+        return CX_OK;
+    TRY(cx_plan_backward(s->o.plan, err));
+    TRY(b->sum_squares(b, cx_store_trainable(s->store), cx_store_grads(s->store), &squares, err));
+    r->norm = sqrt(squares);
+    return CX_OK;
+}
+
+static cx_status plain_step(cx_stepper *self, const float *input, const float *target, uint64_t seed, const cx_update *u, cx_error *err)
+{
+    plain *s = (plain *)(void *)self;
+    cx_backend *b = s->store->b;
+    if (s->bad || s->waiting == s->o.ahead)
+        return cx_fail(err, CX_E_USAGE, "stepper: %s", s->bad ? "a step before this one was not finite" : "pick up results before the next step");
+    cx_step_result *r = &s->ring[(s->first + s->waiting) % s->o.ahead];
+    *r = (cx_step_result){ .t = u->t, .norm = (double)NAN };
+    TRY(gradients(s, input, target, seed, r, err));
+    s->waiting++;
+    s->bad = !isfinite(r->norm);
+    if (s->bad)
+        return CX_OK;
+    cx_update clipped = *u;
+    clipped.grad_scale = s->o.clip > 0 && r->norm > s->o.clip ? s->o.clip / r->norm : 1;
+    return b->update(b, &clipped, cx_store_trainable(s->store), cx_store_params(s->store), cx_store_grads(s->store), s->m, s->v, err);
+}
+
+static cx_status plain_next(cx_stepper *self, bool wait, cx_step_result *out, bool *got, cx_error *err)
+{
+    plain *s = (plain *)(void *)self;
+    (void)wait;
+    (void)err;
+    *got = s->waiting > 0;
+    if (*got) {
+        *out = s->ring[s->first];
+        s->first = (s->first + 1) % s->o.ahead;
+        s->waiting--;
+    }
+    return CX_OK;
+}
+
+static void plain_free(cx_stepper *self)
+{
+    free(((plain *)(void *)self)->ring);
+    free(self);
+}
+
+cx_status cx_stepper_new(cx_store *store, const cx_stepper_opts *o, cx_stepper **out, cx_error *err)
+{
+    cx_backend *b = store->b;
+    *out = NULL;
+    if (o->ahead < 1 || o->clip < 0)
+        return cx_fail(err, CX_E_USAGE, "stepper: want ahead >= 1 and clip >= 0, got %d and %g", o->ahead, o->clip);
+    if (b->stepper)
+        return b->stepper(b, store, o, out, err);
+    plain *s = cx_alloc(1, sizeof *s);
+    if (!s)
+        return cx_fail(err, CX_E_MEMORY, "no memory for a stepper");
+    *s = (plain){ .base = { plain_step, plain_next, plain_free }, .o = *o, .store = store, .ring = cx_alloc((size_t)o->ahead, sizeof *s->ring) };
+    cx_status status = s->ring ? cx_store_moments(store, &s->m, &s->v, err) : cx_fail(err, CX_E_MEMORY, "no memory for a stepper");
+    if (status != CX_OK) {
+        plain_free(&s->base);
+        return status;
+    }
+    *out = &s->base;
+    return CX_OK;
+}
+
+void cx_stepper_free(cx_stepper *s)
+{
+    if (s)
+        s->free(s);
+}
+
+cx_status cx_stepper_step(cx_stepper *s, const float *input, const float *target, uint64_t seed, const cx_update *u, cx_error *err)
+{
+    return s->step(s, input, target, seed, u, err);
+}
+
+cx_status cx_stepper_next(cx_stepper *s, bool wait, cx_step_result *out, bool *got, cx_error *err) { return s->next(s, wait, out, got, err); }
