@@ -1,5 +1,5 @@
 /* common.cuh - what kernels share: numbers of a tensor by pixel and channel, x behind its prologue, dy with carry and mask, gradients on their way through a
- * gate, sums over a block in a fixed order, the size of a grid. The folds are those of cx_fold in op.h; src/ops/ref.h is the same on the host. */
+ * gate, the size of a grid. The folds are those of cx_fold in op.h; src/ops/ref.h is the same on the host. */
 #ifndef CX_COMMON_CUH
 #define CX_COMMON_CUH
 #include "compat.cuh"
@@ -19,6 +19,10 @@ static inline unsigned blocks_for(int64_t n)
 /* Shapes, for code of the device. */
 static __device__ __forceinline__ int64_t pixels(const cx_shape &s) { return s.n * s.h * s.w; }
 static __device__ __forceinline__ int64_t elements(const cx_shape &s) { return pixels(s) * s.c; }
+
+/* Four numbers side by side: one access of memory, global or shared. */
+struct alignas(16) k_float4 { float v[4]; };
+struct alignas(8) k_half4 { uint16_t v[4]; };
 
 /* ---- numbers ------------------------------------------------------------------------------------------------------ */
 
@@ -108,21 +112,8 @@ static __device__ __forceinline__ void pass_gate(const k_gate &t, int64_t pixel,
 /* ---- one block, one group of channels ------------------------------------------------------------------------------- */
 
 /* A block of COLS x LINES threads walks all pixels of COLS neighbouring channels: thread (x, y) has channel blockIdx.x * COLS + x and the pixels y, y + LINES,
- * and so on; neighbouring threads read neighbouring channels. Sums go over the lines in order, so they do not depend on anything but the shape. */
+ * and so on; neighbouring threads read neighbouring channels. */
 enum { COLS = 32, LINES = 8 };
 static inline unsigned channel_blocks(int64_t c) { return (unsigned)((c + COLS - 1) / COLS); }
-
-/* The sum of v over the lines of a channel, for every thread of it; all threads of the block call. Two barriers, so it may be called again at once. */
-static __device__ __forceinline__ double sum_lines(double v)
-{
-    SHARED(double, part, COLS * LINES);
-    part[threadIdx.y * COLS + threadIdx.x] = v;
-    __syncthreads();
-    double s = 0;
-    for (int i = 0; i < LINES; i++)
-        s += part[i * COLS + threadIdx.x];
-    __syncthreads();
-    return s;
-}
 
 #endif

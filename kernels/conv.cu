@@ -3,63 +3,19 @@
 #include "gemm.cuh"
 #include "workspace.h"
 
-/* ---- parts: what blocks made each by itself, added in order ----------------------------------------------------------- */
-
-/* to (+)= the sum of n parts, each as large as it. A part is added by one thread, or in turns by N. */
-template <class T, int N> __global__ void __launch_bounds__(THREADS) add_parts(const T *part, int64_t n, cx_tensor to, bool add)
-{
-    const int64_t width = elements(to.s), e = (int64_t)blockIdx.x * (THREADS / N) + threadIdx.x % (THREADS / N);
-    double sum = 0;
-    for (int64_t i = threadIdx.x / (THREADS / N); e < width && i < n; i += N)
-        sum += (double)part[i * width + e];
-    sum = sum_every<N>(sum);
-    if (e < width && threadIdx.x < THREADS / N)
-        put(to, e / to.s.c, e % to.s.c, add, sum);
-}
-
-/* Many parts of few numbers are added by many threads each, few of many by one. */
-enum { MANY = 32 };
-template <class T> static void launch_add(const cx_call *c, int64_t n, const cx_tensor &to, bool add)
-{
-    if (n < 2 * MANY)
-        LAUNCH((add_parts<T, 1>), (unsigned)parts_of(cx_elems(to.s), THREADS), THREADS, stream_of(c), (const T *)c->work, n, to, add);
-    else
-        LAUNCH((add_parts<T, MANY>), (unsigned)parts_of(cx_elems(to.s), THREADS / MANY), THREADS, stream_of(c), (const T *)c->work, n, to, add);
-}
-
-/* Mean and variance from those of the tiles (Chan, Golub & LeVeque 1983, all tiles at once): the mean of means, then squares within tiles and between them. */
-__global__ void __launch_bounds__(THREADS) merge_statistics(const double *part, int64_t tiles, cx_shape y, cx_tensor stats)
-{
-    const int64_t k = (int64_t)blockIdx.x * (THREADS / MANY) + threadIdx.x % (THREADS / MANY), line = threadIdx.x / (THREADS / MANY), all = pixels(y);
-    const bool in = k < y.c;
-    double sum = 0, squares = 0;
-    for (int64_t i = line; in && i < tiles; i += MANY)
-        sum += (double)min((int64_t)TILE, all - i * TILE) * part[i * 2 * y.c + k];
-    const double mean = sum_every<MANY>(sum) / (double)all;
-    for (int64_t i = line; in && i < tiles; i += MANY) {
-        const double d = part[i * 2 * y.c + k] - mean;
-        squares += part[(i * 2 + 1) * y.c + k] + (double)min((int64_t)TILE, all - i * TILE) * d * d;
-    }
-    squares = sum_every<MANY>(squares);
-    if (in && line == 0) {
-        put(stats, 0, k, false, mean);
-        put(stats, 1, k, false, squares / (double)all);
-    }
-}
-
 /* ---- gradients of weights and bias ------------------------------------------------------------------------------------ */
 
 enum { BIAS_PIXELS = 1024 };                    /* that one block adds */
 
-__global__ void __launch_bounds__(COLS * LINES) bias_parts(k_gradient g, unsigned columns, double *part)
+__global__ void __launch_bounds__(THREADS) bias_parts(k_gradient g, unsigned columns, double *part)
 {
-    const int64_t c = g.dy.s.c, k = (int64_t)(blockIdx.x % columns) * COLS + threadIdx.x, at = blockIdx.x / columns, all = pixels(g.dy.s);
+    const int64_t c = g.dy.s.c, k = (int64_t)(blockIdx.x % columns) * COLS + threadIdx.x % COLS, at = blockIdx.x / columns, all = pixels(g.dy.s);
     const int64_t end = k < c ? min((at + 1) * BIAS_PIXELS, all) : 0;
     double sum = 0;
-    for (int64_t p = at * BIAS_PIXELS + threadIdx.y; p < end; p += LINES)
+    for (int64_t p = at * BIAS_PIXELS + threadIdx.x / COLS; p < end; p += LINES)
         sum += dy_at(g, p, k);
-    sum = sum_lines(sum);
-    if (threadIdx.y == 0 && k < c)
+    sum = sum_every<LINES>(sum);
+    if (threadIdx.x < COLS && k < c)
         part[at * c + k] = sum;
 }
 
@@ -75,7 +31,7 @@ void cx_cuda_add_chunks(const cx_call *c, const k_chunks &g) { launch_add<float>
 void cx_cuda_bias_gradient(const cx_call *c)
 {
     const unsigned parts = (unsigned)parts_of(cx_pixels(c->dy[0].s), BIAS_PIXELS), columns = channel_blocks(c->dy[0].s.c);
-    LAUNCH(bias_parts, parts * columns, dim3(COLS, LINES), stream_of(c), gradient_of(c), columns, (double *)c->work);
+    LAUNCH(bias_parts, parts * columns, THREADS, stream_of(c), gradient_of(c), columns, (double *)c->work);
     launch_add<double>(c, parts, c->dx[2], c->dx_add[2]);
 }
 
@@ -118,8 +74,7 @@ extern "C" cx_status cx_cuda_fwd_conv2d(const cx_call *c)
     const bool stats = c->fold.stats.s.c && !c->redo;
     LAUNCH(conv2d_fwd, blocks_in(g), THREADS, stream_of(c), w, g, c->x[1].p, source_of(c), output_of(c, stats));
     if (stats)
-        LAUNCH(merge_statistics, (unsigned)parts_of(w.small.c, THREADS / MANY), THREADS, stream_of(c), (const double *)c->work, (int64_t)g.tiles, w.small,
-               c->fold.stats);
+        launch_merge<TILE>(c, g.tiles);
     return launched();
 }
 

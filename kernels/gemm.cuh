@@ -8,7 +8,7 @@
  * round. Going up, the result is made phase by phase: places that are equal modulo the stride meet the same taps, and no others. */
 #ifndef CX_GEMM_CUH
 #define CX_GEMM_CUH
-#include "common.cuh"
+#include "sums.cuh"
 
 enum { TILE = 64, STEP = 16, LANES = 16, QUADS = TILE / 4, PITCH = QUADS + 1 };
 enum { NOWHERE = -(1 << 30) };                  /* a coordinate outside of every source, at every tap */
@@ -16,8 +16,6 @@ enum { NOWHERE = -(1 << 30) };                  /* a coordinate outside of every
 typedef struct { cx_shape small, large; int kh, kw, stride, top, left; } k_window;
 
 /* ---- blocks, on the host: from shapes only -------------------------------------------------------------------------- */
-
-static inline int64_t parts_of(int64_t n, int64_t size) { return (n + size - 1) / size; }
 
 /* Of convolve: block (phase * tiles + tile) * columns + column. across: phases along x. */
 typedef struct { unsigned columns, tiles, phases, across; } k_blocks;
@@ -55,14 +53,12 @@ void cx_cuda_bias_gradient(const cx_call *c);
 
 /* ---- multiplying ---------------------------------------------------------------------------------------------------- */
 
-struct alignas(16) quad { float v[4]; };        /* one access of shared memory */
-
 /* A slab is STEP rows of one k each, PITCH quads apart: 16 threads that write 16 k at once then meet two to a bank, not sixteen. */
-static __device__ __forceinline__ void multiply(const quad *a, const quad *b, float acc[4][4])
+static __device__ __forceinline__ void multiply(const k_float4 *a, const k_float4 *b, float acc[4][4])
 {
     const int y = threadIdx.x / LANES, x = threadIdx.x % LANES;
     for (int k = 0; k < STEP; k++) {
-        const quad p = a[k * PITCH + y], q = b[k * PITCH + x];
+        const k_float4 p = a[k * PITCH + y], q = b[k * PITCH + x];
         for (int i = 0; i < 4; i++)
             for (int j = 0; j < 4; j++)
                 acc[i][j] += p.v[i] * q.v[j];
@@ -72,7 +68,7 @@ static __device__ __forceinline__ void multiply(const quad *a, const quad *b, fl
 /* Of a slab, a thread brings one k of four places LANES apart. Neighbouring threads have neighbouring k, or neighbouring places: as memory has them. */
 template <bool K_FAST> static __device__ __forceinline__ int my_k(void) { return K_FAST ? threadIdx.x % LANES : threadIdx.x / LANES; }
 template <bool K_FAST> static __device__ __forceinline__ int my_place(void) { return my_k<!K_FAST>(); }
-template <bool K_FAST> static __device__ __forceinline__ void lay(quad *slab, const float v[4])
+template <bool K_FAST> static __device__ __forceinline__ void lay(k_float4 *slab, const float v[4])
 {
     float *to = (float *)(void *)slab + my_k<K_FAST>() * PITCH * 4 + my_place<K_FAST>();
     for (int i = 0; i < 4; i++)
@@ -80,10 +76,10 @@ template <bool K_FAST> static __device__ __forceinline__ void lay(quad *slab, co
 }
 
 /* result <- the sum over all steps, row by row. The reader's next step is on its way while this one is multiplied. */
-template <class Reader> static __device__ __forceinline__ void multiply_all(Reader &r, int64_t steps, quad *result)
+template <class Reader> static __device__ __forceinline__ void multiply_all(Reader &r, int64_t steps, k_float4 *result)
 {
-    SHARED(quad, a, STEP * PITCH);
-    SHARED(quad, b, STEP * PITCH);
+    SHARED(k_float4, a, STEP * PITCH);
+    SHARED(k_float4, b, STEP * PITCH);
     float acc[4][4] = {}, v[4] = {}, w[4] = {};
     if (steps > 0)
         r.read(v, w);
@@ -97,7 +93,7 @@ template <class Reader> static __device__ __forceinline__ void multiply_all(Read
         __syncthreads();
     }
     for (int i = 0; i < 4; i++) {
-        quad q;
+        k_float4 q;
         for (int j = 0; j < 4; j++)
             q.v[j] = acc[i][j];
         result[(threadIdx.x / LANES * 4 + i) * QUADS + threadIdx.x % LANES] = q;
@@ -206,18 +202,6 @@ template <bool UP, class Source> struct k_taps {
 
 /* ---- storing -------------------------------------------------------------------------------------------------------- */
 
-/* The sum of v over the N threads of a block that are equal modulo THREADS / N, in order, for each of them; all threads call. May be called again at once. */
-template <int N> static __device__ __forceinline__ double sum_every(double v)
-{
-    SHARED(double, part, THREADS);
-    part[threadIdx.x] = v;
-    __syncthreads();
-    double s = 0;
-    for (int i = 0; i < N; i++)
-        s += part[i * (THREADS / N) + threadIdx.x % (THREADS / N)];
-    __syncthreads();
-    return s;
-}
 enum { SHARERS = THREADS / TILE };              /* threads that share a column of the result: each has every SHARERS-th row */
 
 /* y[0]; part: mean and sum of squared deviations of each tile and channel, if statistics are wanted. */
@@ -279,7 +263,7 @@ static __device__ __forceinline__ void keep(const k_gated &o, float *result, con
 template <bool UP, class Source, class Sink>
 static __device__ __forceinline__ void convolve(const k_window &w, const k_blocks &g, const float *weight, const Source &src, const Sink &sink)
 {
-    SHARED(quad, result, TILE * QUADS);
+    SHARED(k_float4, result, TILE * QUADS);
     SHARED(k_row, rows, TILE);
     const unsigned tile = blockIdx.x / g.columns, phase = tile / g.tiles, column = blockIdx.x % g.columns * TILE;
     const int64_t first = (int64_t)(tile % g.tiles) * TILE;
@@ -341,7 +325,7 @@ template <class Small, class Large> struct k_pairs {
 template <class Small, class Large>
 static __device__ __forceinline__ void correlate(const k_window &w, const k_chunks &g, const Small &small, const Large &large, float *part)
 {
-    SHARED(quad, result, TILE * QUADS);
+    SHARED(k_float4, result, TILE * QUADS);
     const int column = blockIdx.x % g.columns * TILE, row = blockIdx.x / g.columns % g.rows * TILE;
     const int64_t chunk = blockIdx.x / g.columns / g.rows, first = chunk * g.length, all = pixels(w.small), width = w.kh * w.kw * w.large.c;
     const int64_t end = first + g.length < all ? first + g.length : all, k = column + threadIdx.x % TILE;

@@ -4,9 +4,6 @@
 #define CX_QUADS_CUH
 #include "common.cuh"
 
-struct alignas(16) k_float4 { float v[4]; };
-struct alignas(8) k_half4 { uint16_t v[4]; };
-
 /* Tensors of one shape, cut: `rows` of c channels, each row per_row quads, of which the last may be part of one. wide: every quad of every tensor lies at a
  * multiple of its own size. */
 typedef struct { int64_t rows, per_row, c; bool wide; } k_quads;
