@@ -1,5 +1,5 @@
 /* kernels.h - the launchers of kernels/: one pair for each operator, with the contract that a reference and a CPU kernel have too (cx_call in op.h). Plain C,
- * included by src/cuda and by the tests. Depends on op.h, graph.h.
+ * included by src/cuda and by the tests. Depends on op.h, graph.h, update.h.
  *
  * Tensors and scratch of a call are device memory; attr, shapes and everything else are read on the host. A launcher checks nothing that the plan has checked,
  * queues its work on the stream of c->self and returns at once: CX_OK, or CX_E_INTERNAL when CUDA refuses a launch. A forward step takes every fold that its
@@ -7,6 +7,7 @@
 #ifndef CX_KERNELS_H
 #define CX_KERNELS_H
 #include "cxnet/graph.h"
+#include "graph/update.h"
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -29,6 +30,37 @@ cx_status cx_cuda_fwd_convert(const cx_call *c);
 cx_status cx_cuda_update(void *stream, const cx_update *u, int64_t n, float *param, const float *grad, float *m, float *v);
 int64_t cx_cuda_sum_doubles(int64_t n);
 cx_status cx_cuda_sum_squares(void *stream, int64_t n, const float *x, double *scratch, double *out);
+
+/* ---- a step that is captured once and replayed ------------------------------------------------------------------------
+ * What changes from step to step is read from device memory when the kernels run, and whether a step is sound is decided there, so that the host need not wait:
+ *
+ *     cx_cuda_sum_squares(stream, n, grad, scratch, squares);
+ *     cx_cuda_clip(stream, squares, clip, loss, step);
+ *     cx_cuda_update_from(stream, kind, scalars, step, n, param, grad, m, v);
+ *
+ * Before each replay the host writes scalars (cx_update_prepare of this step's cx_update) in stream order. It reads *step whenever it likes. */
+
+typedef enum { CX_CUDA_SOUND, CX_CUDA_LOSS, CX_CUDA_NORM } cx_cuda_fault;       /* the loss is not finite; it is, but the norm is not */
+
+/* In device memory, zeros before the first step. Once fault is not CX_CUDA_SOUND, nothing changes it any more but the host: norm and loss are then those of the
+ * step at fault, and steps tells how many sound ones came before it. */
+typedef struct {
+    double norm;                /* of the gradients before clipping, of the last step */
+    double loss_sum;            /* of the sound steps, added in their order; the host may begin with a sum of its own */
+    int64_t steps;              /* sound ones */
+    float loss;                 /* of the last step; 0 where there is none */
+    float scale;                /* what the update multiplies the gradients of the last step by */
+    int32_t fault;              /* cx_cuda_fault */
+} cx_cuda_step;
+
+/* Reads *squares, the sum of squares of all gradients, and *loss (may be NULL: not looked at), both on the device, and writes *step. norm = sqrt(*squares). With
+ * clip > 0 and norm > clip, scale is clip / norm, else 1: taken in double and rounded once, so it is the float that cx_update_prepare makes of such a
+ * grad_scale. Does nothing after a fault. */
+cx_status cx_cuda_clip(void *stream, const double *squares, double clip, const float *loss, cx_cuda_step *step);
+/* cx_cuda_update with the numbers of *s, on the device. m NULL: SGD without momentum, whatever s->momentum says; v is Adam's and AdamW's, which differ only in
+ * *s. step, on the device, may be NULL. With it, step->scale stands in for s->scale and, after a fault, param, m and v stay as they are. */
+cx_status cx_cuda_update_from(void *stream, cx_optim_kind kind, const cx_scalars *s, const cx_cuda_step *step, int64_t n, float *param, const float *grad,
+                              float *m, float *v);
 
 #ifdef __cplusplus
 }

@@ -1,43 +1,33 @@
 /* optim.cu - optimisers over a flat range, one launch each: SGD 12 bytes a parameter (20 with momentum), 5 FLOPs (7); Adam and AdamW 28 bytes, 17 FLOPs. The
- * sum of squares for clipping: 4 bytes and 2 FLOPs in double a number. All are bound by their bytes. */
+ * sum of squares for clipping: 4 bytes and 2 FLOPs in double a number. All are bound by their bytes; what follows from the sum is one thread's work. */
 #include "quads.cuh"
+#include "sums.cuh"
 
 static inline cx_tensor range_of(const float *p, int64_t n) { return cx_tensor{ { 1, 1, 1, n }, n, (float *)p, CX_F32 }; }
 
 /* ---- optimisers ------------------------------------------------------------------------------------------------------- */
 
-/* Scalars of one update in float, prepared in double as PyTorch prepares them. */
-typedef struct { float scale, decay, keep, lr, momentum, beta1_rest, beta2, beta2_rest, step, root, eps; } k_scalars;
+/* Where an update has its scalars from: `given` with the launch or, if not NULL, `from` device memory; and from what cx_cuda_clip left, if not NULL. */
+typedef struct { cx_scalars given; const cx_scalars *from; const cx_cuda_step *step; } k_rule;
 
-static k_scalars prepare(const cx_update *u)
+/* False where the update must leave everything as it is. */
+static __device__ __forceinline__ bool take(const k_rule &r, cx_scalars *s)
 {
-    k_scalars s = {};
-    s.scale = (float)u->grad_scale;
-    s.decay = (float)u->weight_decay;
-    s.keep = 1;
-    s.lr = (float)u->lr;
-    s.momentum = (float)u->momentum;
-    if (u->kind == CX_SGD)
-        return s;
-    if (u->kind == CX_ADAMW) {
-        s.decay = 0;
-        s.keep = (float)(1 - u->lr * u->weight_decay);
-    }
-    s.beta1_rest = (float)(1 - u->beta1);
-    s.beta2 = (float)u->beta2;
-    s.beta2_rest = (float)(1 - u->beta2);
-    s.step = (float)(u->lr / (1 - pow(u->beta1, (double)u->t)));
-    s.root = (float)sqrt(1 - pow(u->beta2, (double)u->t));
-    s.eps = (float)u->eps;
-    return s;
+    if (r.step && r.step->fault != CX_CUDA_SOUND)
+        return false;
+    *s = r.from ? *r.from : r.given;
+    if (r.step)
+        s->scale = r.step->scale;
+    return true;
 }
 
 /* m is absent without momentum. */
-__global__ void __launch_bounds__(THREADS) sgd(k_scalars s, k_quads q, cx_tensor m, cx_tensor grad, cx_tensor param)
+__global__ void __launch_bounds__(THREADS) sgd(k_rule rule, k_quads q, cx_tensor m, cx_tensor grad, cx_tensor param)
 {
     k_place at;
+    cx_scalars s;
     float p[4], g[4], mean[4];
-    if (!find_quad(q, &at))
+    if (!find_quad(q, &at) || !take(rule, &s))
         return;
     load_quad(param, at, p);
     load_quad(grad, at, g);
@@ -55,11 +45,12 @@ __global__ void __launch_bounds__(THREADS) sgd(k_scalars s, k_quads q, cx_tensor
 }
 
 /* Kingma & Ba 2015, algorithm 1, with eps outside the corrected root; `keep` carries the decoupled decay of Loshchilov & Hutter 2019. */
-__global__ void __launch_bounds__(THREADS) adam(k_scalars s, k_quads q, cx_tensor m, cx_tensor v, cx_tensor grad, cx_tensor param)
+__global__ void __launch_bounds__(THREADS) adam(k_rule rule, k_quads q, cx_tensor m, cx_tensor v, cx_tensor grad, cx_tensor param)
 {
     k_place at;
+    cx_scalars s;
     float p[4], g[4], mean[4], var[4];
-    if (!find_quad(q, &at))
+    if (!find_quad(q, &at) || !take(rule, &s))
         return;
     load_quad(param, at, p);
     load_quad(grad, at, g);
@@ -76,21 +67,30 @@ __global__ void __launch_bounds__(THREADS) adam(k_scalars s, k_quads q, cx_tenso
     store_quad(param, at, p);
 }
 
-extern "C" cx_status cx_cuda_update(void *stream, const cx_update *u, int64_t n, float *param, const float *grad, float *m, float *v)
+static cx_status update(void *stream, bool is_sgd, const k_rule &rule, int64_t n, float *param, const float *grad, float *m, float *v)
 {
-    const k_scalars s = prepare(u);
-    const bool is_sgd = u->kind == CX_SGD;
-    cx_tensor tm = range_of(is_sgd && u->momentum == 0 ? nullptr : m, n), tv = range_of(is_sgd ? nullptr : v, n);
-    cx_tensor tg = range_of(grad, n), tp = range_of(param, n);
+    cx_tensor tm = range_of(m, n), tv = range_of(is_sgd ? nullptr : v, n), tg = range_of(grad, n), tp = range_of(param, n);
     cx_tensor *const all[] = { &tm, &tv, &tg, &tp };
     if (n == 0)
         return CX_OK;
     const k_quads q = cut(all, 4);
     if (is_sgd)
-        LAUNCH(sgd, quad_blocks(q), THREADS, stream, s, q, tm, tg, tp);
+        LAUNCH(sgd, quad_blocks(q), THREADS, stream, rule, q, tm, tg, tp);
     else
-        LAUNCH(adam, quad_blocks(q), THREADS, stream, s, q, tm, tv, tg, tp);
+        LAUNCH(adam, quad_blocks(q), THREADS, stream, rule, q, tm, tv, tg, tp);
     return launched();
+}
+
+extern "C" cx_status cx_cuda_update(void *stream, const cx_update *u, int64_t n, float *param, const float *grad, float *m, float *v)
+{
+    const bool is_sgd = u->kind == CX_SGD;
+    return update(stream, is_sgd, k_rule{ cx_update_prepare(u), nullptr, nullptr }, n, param, grad, is_sgd && u->momentum == 0 ? nullptr : m, v);
+}
+
+extern "C" cx_status cx_cuda_update_from(void *stream, cx_optim_kind kind, const cx_scalars *s, const cx_cuda_step *step, int64_t n, float *param,
+                                         const float *grad, float *m, float *v)
+{
+    return update(stream, kind == CX_SGD, k_rule{ cx_scalars{}, s, step }, n, param, grad, m, v);
 }
 
 /* ---- sum of squares ---------------------------------------------------------------------------------------------------- */
@@ -98,20 +98,6 @@ extern "C" cx_status cx_cuda_update(void *stream, const cx_update *u, int64_t n,
 /* A block sums one chunk of QUADS quads a thread into a double; then one block sums the chunks. The order of both depends on n alone. In double the square of
  * no float overflows, so the sum is finite where every x is, and only there. */
 enum { QUADS = 8, CHUNK = THREADS * QUADS * 4 };
-
-/* The sum of v over the block, by halves; all threads call, once a kernel. */
-static __device__ __forceinline__ double sum_block(double v)
-{
-    SHARED(double, part, THREADS);
-    part[threadIdx.x] = v;
-    __syncthreads();
-    for (unsigned half = THREADS / 2; half > 0; half /= 2) {
-        if (threadIdx.x < half)
-            part[threadIdx.x] += part[threadIdx.x + half];
-        __syncthreads();
-    }
-    return part[0];
-}
 
 __global__ void __launch_bounds__(THREADS) square_chunks(k_quads q, cx_tensor x, double *scratch)
 {
@@ -125,7 +111,7 @@ __global__ void __launch_bounds__(THREADS) square_chunks(k_quads q, cx_tensor x,
         for (int j = 0; j < 4; j++)
             lane[j] += (double)v[j] * (double)v[j];
     }
-    const double sum = sum_block(lane[0] + lane[1] + (lane[2] + lane[3]));
+    const double sum = sum_every<THREADS>(lane[0] + lane[1] + (lane[2] + lane[3]));
     if (threadIdx.x == 0)
         scratch[blockIdx.x] = sum;
 }
@@ -135,7 +121,7 @@ __global__ void __launch_bounds__(THREADS) add_chunks(const double *scratch, int
     double v = 0;
     for (int64_t i = threadIdx.x; i < chunks; i += THREADS)
         v += scratch[i];
-    const double sum = sum_block(v);
+    const double sum = sum_every<THREADS>(v);
     if (threadIdx.x == 0)
         *out = sum;
 }
@@ -151,5 +137,29 @@ extern "C" cx_status cx_cuda_sum_squares(void *stream, int64_t n, const float *x
     if (chunks > 0)
         LAUNCH(square_chunks, (unsigned)chunks, THREADS, stream, q, t, scratch);
     LAUNCH(add_chunks, 1, THREADS, stream, scratch, chunks, out);
+    return launched();
+}
+
+/* ---- clipping ----------------------------------------------------------------------------------------------------------- */
+
+/* The host's rule (src/train/run.c) step by step: root and quotient in double, both correctly rounded, and one rounding to float. */
+__global__ void clip_step(const double *squares, double clip, const float *loss, cx_cuda_step *step)
+{
+    if (step->fault != CX_CUDA_SOUND)
+        return;
+    const double norm = sqrt(*squares);
+    step->norm = norm;
+    step->loss = loss ? *loss : 0;
+    step->scale = (float)(clip > 0 && norm > clip ? clip / norm : 1);
+    step->fault = !isfinite(step->loss) ? CX_CUDA_LOSS : !isfinite(norm) ? CX_CUDA_NORM : CX_CUDA_SOUND;
+    if (step->fault == CX_CUDA_SOUND) {
+        step->loss_sum += (double)step->loss;
+        step->steps++;
+    }
+}
+
+extern "C" cx_status cx_cuda_clip(void *stream, const double *squares, double clip, const float *loss, cx_cuda_step *step)
+{
+    LAUNCH(clip_step, 1, 1, stream, squares, clip, loss, step);
     return launched();
 }

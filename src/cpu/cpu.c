@@ -9,6 +9,7 @@
 #endif
 #include "cxnet/base.h"
 #include "graph/backends.h"
+#include "graph/update.h"
 #include "roof.h"
 
 enum { MAX_IMPLS = 12 };
@@ -122,11 +123,8 @@ static const cx_impl *list_impls(cx_backend *b, cx_op_id op, int *n)
 
 static cx_status run_update(cx_backend *b, const cx_update *u, int64_t n, float *param, const float *grad, float *m, float *v, cx_error *err)
 {
-    cpu *c = b->self;
-    const bool adam = u->kind != CX_SGD;
-    if ((adam && (!m || !v || u->t < 1)) || (!adam && u->momentum != 0 && !m))
-        return cx_fail(err, CX_E_INTERNAL, "cpu: an update of kind %d at t = %lld needs its moments and t >= 1", (int)u->kind, (long long)u->t);
-    c->kernels->update(u, n, param, grad, m, v);
+    TRY(cx_update_check(b->name, u, m, v, err));
+    ((cpu *)b->self)->kernels->update(u, n, param, grad, m, v);
     return CX_OK;
 }
 

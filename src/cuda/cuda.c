@@ -114,9 +114,7 @@ static const cx_impl *list_impls(cx_backend *b, cx_op_id op, int *n)
 
 static cx_status run_update(cx_backend *b, const cx_update *u, int64_t n, float *param, const float *grad, float *m, float *v, cx_error *err)
 {
-    const bool adam = u->kind != CX_SGD;
-    if ((adam && (!m || !v || u->t < 1)) || (!adam && u->momentum != 0 && !m))
-        return cx_fail(err, CX_E_INTERNAL, "cuda: an update of kind %d at t = %lld needs its moments and t >= 1", (int)u->kind, (long long)u->t);
+    TRY(cx_update_check(b->name, u, m, v, err));
     cx_status s = cx_cuda_update(((cuda *)b->self)->queue.stream, u, n, param, grad, m, v);
     return s == CX_OK ? CX_OK : cx_fail(err, s, "cuda: the update failed");
 }

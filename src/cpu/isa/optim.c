@@ -1,31 +1,11 @@
-/* optim.c - the optimisers over a flat range and the sum of squares for clipping; element by element, so threads change no bit. Depends on kernels.h. */
+/* optim.c - the optimisers over a flat range and the sum of squares for clipping; element by element, so threads change no bit. Depends on kernels.h, update.h. */
 #include <math.h>
 #include "cpu/kernels.h"
+#include "graph/update.h"
 
 enum { CHUNK = 16384, PARTS = 64, LANES = 16 };
 
-/* Scalars of one update in float, prepared in double as PyTorch prepares them. */
-typedef struct { float scale, decay, keep, lr, momentum, beta1_rest, beta2, beta2_rest, step, root, eps; } scalars;
-
-static scalars prepare(const cx_update *u)
-{
-    scalars s = { .scale = (float)u->grad_scale, .decay = (float)u->weight_decay, .keep = 1, .lr = (float)u->lr, .momentum = (float)u->momentum };
-    if (u->kind == CX_SGD)
-        return s;
-    if (u->kind == CX_ADAMW) {
-        s.decay = 0;
-        s.keep = (float)(1 - u->lr * u->weight_decay);
-    }
-    s.beta1_rest = (float)(1 - u->beta1);
-    s.beta2 = (float)u->beta2;
-    s.beta2_rest = (float)(1 - u->beta2);
-    s.step = (float)(u->lr / (1 - pow(u->beta1, (double)u->t)));
-    s.root = (float)sqrt(1 - pow(u->beta2, (double)u->t));
-    s.eps = (float)u->eps;
-    return s;
-}
-
-static void sgd(scalars s, int64_t n, float *restrict p, const float *restrict g, float *restrict m)
+static void sgd(cx_scalars s, int64_t n, float *restrict p, const float *restrict g, float *restrict m)
 {
     if (!m) {
         for (int64_t i = 0; i < n; i++)
@@ -39,7 +19,7 @@ static void sgd(scalars s, int64_t n, float *restrict p, const float *restrict g
 }
 
 /* Kingma & Ba 2015, algorithm 1, with eps outside the corrected root; `keep` carries the decoupled decay of Loshchilov & Hutter 2019. */
-static void adam(scalars s, int64_t n, float *restrict p, const float *restrict g, float *restrict m, float *restrict v)
+static void adam(cx_scalars s, int64_t n, float *restrict p, const float *restrict g, float *restrict m, float *restrict v)
 {
     for (int64_t i = 0; i < n; i++) {
         float w = p[i] * s.keep, d = s.scale * g[i] + s.decay * w;
@@ -51,7 +31,7 @@ static void adam(scalars s, int64_t n, float *restrict p, const float *restrict 
 
 void CX_FN(update)(const cx_update *u, int64_t n, float *p, const float *g, float *m, float *v)
 {
-    const scalars s = prepare(u);
+    const cx_scalars s = cx_update_prepare(u);
     const int64_t chunks = (n + CHUNK - 1) / CHUNK;
 #pragma omp parallel for schedule(static)
     for (int64_t k = 0; k < chunks; k++) {

@@ -1,0 +1,128 @@
+/* launchers.c - launchers that no backend function reaches, on the emulated GPU: an update that reads its numbers from device memory against one that is given
+ * them, and the clipping of a step that no host looks at against the host's. */
+#include "cuda_runtime_api.h"
+#include "kernels.h"
+#include "support.h"
+
+static const cx_update updates[] = {
+    { .kind = CX_SGD, .lr = 0.1, .weight_decay = 0.01, .grad_scale = 0.5 },
+    { .kind = CX_SGD, .lr = 0.05, .momentum = 0.9, .grad_scale = 1 },
+    { .kind = CX_ADAM, .lr = 0.01, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 0.1, .grad_scale = 2, .t = 3 },
+    { .kind = CX_ADAMW, .lr = 0.01, .beta1 = 0.8, .beta2 = 0.95, .eps = 1e-6, .weight_decay = 0.2, .grad_scale = 1, .t = 7 },
+};
+enum { N = 4099, CLIP_SCRATCH = 8 };        /* several blocks, of which the last is ragged */
+
+typedef struct { float p[N], m[N], v[N]; } state;
+static float grad[N];
+
+static state *fresh(void)
+{
+    state *s = cx_alloc(1, sizeof *s);
+    cx_rng rng = cx_rng_new(3, 1);
+    for (int i = 0; i < N; i++) {
+        s->p[i] = (float)cx_rng_normal(&rng);
+        s->m[i] = (float)cx_rng_normal(&rng);
+        s->v[i] = (float)cx_rng_uniform(&rng);
+        grad[i] = (float)cx_rng_normal(&rng);
+    }
+    return s;
+}
+
+static float *momentum_of(const cx_update *u, state *s) { return u->kind == CX_SGD && u->momentum == 0 ? NULL : s->m; }
+
+/* Bit for bit, in each schedule; with a step, its scale stands in for the update's own. */
+static void numbers_from_memory(void **unused)
+{
+    (void)unused;
+    for (int i = 0; i < CX_COUNT(updates); i++)
+        for (int order = 0; order < 3; order++)
+            for (int with_step = 0; with_step < 2; with_step++) {
+                cx_update u = updates[i];
+                const cx_cuda_step step = { .scale = 0.375f };
+                const cx_scalars s = cx_update_prepare(&u);
+                state *a = fresh(), *b = fresh();
+                u.grad_scale = with_step ? 0.375 : u.grad_scale;
+                emu_schedule(order);
+                assert_int_equal(cx_cuda_update(NULL, &u, N, a->p, grad, a->m, a->v), CX_OK);
+                assert_int_equal(cx_cuda_update_from(NULL, u.kind, &s, with_step ? &step : NULL, N, b->p, grad, momentum_of(&u, b), b->v), CX_OK);
+                assert_memory_equal(a, b, sizeof *a);
+                free(a);
+                free(b);
+            }
+}
+
+/* What src/train/run.c makes of a sum of squares. */
+static float scale_on_host(double squares, double clip)
+{
+    const double norm = sqrt(squares);
+    const cx_update u = { .kind = CX_SGD, .grad_scale = clip > 0 && norm > clip ? clip / norm : 1 };
+    return cx_update_prepare(&u).scale;
+}
+
+static void clips_like_the_host(void **unused)
+{
+    (void)unused;
+    static const double clips[] = { 0, 0.1, 1, 5, 70, 1e9 };
+    state *s = fresh();
+    double scratch[CLIP_SCRATCH], squares;
+    assert_true(cx_cuda_sum_doubles(N) <= CLIP_SCRATCH);
+    assert_int_equal(cx_cuda_sum_squares(NULL, N, grad, scratch, &squares), CX_OK);
+    cx_cuda_step step = { .loss_sum = 0.25 };
+    double sum = 0.25;
+    for (int i = 0; i < CX_COUNT(clips); i++) {
+        const float loss = 0.7f + (float)i;
+        assert_int_equal(cx_cuda_clip(NULL, &squares, clips[i], &loss, &step), CX_OK);
+        sum += (double)loss;
+        assert_true(step.norm == sqrt(squares) && step.loss == loss && step.loss_sum == sum);
+        assert_true(step.scale == scale_on_host(squares, clips[i]));
+        assert_int_equal(step.steps, i + 1);
+        assert_int_equal(step.fault, CX_CUDA_SOUND);
+    }
+    assert_true(scale_on_host(squares, 5) < 1 && scale_on_host(squares, 70) == 1);      /* both sides of the rule were met */
+    assert_int_equal(cx_cuda_clip(NULL, &squares, 1, NULL, &step), CX_OK);
+    assert_true(step.loss == 0 && step.loss_sum == sum && step.steps == CX_COUNT(clips) + 1);
+    free(s);
+}
+
+static void unchanged_after(double squares, float loss, cx_cuda_fault want)
+{
+    const double sound = 4;
+    const float fine = 0.5f;
+    cx_cuda_step step = { .loss_sum = 1, .steps = 2 }, at_fault;
+    state *a = fresh(), *b = fresh();
+    assert_int_equal(cx_cuda_clip(NULL, &squares, 1, &loss, &step), CX_OK);
+    assert_int_equal(step.fault, want);
+    assert_true(step.steps == 2 && step.loss_sum == 1);
+    assert_memory_equal(&step.loss, &loss, sizeof loss);
+    assert_true(isnan(squares) ? isnan(step.norm) : step.norm == sqrt(squares));
+    at_fault = step;
+    for (int i = 0; i < CX_COUNT(updates); i++) {
+        const cx_scalars s = cx_update_prepare(&updates[i]);
+        assert_int_equal(cx_cuda_update_from(NULL, updates[i].kind, &s, &step, N, b->p, grad, b->m, b->v), CX_OK);
+        assert_memory_equal(a, b, sizeof *a);
+        assert_int_equal(cx_cuda_clip(NULL, &sound, 1, &fine, &step), CX_OK);           /* a sound step later does not wash it away */
+        assert_memory_equal(&step, &at_fault, sizeof step);
+    }
+    free(a);
+    free(b);
+}
+
+static void a_fault_stays(void **unused)
+{
+    (void)unused;
+    unchanged_after(4, NAN, CX_CUDA_LOSS);
+    unchanged_after(4, INFINITY, CX_CUDA_LOSS);
+    unchanged_after(NAN, NAN, CX_CUDA_LOSS);
+    unchanged_after(INFINITY, 1, CX_CUDA_NORM);
+    unchanged_after(NAN, 1, CX_CUDA_NORM);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(numbers_from_memory),
+        cmocka_unit_test(clips_like_the_host),
+        cmocka_unit_test(a_fault_stays),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
