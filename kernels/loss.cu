@@ -1,35 +1,95 @@
 /* loss.cu - bce_loss, ce_loss, dice_loss: float32 only, a few logits or the pixels of a mask.
  *
- * Bytes an entry: 8 forward (prediction, target), backward the same again for the sums and 12 for the gradient (ce: 4 C + 4 a row of C classes instead of 8).
- * FLOPs: dice 4, the others two exponentials or so, in double as the reference. One block walks everything, in an order that depends on shapes only: there is
- * no scratch through which blocks could add up, so the floor is what one multiprocessor loads, some tens of GB/s. */
-#include "common.cuh"
+ * Floor: bytes. An entry's: 8 forward (prediction, target), backward the same again for the sums and 12 for the gradient (ce: 4 C + 4 a row of C classes instead
+ * of 8). FLOPs: dice 4, the others two exponentials or so, in double as the reference. Each pass is two launches: blocks leave sums in scratch; then one block
+ * makes the loss of them, or all blocks of the gradient add them up again, each for itself. A batch of logits (256 x 14) is four blocks. */
+#include "sums.cuh"
+#include "workspace.h"
 
-/* LOSS threads, each of which asks for AHEAD entries before it uses the first. */
-enum { LOSS = 512, AHEAD = 8 };
+/* AHEAD: entries that a thread asks for before it uses the first. ENOUGH: blocks that fill 132 multiprocessors. */
+enum { AHEAD = 4, ENOUGH = 528 };
+
+/* Of n entries or rows, each thread takes some, all threads of all blocks apart. From n only. */
+static inline unsigned loss_blocks(int64_t n)
+{
+    const int64_t b = parts_of(n, AHEAD * THREADS);
+    return (unsigned)(b < ENOUGH ? b : (int64_t)ENOUGH);
+}
+static __device__ __forceinline__ int64_t first_of_all(void) { return (int64_t)blockIdx.x * THREADS + threadIdx.x; }
+static __device__ __forceinline__ int64_t threads_of_all(void) { return (int64_t)gridDim.x * THREADS; }
 
 static __device__ __forceinline__ bool labelled(float target) { return !(target < 0); }
 static inline cx_tensor weights_of(const cx_call *c) { return c->n_in > 2 && c->x[2].s.c > 0 ? c->x[2] : cx_tensor{}; }
 
-/* The sum of v over the block, for every thread of it: within warps, then over warps in order. All threads call. */
-static __device__ __forceinline__ double sum_block(double v)
+/* ---- sums of a loss: R numbers --------------------------------------------------------------------------------------------- */
+
+enum { MOST = 3 };                              /* sums of any loss */
+
+template <int R> static __device__ __forceinline__ void leave(double *sum, double *part)
 {
-    SHARED(double, part, LOSS / WARP);
-    for (int d = 1; d < WARP; d *= 2)
-        v += __shfl_xor_sync(FULL, v, d);
-    if (threadIdx.x % WARP == 0)
-        part[threadIdx.x / WARP] = v;
-    __syncthreads();
-    double s = 0;
-    for (int i = 0; i < LOSS / WARP; i++)
-        s += part[i];
-    __syncthreads();
-    return s;
+    sum_every<THREADS, R>(sum);
+    for (int r = 0; r < R && threadIdx.x == 0; r++)
+        part[(int64_t)blockIdx.x * R + r] = sum[r];
+}
+/* sum <- what `blocks` blocks left, for each thread; all threads of the block call. */
+template <int R> static __device__ __forceinline__ void gather(const double *part, unsigned blocks, double *sum)
+{
+    for (int r = 0; r < R; r++)
+        sum[r] = 0;
+    for (unsigned i = threadIdx.x; i < blocks; i += THREADS)
+        for (int r = 0; r < R; r++)
+            sum[r] += part[(int64_t)i * R + r];
+    sum_every<THREADS, R>(sum);
 }
 
-/* An entry, and the one LOSS further on. */
+/* L says what a loss is: N sums; add(sum, value), what this thread has of them, without those that only the value needs; value(sum); put_all(sum, dy, dx, plus),
+ * the gradient of what this thread has. */
+template <class L> __global__ void __launch_bounds__(THREADS) loss_sums(L l, bool value, double *part)
+{
+    double sum[L::N];
+    for (int r = 0; r < L::N; r++)
+        sum[r] = 0;
+    l.add(sum, value);
+    leave<L::N>(sum, part);
+}
+template <class L> __global__ void __launch_bounds__(THREADS) loss_value(L l, const double *part, unsigned blocks, cx_tensor y)
+{
+    double sum[L::N];
+    gather<L::N>(part, blocks, sum);
+    if (threadIdx.x == 0)
+        y.p[0] = (float)l.value(sum);
+}
+template <class L> __global__ void __launch_bounds__(THREADS) loss_gradient(L l, const double *part, unsigned blocks, cx_tensor dy, cx_tensor dx, bool add)
+{
+    double sum[L::N];
+    gather<L::N>(part, blocks, sum);
+    l.put_all(sum, (double)dy.p[0], dx, add);
+}
+
+template <class L> static cx_status loss_fwd(const cx_call *c, L l, int64_t n)
+{
+    const unsigned blocks = loss_blocks(n);
+    LAUNCH(loss_sums<L>, blocks, THREADS, stream_of(c), l, true, (double *)c->work);
+    LAUNCH(loss_value<L>, 1, THREADS, stream_of(c), l, (const double *)c->work, blocks, c->y[0]);
+    return launched();
+}
+template <class L> static cx_status loss_bwd(const cx_call *c, L l, int64_t n)
+{
+    const unsigned blocks = loss_blocks(n);
+    if (!c->dx[0].p)
+        return CX_OK;
+    LAUNCH(loss_sums<L>, blocks, THREADS, stream_of(c), l, false, (double *)c->work);
+    LAUNCH(loss_gradient<L>, blocks, THREADS, stream_of(c), l, (const double *)c->work, blocks, c->dy[0], c->dx[0], c->dx_add[0]);
+    return launched();
+}
+
+extern "C" size_t cx_cuda_workspace_loss(const cx_call *c, bool) { return loss_blocks(cx_elems(c->x[0].s)) * MOST * sizeof(double); }
+
+/* ---- entries ------------------------------------------------------------------------------------------------------------- */
+
 typedef struct { int64_t pixel, k; } k_entry;
-static __device__ __forceinline__ k_entry first_entry(int64_t c) { return k_entry{ threadIdx.x / c, threadIdx.x % c }; }
+static __device__ __forceinline__ k_entry entry_at(int64_t i, int64_t c) { return k_entry{ i / c, i % c }; }
+/* The entry `by` further on. */
 static __device__ __forceinline__ k_entry step(k_entry e, k_entry by, int64_t c)
 {
     const bool over = e.k + by.k >= c;
@@ -40,8 +100,8 @@ static __device__ __forceinline__ k_entry step(k_entry e, k_entry by, int64_t c)
 template <class F> static __device__ __forceinline__ void each_entry(const cx_tensor &x, const cx_tensor &target, F f)
 {
     const int64_t c = x.s.c, all = pixels(x.s);
-    const k_entry by = { LOSS / c, LOSS % c };
-    for (k_entry e = first_entry(c), asked = e; e.pixel < all;) {
+    const k_entry by = entry_at(threads_of_all(), c);
+    for (k_entry e = entry_at(first_of_all(), c), asked = e; e.pixel < all;) {
         float v[AHEAD], t[AHEAD];
         for (int j = 0; j < AHEAD; j++, asked = step(asked, by, c)) {
             v[j] = asked.pixel < all ? x.p[asked.pixel * x.ld + asked.k] : 0;
@@ -62,95 +122,47 @@ static __device__ __forceinline__ void give(const cx_tensor &dx, k_entry e, bool
         put(dx, e.pixel, e.k, false, 0);
 }
 
-/* ---- bce_loss --------------------------------------------------------------------------------------------------------- */
-
-typedef struct { cx_tensor z, target, weights; float smoothing; } k_bce;
-static inline k_bce bce_of(const cx_call *c) { return k_bce{ c->x[0], c->x[1], weights_of(c), ((const cx_bce_attr *)c->attr)->smoothing }; }
+/* ---- bce_loss: sums of the weighted terms and of the labels ----------------------------------------------------------------- */
 
 /* log(1 + e^z) without overflow. */
 static __device__ __forceinline__ double softplus(double z) { return (z > 0 ? z : 0) + log1p(exp(-fabs(z))); }
 
-/* The weights of the negative and the positive term: the smoothed target times the class weight. */
-typedef struct { double neg, pos; } k_terms;
-static __device__ __forceinline__ k_terms bce_terms(const k_bce &b, int64_t k, float target)
-{
-    const double s = (double)b.smoothing, t = (double)target * (1 - s) + s / 2;
-    const bool weighted = b.weights.s.c > 0;
-    return k_terms{ (1 - t) * (weighted ? (double)row(b.weights, 0, k) : 1), t * (weighted ? (double)row(b.weights, 1, k) : 1) };
-}
+struct k_bce {
+    enum { N = 2 };
+    cx_tensor z, target, weights;
+    float smoothing;
+    /* The weights of the negative and the positive term: the smoothed target times the class weight. */
+    __device__ __forceinline__ double neg(int64_t k, float t) const { return (1 - smoothed(t)) * (weights.s.c > 0 ? (double)row(weights, 0, k) : 1); }
+    __device__ __forceinline__ double pos(int64_t k, float t) const { return smoothed(t) * (weights.s.c > 0 ? (double)row(weights, 1, k) : 1); }
+    __device__ __forceinline__ double smoothed(float t) const { return (double)t * (1 - (double)smoothing) + (double)smoothing / 2; }
 
-__global__ void __launch_bounds__(LOSS) bce_fwd(k_bce b, cx_tensor y)
-{
-    double sum = 0, count = 0;
-    each_entry(b.z, b.target, [&](k_entry e, float z, float t) {
-        if (!labelled(t))
-            return;
-        const k_terms w = bce_terms(b, e.k, t);
-        sum += w.pos * softplus(-(double)z) + w.neg * softplus((double)z);
-        count++;
-    });
-    sum = sum_block(sum);
-    count = sum_block(count);
-    if (threadIdx.x == 0)
-        y.p[0] = (float)(count > 0 ? sum / count : 0);
-}
-
-__global__ void __launch_bounds__(LOSS) bce_bwd(k_bce b, cx_tensor dy, cx_tensor dx, bool add)
-{
-    double count = 0;
-    each_entry(b.target, b.target, [&](k_entry, float, float t) { count += labelled(t); });
-    count = sum_block(count);
-    const double scale = (double)dy.p[0] / count;          /* read only where there is a label */
-    each_entry(b.z, b.target, [&](k_entry e, float z, float t) {
-        const k_terms w = bce_terms(b, e.k, t);
-        give(dx, e, add, labelled(t), scale * (w.neg / (1 + exp(-(double)z)) - w.pos / (1 + exp((double)z))));
-    });
-}
-
-extern "C" cx_status cx_cuda_fwd_bce_loss(const cx_call *c)
-{
-    LAUNCH(bce_fwd, 1, LOSS, stream_of(c), bce_of(c), c->y[0]);
-    return launched();
-}
-
-extern "C" cx_status cx_cuda_bwd_bce_loss(const cx_call *c)
-{
-    if (c->dx[0].p)
-        LAUNCH(bce_bwd, 1, LOSS, stream_of(c), bce_of(c), c->dy[0], c->dx[0], c->dx_add[0]);
-    return launched();
-}
-
-/* ---- ce_loss: a thread has whole rows, which are short ------------------------------------------------------------------ */
-
-typedef struct { cx_tensor z, target, weights; float smoothing; } k_ce;
-static inline k_ce ce_of(const cx_call *c) { return k_ce{ c->x[0], c->x[1], weights_of(c), ((const cx_ce_attr *)c->attr)->smoothing }; }
-#define EACH_ROW(i, n) for (int64_t i = threadIdx.x; i < (n); i += LOSS)
-
-static __device__ __forceinline__ double class_weight(const k_ce &e, int64_t k) { return e.weights.s.c > 0 ? (double)e.weights.p[k] : 1; }
-
-/* The weight of a labelled row. A launcher cannot refuse a class that is none, as the reference does: the loss and its gradient become NaN. */
-static __device__ __forceinline__ double row_weight(const k_ce &e, float target)
-{
-    return target < (float)e.z.s.c && target == floorf(target) ? class_weight(e, (int64_t)target) : (double)NAN;
-}
-
-/* The sum over the labelled rows: nothing to divide by unless it is above 0 or NaN. All threads call. */
-static __device__ __forceinline__ double total_weight(const k_ce &e)
-{
-    double sum = 0;
-    EACH_ROW(i, pixels(e.z.s)) {
-        const float t = e.target.p[i * e.target.ld];
-        sum += labelled(t) ? row_weight(e, t) : 0;
+    __device__ __forceinline__ void add(double *sum, bool terms) const
+    {
+        each_entry(z, target, [&](k_entry e, float x, float t) {
+            if (!labelled(t))
+                return;
+            if (terms)
+                sum[0] += pos(e.k, t) * softplus(-(double)x) + neg(e.k, t) * softplus((double)x);
+            sum[1]++;
+        });
     }
-    return sum_block(sum);
-}
+    __device__ __forceinline__ double value(const double *sum) const { return sum[1] > 0 ? sum[0] / sum[1] : 0; }
+    __device__ __forceinline__ void put_all(const double *sum, double dy, const cx_tensor &dx, bool plus) const
+    {
+        const double scale = dy / sum[1];       /* read only where there is a label */
+        each_entry(z, target, [&](k_entry e, float x, float t) {
+            give(dx, e, plus, labelled(t), scale * (neg(e.k, t) / (1 + exp(-(double)x)) - pos(e.k, t) / (1 + exp((double)x))));
+        });
+    }
+};
+static inline k_bce bce_of(const cx_call *c) { return k_bce{ c->x[0], c->x[1], weights_of(c), ((const cx_bce_attr *)c->attr)->smoothing }; }
 
-/* The weight t_k w_k of -log p_k. */
-static __device__ __forceinline__ double ce_term(const k_ce &e, float target, int64_t k)
-{
-    const double s = (double)e.smoothing;
-    return class_weight(e, k) * (((float)k == target ? 1 - s : 0) + s / (double)e.z.s.c);
-}
+extern "C" cx_status cx_cuda_fwd_bce_loss(const cx_call *c) { return loss_fwd(c, bce_of(c), cx_elems(c->x[0].s)); }
+extern "C" cx_status cx_cuda_bwd_bce_loss(const cx_call *c) { return loss_bwd(c, bce_of(c), cx_elems(c->x[0].s)); }
+
+/* ---- ce_loss: sums of the weighted terms and of the weights; a thread has whole rows, which are short ------------------------ */
+
+#define EACH_ROW(i, n) for (int64_t i = first_of_all(); i < (n); i += threads_of_all())
 
 /* log of the sum of exponentials of a row. */
 static __device__ __forceinline__ double log_sum_exp(const float *z, int64_t n)
@@ -163,100 +175,85 @@ static __device__ __forceinline__ double log_sum_exp(const float *z, int64_t n)
     return largest + log(sum);
 }
 
-__global__ void __launch_bounds__(LOSS) ce_fwd(k_ce e, cx_tensor y)
-{
-    const double total = total_weight(e);
-    double sum = 0;
-    EACH_ROW(i, pixels(e.z.s)) {
-        const float t = e.target.p[i * e.target.ld], *z = e.z.p + i * e.z.ld;
-        if (!labelled(t))
-            continue;
-        const double lse = log_sum_exp(z, e.z.s.c);
-        for (int64_t k = 0; k < e.z.s.c; k++)
-            sum += ce_term(e, t, k) * (lse - (double)z[k]);
+struct k_ce {
+    enum { N = 2 };
+    cx_tensor z, target, weights;
+    float smoothing;
+    __device__ __forceinline__ double class_weight(int64_t k) const { return weights.s.c > 0 ? (double)weights.p[k] : 1; }
+    /* The weight of a labelled row. A launcher cannot refuse a class that is none, as the reference does: the loss and its gradient become NaN. */
+    __device__ __forceinline__ double row_weight(float t) const { return t < (float)z.s.c && t == floorf(t) ? class_weight((int64_t)t) : (double)NAN; }
+    /* The weight t_k w_k of -log p_k. */
+    __device__ __forceinline__ double term(float t, int64_t k) const
+    {
+        const double s = (double)smoothing;
+        return class_weight(k) * (((float)k == t ? 1 - s : 0) + s / (double)z.s.c);
     }
-    sum = sum_block(sum);
-    if (threadIdx.x == 0)
-        y.p[0] = (float)(total <= 0 ? 0 : sum / total);
-}
 
-__global__ void __launch_bounds__(LOSS) ce_bwd(k_ce e, cx_tensor dy, cx_tensor dx, bool add)
-{
-    const double total = total_weight(e), scale = (double)dy.p[0] / total;
-    EACH_ROW(i, pixels(e.z.s)) {
-        const float t = e.target.p[i * e.target.ld], *z = e.z.p + i * e.z.ld;
-        const bool on = labelled(t) && !(total <= 0);
-        const double lse = log_sum_exp(z, e.z.s.c);
-        double terms = 0;
-        for (int64_t k = 0; k < e.z.s.c; k++)
-            terms += ce_term(e, t, k);
-        for (int64_t k = 0; k < e.z.s.c; k++)
-            give(dx, k_entry{ i, k }, add, on, scale * (terms * exp((double)z[k] - lse) - ce_term(e, t, k)));
+    __device__ __forceinline__ void add(double *sum, bool terms) const
+    {
+        EACH_ROW(i, pixels(z.s)) {
+            const float t = target.p[i * target.ld], *x = z.p + i * z.ld;
+            if (!labelled(t))
+                continue;
+            const double lse = terms ? log_sum_exp(x, z.s.c) : 0;
+            for (int64_t k = 0; terms && k < z.s.c; k++)
+                sum[0] += term(t, k) * (lse - (double)x[k]);
+            sum[1] += row_weight(t);
+        }
     }
-}
+    /* Nothing to divide by unless the sum of weights is above 0 or NaN. */
+    __device__ __forceinline__ double value(const double *sum) const { return sum[1] <= 0 ? 0 : sum[0] / sum[1]; }
+    __device__ __forceinline__ void put_all(const double *sum, double dy, const cx_tensor &dx, bool plus) const
+    {
+        const double scale = dy / sum[1];
+        EACH_ROW(i, pixels(z.s)) {
+            const float t = target.p[i * target.ld], *x = z.p + i * z.ld;
+            const bool on = labelled(t) && !(sum[1] <= 0);
+            const double lse = log_sum_exp(x, z.s.c);
+            double terms = 0;
+            for (int64_t k = 0; k < z.s.c; k++)
+                terms += term(t, k);
+            for (int64_t k = 0; k < z.s.c; k++)
+                give(dx, k_entry{ i, k }, plus, on, scale * (terms * exp((double)x[k] - lse) - term(t, k)));
+        }
+    }
+};
+static inline k_ce ce_of(const cx_call *c) { return k_ce{ c->x[0], c->x[1], weights_of(c), ((const cx_ce_attr *)c->attr)->smoothing }; }
 
-extern "C" cx_status cx_cuda_fwd_ce_loss(const cx_call *c)
-{
-    LAUNCH(ce_fwd, 1, LOSS, stream_of(c), ce_of(c), c->y[0]);
-    return launched();
-}
+extern "C" cx_status cx_cuda_fwd_ce_loss(const cx_call *c) { return loss_fwd(c, ce_of(c), cx_pixels(c->x[0].s)); }
+extern "C" cx_status cx_cuda_bwd_ce_loss(const cx_call *c) { return loss_bwd(c, ce_of(c), cx_pixels(c->x[0].s)); }
 
-extern "C" cx_status cx_cuda_bwd_ce_loss(const cx_call *c)
-{
-    if (c->dx[0].p)
-        LAUNCH(ce_bwd, 1, LOSS, stream_of(c), ce_of(c), c->dy[0], c->dx[0], c->dx_add[0]);
-    return launched();
-}
+/* ---- dice_loss: -(2 sum t p + smooth) / (sum t + sum p + smooth) over the labelled entries of the batch ---------------------- */
 
-/* ---- dice_loss: -(2 sum t p + smooth) / (sum t + sum p + smooth) -------------------------------------------------------- */
+struct k_dice {
+    enum { N = 3 };
+    cx_tensor p, target;
+    float smooth;
 
-typedef struct { cx_tensor p, target; float smooth; } k_dice;
-typedef struct { double above, below; } k_overlap;
+    __device__ __forceinline__ void add(double *sum, bool) const
+    {
+        each_entry(p, target, [&](k_entry, float v, float t) {
+            if (!labelled(t))
+                return;
+            sum[0] = fma((double)t, (double)v, sum[0]);
+            sum[1] += (double)t + (double)v;
+            sum[2]++;
+        });
+    }
+    /* A and B of -A / B; zeros where nothing is labelled. */
+    __device__ __forceinline__ double above(const double *sum) const { return sum[2] > 0 ? 2 * sum[0] + (double)smooth : 0; }
+    __device__ __forceinline__ double below(const double *sum) const { return sum[2] > 0 ? sum[1] + (double)smooth : 0; }
+    __device__ __forceinline__ double value(const double *sum) const { return below(sum) != 0 ? -above(sum) / below(sum) : 0; }
+    /* d/dp of -A/B with dA = 2 t, dB = 1: -(2 t B - A) / B^2. */
+    __device__ __forceinline__ void put_all(const double *sum, double dy, const cx_tensor &dx, bool plus) const
+    {
+        const double a = above(sum), b = below(sum), scale = dy / (b * b);
+        each_entry(target, target, [&](k_entry e, float, float t) {
+            give(dx, e, plus, labelled(t) && b != 0, scale * (a - 2 * (double)t * b));
+        });
+    }
+};
 static inline k_dice dice_of(const cx_call *c) { return k_dice{ c->x[0], c->x[1], ((const cx_dice_attr *)c->attr)->smooth }; }
 
-/* Over the labelled entries of the batch; zeros where there is none. All threads call. */
-static __device__ __forceinline__ k_overlap overlap_of(const k_dice &d)
-{
-    double overlap = 0, sum = 0, count = 0;
-    each_entry(d.p, d.target, [&](k_entry, float p, float t) {
-        if (!labelled(t))
-            return;
-        overlap = fma((double)t, (double)p, overlap);
-        sum += (double)t + (double)p;
-        count++;
-    });
-    overlap = sum_block(overlap);
-    sum = sum_block(sum);
-    count = sum_block(count);
-    return count > 0 ? k_overlap{ 2 * overlap + (double)d.smooth, sum + (double)d.smooth } : k_overlap{ 0, 0 };
-}
-
-__global__ void __launch_bounds__(LOSS) dice_fwd(k_dice d, cx_tensor y)
-{
-    const k_overlap o = overlap_of(d);
-    if (threadIdx.x == 0)
-        y.p[0] = (float)(o.below != 0 ? -o.above / o.below : 0);
-}
-
-/* d/dp of -A/B with dA = 2 t, dB = 1: -(2 t B - A) / B^2. */
-__global__ void __launch_bounds__(LOSS) dice_bwd(k_dice d, cx_tensor dy, cx_tensor dx, bool add)
-{
-    const k_overlap o = overlap_of(d);
-    const double scale = (double)dy.p[0] / (o.below * o.below);
-    each_entry(d.p, d.target, [&](k_entry e, float, float t) {
-        give(dx, e, add, labelled(t) && o.below != 0, scale * (o.above - 2 * (double)t * o.below));
-    });
-}
-
-extern "C" cx_status cx_cuda_fwd_dice_loss(const cx_call *c)
-{
-    LAUNCH(dice_fwd, 1, LOSS, stream_of(c), dice_of(c), c->y[0]);
-    return launched();
-}
-
-extern "C" cx_status cx_cuda_bwd_dice_loss(const cx_call *c)
-{
-    if (c->dx[0].p)
-        LAUNCH(dice_bwd, 1, LOSS, stream_of(c), dice_of(c), c->dy[0], c->dx[0], c->dx_add[0]);
-    return launched();
-}
+extern "C" cx_status cx_cuda_fwd_dice_loss(const cx_call *c) { return loss_fwd(c, dice_of(c), cx_elems(c->x[0].s)); }
+extern "C" cx_status cx_cuda_bwd_dice_loss(const cx_call *c) { return loss_bwd(c, dice_of(c), cx_elems(c->x[0].s)); }

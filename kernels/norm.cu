@@ -1,109 +1,99 @@
 /* norm.cu - batch_norm, whole and folded, and the two steps that a plan adds by itself. x[0] and y[0] in either type.
  *
  * Floor: memory. In float32, bytes an element: statistics 4 (x; 4 FLOPs), forward in training 12 (x twice, y; 9 FLOPs), forward otherwise 8 (5 FLOPs),
- * backward 20 (x and dy twice, dx; 15 FLOPs), a carry 12 (3 FLOPs). The folded form is vectors only. Without scratch a block must own its channels, so that
- * statistics and backward keep at most C / 8 multiprocessors busy; the other walks fill the chip. */
-#include "common.cuh"
-
-/* What needs whole channels: a block of CHANNELS x WALKERS threads walks all pixels of CHANNELS neighbours, a sector of 32 bytes in float32, and each thread
- * asks for AHEAD numbers before it uses the first. */
-enum { CHANNELS = 8, WALKERS = 128, AHEAD = 4, WARPS = CHANNELS * WALKERS / WARP };
-
-static inline dim3 owners(void) { return dim3(CHANNELS, WALKERS); }
-static inline unsigned owner_blocks(const cx_tensor &x) { return (unsigned)((x.s.c + CHANNELS - 1) / CHANNELS); }
-/* The channel of this thread; threads beyond the last channel walk along with it and own nothing. */
-static __device__ __forceinline__ int64_t own_channel(int64_t c) { return min((int64_t)blockIdx.x * CHANNELS + threadIdx.x, c - 1); }
-static __device__ __forceinline__ bool owns(int64_t c) { return (int64_t)blockIdx.x * CHANNELS + threadIdx.x < c; }
-
-/* What does not: COLS x LINES threads, channels by blockIdx.x, pixels by blockIdx.y and then in strides. */
-static inline dim3 walk_grid(const cx_tensor &x)
-{
-    const int64_t rows = (cx_pixels(x.s) + LINES * AHEAD - 1) / (LINES * AHEAD);
-    return dim3(channel_blocks(x.s.c), (unsigned)(rows < 65535 ? rows : 65535));
-}
-#define EACH_PIXEL(i, n) for (int64_t i = (int64_t)blockIdx.y * LINES + threadIdx.y; i < (n); i += (int64_t)gridDim.y * LINES)
-
-static __device__ __forceinline__ double wide(float v) { return (double)v; }
-static __device__ __forceinline__ double wide(uint16_t v) { return (double)from_bf16(v); }
-
-/* The sum of v over the walkers of a channel, for every thread of it: within warps, then over warps in order. All threads of the block call. */
-static __device__ __forceinline__ double sum_walkers(double v)
-{
-    SHARED(double, part, WARPS * CHANNELS);
-    const int id = (int)(threadIdx.y * CHANNELS + threadIdx.x);
-    for (int d = CHANNELS; d < WARP; d *= 2)
-        v += __shfl_xor_sync(FULL, v, d);
-    if (id % WARP < CHANNELS)
-        part[id / WARP * CHANNELS + id % WARP] = v;
-    __syncthreads();
-    double s = 0;
-    for (int i = 0; i < WARPS; i++)
-        s += part[i * CHANNELS + threadIdx.x];
-    __syncthreads();
-    return s;
-}
+ * backward 20 (x and dy twice, dx; 15 FLOPs), a carry 12 (3 FLOPs). The folded form is vectors only. All FLOPs are in double: as many as the reference's, so
+ * that forward and backward agree on every mask. */
+#include "walk.cuh"
+#include "workspace.h"
 
 /* ---- statistics ----------------------------------------------------------------------------------------------------- */
 
-typedef struct { double mean, var; } k_moments;
+enum { AHEAD = 4 };                             /* quads that a thread asks for before it uses the first */
 
 /* Sums of d and d^2, where d is the distance from the first pixel's value: small where the mean is large, so the variance survives one pass. */
-template <class T> static __device__ __forceinline__ void sum_distances(const T *x, int64_t ld, int64_t n, double first, double sum[2])
+__global__ void __launch_bounds__(THREADS) sum_distances(cx_tensor x, k_walk w, double *part)
 {
-    for (int64_t i = threadIdx.y; i < n; i += WALKERS * AHEAD) {
-        double d[AHEAD];
-        for (int j = 0; j < AHEAD; j++)
-            d[j] = i + j * WALKERS < n ? wide(x[(i + j * WALKERS) * ld]) - first : 0;
-        for (int j = 0; j < AHEAD; j++) {
-            sum[0] += d[j];
-            sum[1] = fma(d[j], d[j], sum[1]);
+    k_place at = first_place(w);
+    const int64_t end = last_place(w, at);
+    float first[4];
+    double sum[8] = { 0, 0, 0, 0, 0, 0, 0, 0 };
+    load_row(x, 0, at, first);
+    for (; at.row < end; at.row += AHEAD * DOWN) {
+        k_fetched q[AHEAD];
+        for (int i = 0; i < AHEAD; i++)
+            q[i] = fetch_quad(x, steps_on(at, i, end));
+        for (int i = 0; i < AHEAD; i++) {
+            const k_place p = steps_on(at, i, end);
+            float v[4];
+            unpack_quad(x, p, q[i], v);
+            for (int j = 0; j < 4; j++) {
+                const double d = p.n > 0 ? (double)v[j] - (double)first[j] : 0;
+                sum[j] += d;
+                sum[4 + j] = fma(d, d, sum[4 + j]);
+            }
         }
     }
+    leave_sums<2>(w, sum, part);
 }
 
-/* Of channel k, for every thread of it; all threads of the block call. */
-static __device__ __forceinline__ k_moments moments_of(const cx_tensor &x, int64_t k)
+typedef struct { double mean, var; } k_moments;
+static __device__ __forceinline__ k_moments moments_of(const cx_tensor &x, int64_t k, const double sum[2])
 {
-    const int64_t n = pixels(x.s);
-    const double first = (double)load(x, 0, k), m = (double)n;
-    double sum[2] = { 0, 0 };
-    if (x.type == CX_BF16)
-        sum_distances((const uint16_t *)(const void *)x.p + k, x.ld, n, first, sum);
-    else
-        sum_distances(x.p + k, x.ld, n, first, sum);
-    const double shift = sum_walkers(sum[0]) / m, square = sum_walkers(sum[1]) / m, var = fma(-shift, shift, square);
-    return k_moments{ first + shift, var < 0 ? 0 : var };
+    const double m = (double)pixels(x.s), shift = sum[0] / m, var = fma(-shift, shift, sum[1] / m);
+    return k_moments{ (double)load(x, 0, k) + shift, var < 0 ? 0 : var };
 }
 
-__global__ void __launch_bounds__(CHANNELS * WALKERS) statistics_fwd(cx_tensor x, cx_tensor stats)
+/* done(k, sums of distances) for each channel of x[0]. */
+template <class F> static void take_moments(const cx_call *c, F done)
 {
-    const int64_t k = own_channel(x.s.c);
-    const k_moments s = moments_of(x, k);
-    if (threadIdx.y == 0 && owns(x.s.c)) {
-        stats.p[k] = (float)s.mean;
-        stats.p[stats.ld + k] = (float)s.var;
+    const cx_tensor &x = c->x[0];
+    const k_walk w = walk_of(cx_pixels(x.s), x.s.c, x);
+    LAUNCH(sum_distances, blocks_in(w), THREADS, stream_of(c), x, w, (double *)c->work);
+    launch_parts<2>(c, (const double *)c->work, w.chunks, w.c, done);
+}
+
+struct put_statistics {
+    cx_tensor x, stats;
+    __device__ void operator()(int64_t k, const double *sum) const
+    {
+        const k_moments s = moments_of(x, k, sum);
+        put(stats, 0, k, false, s.mean);
+        put(stats, 1, k, false, s.var);
+    }
+};
+
+__global__ void __launch_bounds__(THREADS) add_carry(cx_tensor x, cx_tensor carry, cx_tensor dx, k_walk w)
+{
+    k_place at = first_place(w);
+    const int64_t end = last_place(w, at);
+    float slope[4], level[4];
+    load_row(carry, 0, at, slope);
+    load_row(carry, 1, at, level);
+    for (; at.row < end; at.row += DOWN) {
+        float v[4];
+        double g[4];
+        load_quad(x, at, v);
+        for (int j = 0; j < 4; j++)
+            g[j] = (double)slope[j] * (double)v[j] + (double)level[j];
+        put_quad(dx, at, true, g);
     }
 }
 
-__global__ void __launch_bounds__(COLS * LINES) statistics_bwd(cx_tensor x, cx_tensor carry, cx_tensor dx)
+extern "C" size_t cx_cuda_workspace_statistics(const cx_call *c, bool backward)
 {
-    const int64_t k = (int64_t)blockIdx.x * COLS + threadIdx.x;
-    if (k >= x.s.c)
-        return;
-    const double slope = (double)row(carry, 0, k), level = (double)row(carry, 1, k);
-    EACH_PIXEL(i, pixels(x.s))
-        put(dx, i, k, true, slope * (double)load(x, i, k) + level);
+    return backward ? 0 : walk_bytes(walk_of(cx_pixels(c->x[0].s), c->x[0].s.c), 2);
 }
 
 extern "C" cx_status cx_cuda_fwd_statistics(const cx_call *c)
 {
-    LAUNCH(statistics_fwd, owner_blocks(c->x[0]), owners(), stream_of(c), c->x[0], c->fold.stats);
+    take_moments(c, put_statistics{ c->x[0], c->fold.stats });
     return launched();
 }
 
 extern "C" cx_status cx_cuda_bwd_statistics(const cx_call *c)
 {
-    LAUNCH(statistics_bwd, walk_grid(c->x[0]), dim3(COLS, LINES), stream_of(c), c->x[0], c->fold.carry, c->dx[0]);
+    const k_walk w = walk_of(cx_pixels(c->x[0].s), c->x[0].s.c, c->x[0], c->dx[0]);
+    LAUNCH(add_carry, blocks_in(w), THREADS, stream_of(c), c->x[0], c->fold.carry, c->dx[0], w);
     return launched();
 }
 
@@ -121,17 +111,17 @@ static __device__ __forceinline__ void run_statistics(const cx_norm_attr &a, con
     var.p[k] = (float)(kept * (double)var.p[k] + share * spread);
 }
 
-__global__ void __launch_bounds__(CHANNELS * WALKERS) norm_take_batch(cx_norm_attr a, cx_tensor x, cx_tensor run_mean, cx_tensor run_var, cx_tensor mean,
-                                                                      cx_tensor r)
-{
-    const int64_t k = own_channel(x.s.c);
-    const k_moments s = moments_of(x, k);
-    if (threadIdx.y == 0 && owns(x.s.c)) {
+struct take_batch {
+    cx_norm_attr a;
+    cx_tensor x, run_mean, run_var, mean, r;
+    __device__ void operator()(int64_t k, const double *sum) const
+    {
+        const k_moments s = moments_of(x, k, sum);
         mean.p[k] = (float)s.mean;
         r.p[k] = (float)r_of(a, s.var);
         run_statistics(a, run_mean, run_var, k, (double)pixels(x.s), s);
     }
-}
+};
 
 __global__ void __launch_bounds__(THREADS) norm_take_running(cx_norm_attr a, cx_tensor run_mean, cx_tensor run_var, cx_tensor mean, cx_tensor r)
 {
@@ -143,89 +133,122 @@ __global__ void __launch_bounds__(THREADS) norm_take_running(cx_norm_attr a, cx_
 
 /* ---- the whole operator ----------------------------------------------------------------------------------------------- */
 
-/* In doubles, as the reference: forward and backward then agree on every mask. */
 typedef struct { cx_tensor x, gamma, beta, mean, r; bool relu; } k_norm;
-typedef struct { double mean, r, gamma, beta; } k_channel;
 static inline k_norm norm_of(const cx_call *c) { return k_norm{ c->x[0], c->x[1], c->x[2], c->y[1], c->y[2], c->relu }; }
-static __device__ __forceinline__ k_channel channel_of(const k_norm &t, int64_t k)
+
+/* Of this thread's channels. */
+typedef struct { float mean[4], r[4], gamma[4], beta[4]; } k_channels;
+static __device__ __forceinline__ k_channels channels_of(const k_norm &t, const k_place &p)
 {
-    return k_channel{ (double)t.mean.p[k], (double)t.r.p[k], (double)t.gamma.p[k], (double)t.beta.p[k] };
+    k_channels n;
+    load_row(t.mean, 0, p, n.mean);
+    load_row(t.r, 0, p, n.r);
+    load_row(t.gamma, 0, p, n.gamma);
+    load_row(t.beta, 0, p, n.beta);
+    return n;
 }
-static __device__ __forceinline__ double normal(const k_channel &n, double x) { return (x - n.mean) * n.r; }
-static __device__ __forceinline__ double result(const k_channel &n, double normal_x) { return fma(normal_x, n.gamma, n.beta); }
+static __device__ __forceinline__ double normal(const k_channels &n, int j, float x) { return ((double)x - (double)n.mean[j]) * (double)n.r[j]; }
+static __device__ __forceinline__ double result(const k_channels &n, int j, double normal_x) { return fma(normal_x, (double)n.gamma[j], (double)n.beta[j]); }
 
-__global__ void __launch_bounds__(COLS * LINES) norm_apply(k_norm t, cx_tensor y)
+__global__ void __launch_bounds__(THREADS) norm_apply(k_norm t, cx_tensor y, k_walk w)
 {
-    const int64_t k = (int64_t)blockIdx.x * COLS + threadIdx.x;
-    if (k >= y.s.c)
-        return;
-    const k_channel n = channel_of(t, k);
-    EACH_PIXEL(i, pixels(y.s)) {
-        const double v = result(n, normal(n, (double)load(t.x, i, k)));
-        store(y, i, k, t.relu && v < 0 ? 0 : (float)v);
-    }
-}
-
-/* One channel of the backward pass, as a thread walks it. */
-template <class T> struct k_line { const T *x; const float *dy; int64_t x_ld, dy_ld, n; k_channel of; bool relu; };
-
-/* AHEAD pixels from i on: normalised x, and the gradient behind the ReLU, which is 0 past the last pixel. */
-template <class T> static __device__ __forceinline__ void take_pixels(const k_line<T> &l, int64_t i, double normal_x[AHEAD], double g[AHEAD])
-{
-    for (int j = 0; j < AHEAD; j++) {
-        const int64_t at = i + j * WALKERS;
-        normal_x[j] = normal(l.of, wide(l.x[min(at, l.n - 1) * l.x_ld]));
-        g[j] = at < l.n ? (double)l.dy[at * l.dy_ld] : 0;
-    }
-    for (int j = 0; j < AHEAD; j++)
-        if (l.relu && result(l.of, normal_x[j]) <= 0)
-            g[j] = 0;
-}
-
-template <class T> static __device__ __forceinline__ void sum_gradients(const k_line<T> &l, double sum[2])
-{
-    double v[AHEAD], g[AHEAD];
-    for (int64_t i = threadIdx.y; i < l.n; i += WALKERS * AHEAD) {
-        take_pixels(l, i, v, g);
-        for (int j = 0; j < AHEAD; j++) {
-            sum[0] += g[j];
-            sum[1] = fma(g[j], v[j], sum[1]);
+    k_place at = first_place(w);
+    const int64_t end = last_place(w, at);
+    const k_channels n = channels_of(t, at);
+    for (; at.row < end; at.row += AHEAD * DOWN) {
+        k_fetched q[AHEAD];
+        for (int i = 0; i < AHEAD; i++)
+            q[i] = fetch_quad(t.x, steps_on(at, i, end));
+        for (int i = 0; i < AHEAD; i++) {
+            const k_place p = steps_on(at, i, end);
+            float v[4];
+            unpack_quad(t.x, p, q[i], v);
+            for (int j = 0; j < 4; j++) {
+                const double u = result(n, j, normal(n, j, v[j]));
+                v[j] = t.relu && u < 0 ? 0 : (float)u;
+            }
+            store_quad(y, p, v);
         }
     }
 }
 
-/* dx = gamma r (g - level - slope normal(x)) */
-template <class T> static __device__ __forceinline__ void put_gradients(const k_line<T> &l, double level, double slope, const cx_tensor &dx, int64_t k,
-                                                                        bool add)
+/* Normalised x of a quad, and its gradient behind the ReLU. */
+static __device__ __forceinline__ void take_quad(const k_norm &t, const k_channels &n, const cx_tensor &dy, const k_place &p, double normal_x[4], double g[4])
 {
-    const double scale = l.of.gamma * l.of.r;
-    double v[AHEAD], g[AHEAD];
-    for (int64_t i = threadIdx.y; i < l.n; i += WALKERS * AHEAD) {
-        take_pixels(l, i, v, g);
-        for (int j = 0; j < AHEAD; j++)
-            if (i + j * WALKERS < l.n)
-                put(dx, i + j * WALKERS, k, add, scale * (g[j] - level - v[j] * slope));
+    float x[4], d[4];
+    const k_fetched from = fetch_quad(dy, p);
+    load_quad(t.x, p, x);
+    unpack_quad(dy, p, from, d);
+    for (int j = 0; j < 4; j++) {
+        normal_x[j] = normal(n, j, x[j]);
+        g[j] = t.relu && result(n, j, normal_x[j]) <= 0 ? 0 : (double)d[j];
     }
+}
+
+__global__ void __launch_bounds__(THREADS) sum_gradients(k_norm t, cx_tensor dy, k_walk w, double *part)
+{
+    k_place at = first_place(w);
+    const int64_t end = last_place(w, at);
+    const k_channels n = channels_of(t, at);
+    double sum[8] = { 0, 0, 0, 0, 0, 0, 0, 0 }, v[4], g[4];
+    for (; at.row < end; at.row += DOWN) {
+        take_quad(t, n, dy, at, v, g);
+        for (int j = 0; j < 4; j++) {
+            sum[j] += g[j];
+            sum[4 + j] = fma(g[j], v[j], sum[4 + j]);
+        }
+    }
+    leave_sums<2>(w, sum, part);
 }
 
 typedef struct { cx_tensor dx, dgamma, dbeta; bool add[3]; } k_out;
 
-/* T: the type of x. */
-template <class T> __global__ void __launch_bounds__(CHANNELS * WALKERS) norm_bwd(k_norm t, cx_tensor dy, bool batch, k_out out)
+/* dgamma, dbeta and, for those who go on, their own sums as doubles: mean[0..c) and mean[c..2c), divided by the pixels. */
+struct put_sums {
+    k_out out;
+    double *mean, m;
+    int64_t c;
+    __device__ void operator()(int64_t k, const double *sum) const
+    {
+        mean[k] = sum[0] / m;
+        mean[c + k] = sum[1] / m;
+        if (out.dgamma.p)
+            put(out.dgamma, 0, k, out.add[1], sum[1]);
+        if (out.dbeta.p)
+            put(out.dbeta, 0, k, out.add[2], sum[0]);
+    }
+};
+
+/* dx = gamma r (g - level - slope normal(x)); mean: level and slope, as put_sums leaves them, or NULL: both 0. */
+__global__ void __launch_bounds__(THREADS) put_gradients(k_norm t, cx_tensor dy, const double *mean, cx_tensor dx, bool add, k_walk w)
 {
-    const int64_t k = own_channel(t.x.s.c);
-    const k_line<T> l = { (const T *)(const void *)t.x.p + k, dy.p + k, t.x.ld, dy.ld, pixels(t.x.s), channel_of(t, k), t.relu };
-    double sum[2] = { 0, 0 };
-    sum_gradients(l, sum);
-    const double dbeta = sum_walkers(sum[0]), dgamma = sum_walkers(sum[1]), m = (double)l.n;
-    if (!owns(t.x.s.c))
-        return;                     /* no barrier follows */
+    k_place at = first_place(w);
+    const int64_t end = last_place(w, at);
+    const k_channels n = channels_of(t, at);
+    double level[4], slope[4], v[4], g[4];
+    for (int j = 0; j < 4; j++) {
+        level[j] = mean && j < at.n ? mean[at.k + j] : 0;
+        slope[j] = mean && j < at.n ? mean[w.c + at.k + j] : 0;
+    }
+    for (; at.row < end; at.row += DOWN) {
+        take_quad(t, n, dy, at, v, g);
+        for (int j = 0; j < 4; j++)
+            g[j] = (double)n.gamma[j] * (double)n.r[j] * (g[j] - level[j] - v[j] * slope[j]);
+        put_quad(dx, at, add, g);
+    }
+}
+
+static void backward(const cx_call *c, const k_out &out)
+{
+    const cx_tensor &x = c->x[0], &dy = c->dy[0];
+    const k_walk w = walk_of(cx_pixels(x.s), x.s.c, x, dy, out.dx);
+    double *mean = (double *)c->work, *part = mean + 2 * x.s.c;
+    if (uses_batch(c) || out.dgamma.p || out.dbeta.p) {
+        LAUNCH(sum_gradients, blocks_in(w), THREADS, stream_of(c), norm_of(c), dy, w, part);
+        launch_parts<2>(c, (const double *)part, w.chunks, w.c, put_sums{ out, mean, (double)w.pixels, w.c });
+    }
     if (out.dx.p)
-        put_gradients(l, batch ? dbeta / m : 0, batch ? dgamma / m : 0, out.dx, k, out.add[0]);
-    if (threadIdx.y == 0 && out.dgamma.p)
-        put(out.dgamma, 0, k, out.add[1], dgamma);
-    if (threadIdx.y == 0 && out.dbeta.p)
-        put(out.dbeta, 0, k, out.add[2], dbeta);
+        LAUNCH(put_gradients, blocks_in(w), THREADS, stream_of(c), norm_of(c), dy, uses_batch(c) ? mean : nullptr, out.dx, out.add[0], w);
 }
 
 /* ---- folded form (cx_fold in op.h): vectors only ------------------------------------------------------------------------ */
@@ -264,6 +287,15 @@ __global__ void __launch_bounds__(THREADS) norm_fold_bwd(cx_shape s, cx_tensor p
 
 /* ---- launchers ---------------------------------------------------------------------------------------------------------- */
 
+/* Forward: the parts of sum_distances. Backward: two doubles a channel, then the parts of sum_gradients. */
+extern "C" size_t cx_cuda_workspace_batch_norm(const cx_call *c, bool backward)
+{
+    const size_t parts = walk_bytes(walk_of(cx_pixels(c->x[0].s), c->x[0].s.c), 2);
+    if (c->fold.pre.s.c || (!backward && !uses_batch(c)))
+        return 0;
+    return backward ? parts + (size_t)c->x[0].s.c * 2 * sizeof(double) : parts;
+}
+
 extern "C" cx_status cx_cuda_fwd_batch_norm(const cx_call *c)
 {
     const unsigned vectors = blocks_for(c->x[0].s.c);
@@ -273,10 +305,11 @@ extern "C" cx_status cx_cuda_fwd_batch_norm(const cx_call *c)
         return launched();
     }
     if (!c->redo && uses_batch(c))
-        LAUNCH(norm_take_batch, owner_blocks(c->x[0]), owners(), stream_of(c), attr_of(c), c->x[0], c->x[3], c->x[4], c->y[1], c->y[2]);
+        take_moments(c, take_batch{ attr_of(c), c->x[0], c->x[3], c->x[4], c->y[1], c->y[2] });
     else if (!c->redo)
         LAUNCH(norm_take_running, vectors, THREADS, stream_of(c), attr_of(c), c->x[3], c->x[4], c->y[1], c->y[2]);
-    LAUNCH(norm_apply, walk_grid(c->x[0]), dim3(COLS, LINES), stream_of(c), norm_of(c), c->y[0]);
+    const k_walk w = walk_of(cx_pixels(c->x[0].s), c->x[0].s.c, c->x[0], c->y[0]);
+    LAUNCH(norm_apply, blocks_in(w), THREADS, stream_of(c), norm_of(c), c->y[0], w);
     return launched();
 }
 
@@ -285,9 +318,7 @@ extern "C" cx_status cx_cuda_bwd_batch_norm(const cx_call *c)
     const k_out out = { c->dx[0], c->dx[1], c->dx[2], { c->dx_add[0], c->dx_add[1], c->dx_add[2] } };
     if (c->fold.pre.s.c)
         LAUNCH(norm_fold_bwd, blocks_for(c->x[0].s.c), THREADS, stream_of(c), c->x[0].s, c->fold.pre, c->fold.sums, c->fold.carry, c->fold.carry_add, out);
-    else if (c->x[0].type == CX_BF16)
-        LAUNCH(norm_bwd<uint16_t>, owner_blocks(c->x[0]), owners(), stream_of(c), norm_of(c), c->dy[0], uses_batch(c), out);
     else
-        LAUNCH(norm_bwd<float>, owner_blocks(c->x[0]), owners(), stream_of(c), norm_of(c), c->dy[0], uses_batch(c), out);
+        backward(c, out);
     return launched();
 }

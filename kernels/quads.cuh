@@ -8,6 +8,12 @@
  * multiple of its own size. */
 typedef struct { int64_t rows, per_row, c; bool wide; } k_quads;
 
+/* Every quad of it lies at a multiple of its own size; so it is where there is no tensor. */
+static inline bool is_wide(const cx_tensor &t)
+{
+    return !t.p || ((uintptr_t)t.p % (4 * cx_dtype_bytes(t.type)) == 0 && (cx_pixels(t.s) == 1 || t.ld % 4 == 0));
+}
+
 /* Where no tensor is a slice, all become one long row. Those with p == NULL are absent. The last one is there. */
 static inline k_quads cut(cx_tensor *const t[], int n)
 {
@@ -21,13 +27,19 @@ static inline k_quads cut(cx_tensor *const t[], int n)
     const cx_shape s = t[n - 1]->s;
     k_quads q = { cx_pixels(s), (s.c + 3) / 4, s.c, true };
     for (int i = 0; i < n; i++)
-        q.wide = q.wide && (!t[i]->p || ((uintptr_t)t[i]->p % (4 * cx_dtype_bytes(t[i]->type)) == 0 && (q.rows == 1 || t[i]->ld % 4 == 0)));
+        q.wide = q.wide && is_wide(*t[i]);
     return q;
 }
 static inline unsigned quad_blocks(const k_quads &q) { return (unsigned)((q.rows * q.per_row + THREADS - 1) / THREADS); }
 
 /* Channels k .. k + n - 1 of a row, n <= 4. */
 typedef struct { int64_t row, k; int n; bool wide; } k_place;
+
+static __device__ __forceinline__ k_place in_row(k_place p, int64_t row)
+{
+    p.row = row;
+    return p;
+}
 
 /* The quad of this thread; false where it has none. */
 static __device__ __forceinline__ bool find_quad(const k_quads &q, k_place *p)
@@ -42,23 +54,28 @@ static __device__ __forceinline__ bool find_quad(const k_quads &q, k_place *p)
     return true;
 }
 
-/* Zeros stand for channels beyond the row. */
-static __device__ __forceinline__ void load_quad(const cx_tensor &t, const k_place &p, float v[4])
+/* A quad as it came from memory: nothing waits for it before it is unpacked, so several may be on their way at once. */
+typedef struct { k_float4 f; k_half4 h; } k_fetched;
+static __device__ __forceinline__ k_fetched fetch_quad(const cx_tensor &t, const k_place &p)
 {
     const int64_t at = p.row * t.ld + p.k;
-    if (!p.wide) {
+    k_fetched q = {};
+    if (!p.wide)
         for (int j = 0; j < 4; j++)
-            v[j] = j < p.n ? load(t, p.row, p.k + j) : 0;
-    } else if (t.type == CX_BF16) {
-        const k_half4 h = *(const k_half4 *)(const void *)((const uint16_t *)(const void *)t.p + at);
-        for (int j = 0; j < 4; j++)
-            v[j] = from_bf16(h.v[j]);
-    } else {
-        const k_float4 f = *(const k_float4 *)(const void *)(t.p + at);
-        for (int j = 0; j < 4; j++)
-            v[j] = f.v[j];
-    }
+            q.f.v[j] = j < p.n ? load(t, p.row, p.k + j) : 0;
+    else if (t.type == CX_BF16)
+        q.h = *(const k_half4 *)(const void *)((const uint16_t *)(const void *)t.p + at);
+    else
+        q.f = *(const k_float4 *)(const void *)(t.p + at);
+    return q;
 }
+/* Zeros stand for channels beyond the row. */
+static __device__ __forceinline__ void unpack_quad(const cx_tensor &t, const k_place &p, const k_fetched &q, float v[4])
+{
+    for (int j = 0; j < 4; j++)
+        v[j] = p.wide && t.type == CX_BF16 ? from_bf16(q.h.v[j]) : q.f.v[j];
+}
+static __device__ __forceinline__ void load_quad(const cx_tensor &t, const k_place &p, float v[4]) { unpack_quad(t, p, fetch_quad(t, p), v); }
 
 static __device__ __forceinline__ void store_quad(const cx_tensor &t, const k_place &p, const float v[4])
 {
@@ -80,14 +97,14 @@ static __device__ __forceinline__ void store_quad(const cx_tensor &t, const k_pl
     }
 }
 
-/* t = v, or t += v. */
-static __device__ __forceinline__ void put_quad(const cx_tensor &t, const k_place &p, bool add, const float v[4])
+/* t = v, or t += v: added in the type of v, rounded once. */
+template <class T> static __device__ __forceinline__ void put_quad(const cx_tensor &t, const k_place &p, bool add, const T v[4])
 {
     float sum[4] = { 0, 0, 0, 0 };
     if (add)
         load_quad(t, p, sum);
     for (int j = 0; j < 4; j++)
-        sum[j] = add ? sum[j] + v[j] : v[j];
+        sum[j] = (float)(add ? (T)sum[j] + v[j] : v[j]);
     store_quad(t, p, sum);
 }
 

@@ -87,6 +87,13 @@ static size_t workspace_of(cx_op_id op, const cx_call *c, bool backward)
     case CX_OP_CONV2D: return cx_cuda_workspace_conv2d(c, backward);
     case CX_OP_CONV_TRANSPOSE2D: return cx_cuda_workspace_conv_transpose2d(c, backward);
     case CX_OP_LINEAR: return cx_cuda_workspace_linear(c, backward);
+    case CX_OP_BATCH_NORM: return cx_cuda_workspace_batch_norm(c, backward);
+    case CX_OP_MAX_POOL:
+    case CX_OP_AVG_POOL: return cx_cuda_workspace_pool(c, backward);
+    case CX_OP_GLOBAL_AVG_POOL: return cx_cuda_workspace_global_avg_pool(c, backward);
+    case CX_OP_BCE_LOSS:
+    case CX_OP_CE_LOSS:
+    case CX_OP_DICE_LOSS: return cx_cuda_workspace_loss(c, backward);
     default: return 0;
     }
 }
@@ -174,8 +181,8 @@ __attribute__((visibility("default"))) cx_status cx_plugin_open(const char *name
     if (!c)
         return cx_fail(err, CX_E_MEMORY, "cuda: out of memory");
     c->base = (cx_backend){ .name = name, .threads = 1, .self = c, .alloc = mem_alloc, .release = mem_release, .upload = mem_upload, .download = mem_download,
-        .zero = mem_zero, .impls = list_impls, .statistics = { .name = "statistics cuda", .fwd = cx_cuda_fwd_statistics, .bwd = cx_cuda_bwd_statistics,
-        .bf16 = true }, .convert = { .name = "convert cuda", .fwd = cx_cuda_fwd_convert, .bf16 = true }, .update = run_update,
+        .zero = mem_zero, .impls = list_impls, .statistics = { .name = "statistics cuda", .workspace = cx_cuda_workspace_statistics, .fwd = cx_cuda_fwd_statistics,
+        .bwd = cx_cuda_bwd_statistics, .bf16 = true }, .convert = { .name = "convert cuda", .fwd = cx_cuda_fwd_convert, .bf16 = true }, .update = run_update,
         .sum_squares = run_sum_squares, .close = cuda_close };
     cx_status s = open_device(c, name, device, err);
     if (s != CX_OK) {
