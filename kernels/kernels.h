@@ -31,6 +31,11 @@ cx_status cx_cuda_update(void *stream, const cx_update *u, int64_t n, float *par
 int64_t cx_cuda_sum_doubles(int64_t n);
 cx_status cx_cuda_sum_squares(void *stream, int64_t n, const float *x, double *scratch, double *out);
 
+/* As cx_backend.cam, but map is on the device, as is scratch: cx_cuda_cam_doubles(act.s) doubles, of which by_place needs none. act in either type, grad in
+ * float32, both slices if need be. */
+int64_t cx_cuda_cam_doubles(cx_shape act);
+cx_status cx_cuda_cam(void *stream, bool by_place, cx_tensor act, cx_tensor grad, double *scratch, float *map);
+
 /* ---- a step that is captured once and replayed ------------------------------------------------------------------------
  * What changes from step to step is read from device memory when the kernels run, and whether a step is sound is decided there, so that the host need not wait:
  *

@@ -14,6 +14,8 @@ template <int N, int M> static __device__ __forceinline__ void sum_every(double 
 {
     constexpr int COLUMNS = THREADS / N, LINE = COLUMNS < WARP ? (int)WARP : COLUMNS, LINES_HELD = THREADS / LINE;
     const int column = (int)threadIdx.x % COLUMNS, line = (int)threadIdx.x / LINE;
+    if (N == 1)
+        return;
     SHARED(double, part, M * LINES_HELD * COLUMNS);
     for (int d = COLUMNS; d < WARP; d *= 2)
         for (int m = 0; m < M; m++)

@@ -142,6 +142,8 @@ struct cx_backend {
     /* n floats each. m, v: optimiser memory (SGD uses m; Adam both), zero at start. Bits do not depend on the number of threads. */
     cx_status (*update)(cx_backend *b, const cx_update *u, int64_t n, float *param, const float *grad, float *m, float *v, cx_error *err);
     cx_status (*sum_squares)(cx_backend *b, int64_t n, const float *x, double *out, cx_error *err);   /* not finite when any x is not finite */
+    /* Class activation maps as cx_plan_cam has them, of tensors on the device into a map on the host. NULL: the plan makes them on the host. */
+    cx_status (*cam)(cx_backend *b, bool by_place, cx_tensor act, cx_tensor grad, float *map, cx_error *err);
     /* Takes about a second and holds memory_bytes meanwhile; the best of several tries, so a short disturbance does not show. NULL: not known. */
     cx_status (*roof)(cx_backend *b, cx_roof *out, cx_error *err);
     /* Makes the stepper of a device that runs beside the host (stepper.h). NULL: each of the calls above has done its work when it returns. */
@@ -222,6 +224,9 @@ cx_status cx_plan_get_grad(cx_plan *p, int value, float *host, cx_error *err);
 cx_status cx_plan_set(cx_plan *p, int value, const float *host, cx_error *err);       /* an input */
 /* The seed of the backward pass: the gradient of `output`. Of a loss it is 1 at first and stays as it was set last; of another value, set before each run. */
 cx_status cx_plan_set_grad(cx_plan *p, int value, const float *host, cx_error *err);
+/* Where a kept value speaks for the output: map [films, H, W] <- max(0, sum over channels of value * weight), for the first `films` of the batch. The weight is the
+ * value's gradient at the place (by_place) or its mean over the film, as cx_plan_backward left it. Only the map leaves the device. */
+cx_status cx_plan_cam(cx_plan *p, int value, bool by_place, int films, float *map, cx_error *err);
 /* seed and step feed dropout. Forward writes running statistics when training. Backward writes (not adds) all parameter gradients. It uses up
  * what forward stored: one backward pass for each forward pass, with no other plan of the store run in between (CX_E_USAGE otherwise). Inputs and seed stay. */
 cx_status cx_plan_forward(cx_plan *p, uint64_t seed, uint64_t step, cx_error *err);

@@ -11,8 +11,8 @@ typedef struct {
     cx_cuda_queue queue;        /* first: what c->self is to the launchers */
     cx_backend base;
     cudaStream_t stream;
-    double *sums;               /* device: scratch of sum_squares, then its result */
-    int64_t n_sums;
+    double *scratch;            /* device: of sum_squares and cam, then their result */
+    int64_t n_scratch;
 } cuda;
 
 static cx_status cuda_fail(cx_error *err, cudaError_t e, const char *what)
@@ -126,20 +126,35 @@ static cx_status run_update(cx_backend *b, const cx_update *u, int64_t n, float 
     return s == CX_OK ? CX_OK : cx_fail(err, s, "cuda: the update failed");
 }
 
+static cx_status want_scratch(cuda *c, int64_t doubles, cx_error *err)
+{
+    if (doubles <= c->n_scratch)
+        return CX_OK;
+    mem_release(&c->base, c->scratch);
+    c->scratch = NULL;
+    c->n_scratch = 0;
+    CUDA(cudaMalloc((void **)&c->scratch, (size_t)doubles * sizeof(double)));
+    c->n_scratch = doubles;
+    return CX_OK;
+}
+
 static cx_status run_sum_squares(cx_backend *b, int64_t n, const float *x, double *out, cx_error *err)
 {
     cuda *c = b->self;
-    const int64_t want = cx_cuda_sum_doubles(n) + 1;
-    if (want > c->n_sums) {
-        mem_release(b, c->sums);
-        c->sums = NULL;
-        c->n_sums = 0;
-        CUDA(cudaMalloc((void **)&c->sums, (size_t)want * sizeof(double)));
-        c->n_sums = want;
-    }
-    double *result = c->sums + want - 1;
-    cx_status s = cx_cuda_sum_squares(c->queue.stream, n, x, c->sums, result);
-    return s == CX_OK ? mem_download(b, out, result, sizeof *out, err) : cx_fail(err, s, "cuda: sum_squares failed");
+    const int64_t parts = cx_cuda_sum_doubles(n);
+    TRY(want_scratch(c, parts + 1, err));
+    cx_status s = cx_cuda_sum_squares(c->queue.stream, n, x, c->scratch, c->scratch + parts);
+    return s == CX_OK ? mem_download(b, out, c->scratch + parts, sizeof *out, err) : cx_fail(err, s, "cuda: sum_squares failed");
+}
+
+static cx_status run_cam(cx_backend *b, bool by_place, cx_tensor act, cx_tensor grad, float *map, cx_error *err)
+{
+    cuda *c = b->self;
+    const int64_t weights = cx_cuda_cam_doubles(act.s), n = cx_pixels(act.s);
+    TRY(want_scratch(c, weights + (n + 1) / 2, err));
+    float *result = (float *)(void *)(c->scratch + weights);
+    cx_status s = cx_cuda_cam(c->queue.stream, by_place, act, grad, c->scratch, result);
+    return s == CX_OK ? mem_download(b, map, result, (size_t)n * sizeof *map, err) : cx_fail(err, s, "cuda: the map failed");
 }
 
 /* ---- opening ------------------------------------------------------------------------------------------------------ */
@@ -148,7 +163,7 @@ static void cuda_close(cx_backend *b)
 {
     cuda *c = b->self;
     (void)cudaStreamSynchronize(c->stream);
-    (void)cudaFree(c->sums);
+    (void)cudaFree(c->scratch);
     (void)cudaStreamDestroy(c->stream);
     free(c);
 }
@@ -183,7 +198,7 @@ __attribute__((visibility("default"))) cx_status cx_plugin_open(const char *name
     c->base = (cx_backend){ .name = name, .threads = 1, .self = c, .alloc = mem_alloc, .release = mem_release, .upload = mem_upload, .download = mem_download,
         .zero = mem_zero, .impls = list_impls, .statistics = { .name = "statistics cuda", .workspace = cx_cuda_workspace_statistics, .fwd = cx_cuda_fwd_statistics,
         .bwd = cx_cuda_bwd_statistics, .bf16 = true }, .convert = { .name = "convert cuda", .fwd = cx_cuda_fwd_convert, .bf16 = true }, .update = run_update,
-        .sum_squares = run_sum_squares, .close = cuda_close };
+        .sum_squares = run_sum_squares, .cam = run_cam, .close = cuda_close };
     cx_status s = open_device(c, name, device, err);
     if (s != CX_OK) {
         free(c);

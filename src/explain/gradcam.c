@@ -11,7 +11,6 @@ struct cx_explainer {
     cx_cam_kind kind;
     cx_shape in, map;             /* of one film */
     float *x;                     /* [batch, input], a partial batch filled up with zeros */
-    float *act, *grad;            /* [batch, map] */
     float *z, *seed;              /* [batch, outputs] */
 };
 
@@ -34,13 +33,11 @@ static cx_status prepare(cx_explainer *e, const cx_model *model, cx_store *store
     e->in = g->values[e->input].shape;
     e->map = g->values[e->layer].shape;
     e->outputs = (int)g->values[e->logits].shape.c;
-    size_t batch = (size_t)e->batch, floats = (size_t)cx_elems(e->map);
+    size_t batch = (size_t)e->batch;
     e->x = cx_alloc(batch, (size_t)cx_elems(e->in) * sizeof(float));
-    e->act = cx_alloc(batch, floats * sizeof(float));
-    e->grad = cx_alloc(batch, floats * sizeof(float));
     e->z = cx_alloc(batch, (size_t)e->outputs * sizeof(float));
     e->seed = cx_alloc(batch, (size_t)e->outputs * sizeof(float));
-    if (!e->x || !e->act || !e->grad || !e->z || !e->seed)
+    if (!e->x || !e->z || !e->seed)
         return cx_fail(err, CX_E_MEMORY, "no memory to explain %d films at a time; use fewer", e->batch);
     int keep[] = { e->layer, e->logits };
     cx_plan_opts opts = { .batch = e->batch, .backward = true, .output = e->logits, .keep = keep, .n_keep = 2 };
@@ -78,8 +75,6 @@ void cx_explainer_free(cx_explainer *e)
         return;
     cx_plan_free(e->plan);
     free(e->x);
-    free(e->act);
-    free(e->grad);
     free(e->z);
     free(e->seed);
     free(e);
@@ -117,35 +112,6 @@ cx_status cx_explainer_logits(cx_explainer *e, const float *x, int n, float *log
     return CX_OK;
 }
 
-/* ReLU of the sum of maps, each weighted by its gradient at the place. */
-static void combine_by_place(const float *act, const float *grad, cx_shape s, float *map)
-{
-    for (int64_t p = 0; p < s.h * s.w; p++) {
-        double sum = 0;
-        for (int64_t c = 0; c < s.c; c++)
-            sum += (double)grad[p * s.c + c] * (double)act[p * s.c + c];
-        map[p] = sum > 0 ? (float)sum : 0;
-    }
-}
-
-/* ReLU of the sum of maps, each weighted by the spatial mean of its gradient. */
-static void combine(const float *act, const float *grad, cx_shape s, double *weight, float *map)
-{
-    int64_t pixels = s.h * s.w;
-    for (int64_t c = 0; c < s.c; c++)
-        weight[c] = 0;
-    for (int64_t p = 0; p < pixels; p++)
-        for (int64_t c = 0; c < s.c; c++)
-            weight[c] += (double)grad[p * s.c + c];
-    for (int64_t p = 0; p < pixels; p++) {
-        double sum = 0;
-        for (int64_t c = 0; c < s.c; c++)
-            sum += weight[c] * (double)act[p * s.c + c];
-        sum /= (double)pixels;
-        map[p] = sum > 0 ? (float)sum : 0;
-    }
-}
-
 cx_status cx_explainer_maps(cx_explainer *e, const int *cls, const float *sign, float *map, cx_error *err)
 {
     if (e->n < 1)
@@ -156,24 +122,9 @@ cx_status cx_explainer_maps(cx_explainer *e, const int *cls, const float *sign, 
             return cx_fail(err, CX_E_USAGE, "logit %d is to be explained; the network has 0 to %d", cls[i], e->outputs - 1);
         e->seed[i * e->outputs + cls[i]] = sign ? sign[i] : 1;
     }
-    double *weight = cx_alloc((size_t)e->map.c, sizeof *weight);
-    cx_status s = weight ? cx_plan_set_grad(e->plan, e->logits, e->seed, err) : cx_fail(err, CX_E_MEMORY, "no memory for %d weights", (int)e->map.c);
-    if (s == CX_OK)
-        s = cx_plan_backward(e->plan, err);
-    if (s == CX_OK)
-        s = cx_plan_get(e->plan, e->layer, e->act, err);
-    if (s == CX_OK)
-        s = cx_plan_get_grad(e->plan, e->layer, e->grad, err);
-    for (int i = 0; s == CX_OK && i < e->n; i++) {
-        size_t at = (size_t)i * (size_t)cx_elems(e->map);
-        float *one = map + (size_t)i * (size_t)(e->map.h * e->map.w);
-        if (e->kind == CX_HIRESCAM)
-            combine_by_place(e->act + at, e->grad + at, e->map, one);
-        else
-            combine(e->act + at, e->grad + at, e->map, weight, one);
-    }
-    free(weight);
-    return s;
+    TRY(cx_plan_set_grad(e->plan, e->logits, e->seed, err));
+    TRY(cx_plan_backward(e->plan, err));
+    return cx_plan_cam(e->plan, e->layer, e->kind == CX_HIRESCAM, e->n, map, err);
 }
 
 cx_status cx_gradcam(cx_explainer *e, const float *x, int n, const int *cls, const float *sign, float *map, float *logits, cx_error *err)

@@ -1,5 +1,5 @@
-/* launchers.c - launchers that no backend function reaches, on the emulated GPU: an update that reads its numbers from device memory against one that is given
- * them, and the clipping of a step that no host looks at against the host's. */
+/* launchers.c - launchers beside the operators, on the emulated GPU: an update that reads its numbers from device memory against one that is given them, the
+ * clipping of a step that no host looks at against the host's, class activation maps against plain loops. */
 #include "cuda_runtime_api.h"
 #include "kernels.h"
 #include "support.h"
@@ -117,12 +117,71 @@ static void a_fault_stays(void **unused)
     unchanged_after(NAN, 1, CX_CUDA_NORM);
 }
 
+/* ---- class activation maps ---------------------------------------------------------------------------------------- */
+
+enum { BESIDE = 3 };                        /* channels of a slice's neighbour */
+
+/* Noise in a slice (beside > 0) or dense. */
+static cx_tensor noise(cx_shape s, int beside, cx_dtype type, uint64_t stream)
+{
+    const int64_t ld = s.c + beside, n = cx_pixels(s) * ld;
+    cx_rng rng = cx_rng_new(11, stream);
+    cx_tensor t = { .s = s, .ld = ld, .p = cx_alloc_aligned((size_t)n, sizeof(float)), .type = type };
+    for (int64_t i = 0; i < n; i++) {
+        const float v = i % ld < s.c ? (float)cx_rng_normal(&rng) : NAN;
+        if (type == CX_BF16)
+            cx_half(&t)[i] = cx_to_bf16(v);
+        else
+            t.p[i] = v;
+    }
+    return t;
+}
+static double at(const cx_tensor *t, int64_t pixel, int64_t k)
+{
+    return (double)(t->type == CX_BF16 ? cx_from_bf16(cx_half(t)[pixel * t->ld + k]) : t->p[pixel * t->ld + k]);
+}
+
+static double map_at(const cx_tensor *act, const cx_tensor *grad, bool by_place, int64_t pixel)
+{
+    const int64_t area = act->s.h * act->s.w, film = pixel / area;
+    double sum = 0;
+    for (int64_t k = 0; k < act->s.c; k++) {
+        double weight = 0;
+        for (int64_t i = 0; i < area && !by_place; i++)
+            weight += at(grad, film * area + i, k) / (double)area;
+        sum += (by_place ? at(grad, pixel, k) : weight) * at(act, pixel, k);
+    }
+    return sum > 0 ? sum : 0;
+}
+
+/* Channels below and above what a block, and a warp, has at once; ragged quads; more pixels than lines. */
+static void maps_equal_plain_loops(void **unused)
+{
+    (void)unused;
+    static const cx_shape shapes[] = { { 2, 5, 3, 5 }, { 1, 1, 2, 64 }, { 3, 7, 7, 131 }, { 2, 9, 5, 256 } };
+    for (int i = 0; i < CX_COUNT(shapes) * 12; i++) {
+        const cx_shape s = shapes[i / 12];
+        const bool by_place = i % 2, sliced = i / 2 % 2;
+        const cx_tensor act = noise(s, sliced ? BESIDE : 0, i / 2 % 3 == 0 ? CX_BF16 : CX_F32, 1), grad = noise(s, sliced ? BESIDE : 0, CX_F32, 2);
+        float *map = cx_alloc((size_t)cx_pixels(s), sizeof *map), *want = cx_alloc((size_t)cx_pixels(s), sizeof *want);
+        double *scratch = cx_alloc((size_t)cx_cuda_cam_doubles(s), sizeof *scratch);
+        emu_schedule(i % 3);
+        memset(scratch, 0xff, (size_t)cx_cuda_cam_doubles(s) * sizeof *scratch);
+        assert_int_equal(cx_cuda_cam(NULL, by_place, act, grad, scratch, map), CX_OK);
+        for (int64_t p = 0; p < cx_pixels(s); p++)
+            want[p] = (float)map_at(&act, &grad, by_place, p);
+        assert_close(by_place ? "map by place" : "map by mean", map, want, cx_pixels(s), 1e-6, 1e-7);
+        free(act.p), free(grad.p), free(map), free(want), free(scratch);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(numbers_from_memory),
         cmocka_unit_test(clips_like_the_host),
         cmocka_unit_test(a_fault_stays),
+        cmocka_unit_test(maps_equal_plain_loops),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
