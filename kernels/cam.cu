@@ -1,5 +1,5 @@
-/* cam.cu - class activation maps: of each pixel the sum over channels of the activation times a weight, which is the gradient there, or the mean of the gradient
- * over the film. Floor: the bytes of both tensors, each read once; 2 FLOPs in double an element of either. */
+/* cam.cu - class activation maps: of each pixel the sum over channels of the activation times a weight, which is the gradient there, or the mean of the
+ * gradient over the film. Floor: the bytes of both tensors, each read once; 2 FLOPs in double an element of either. */
 #include "walk.cuh"
 
 /* weight[film][c] <- the mean of the gradients of a film and channel. A block has some channels of a film. */
@@ -24,16 +24,17 @@ __global__ void __launch_bounds__(THREADS) cam_weights(cx_tensor grad, k_walk w,
 __global__ void __launch_bounds__(THREADS) cam_pixels(cx_tensor act, cx_tensor grad, const double *weight, bool wide, float *map)
 {
     const int64_t pixel = (int64_t)blockIdx.x * (THREADS / WARP) + threadIdx.x / WARP, c = pixel < pixels(act.s) ? act.s.c : 0;
+    const double *of_film = weight ? weight + pixel / (act.s.h * act.s.w) * act.s.c : nullptr;
     double sum = 0;
     for (int64_t k = threadIdx.x % WARP * 4; k < c; k += WARP * 4) {
         const int n = (int)min(c - k, (int64_t)4);
         const k_place p = { pixel, k, n, wide && n == 4 };
         float v[4], g[4] = { 0, 0, 0, 0 };
         load_quad(act, p, v);
-        if (!weight)
+        if (!of_film)
             load_quad(grad, p, g);
-        for (int j = 0; j < n; j++)
-            sum += (double)v[j] * (weight ? weight[pixel / (act.s.h * act.s.w) * c + k + j] : (double)g[j]);
+        for (int j = 0; j < 4; j++)
+            sum += (double)v[j] * (of_film && j < n ? of_film[k + j] : (double)g[j]);
     }
     for (int d = WARP / 2; d > 0; d /= 2)
         sum += __shfl_xor_sync(FULL, sum, d);

@@ -58,7 +58,7 @@ typedef struct {
     int32_t fault;              /* cx_cuda_fault */
 } cx_cuda_step;
 
-/* Reads *squares, the sum of squares of all gradients, and *loss (may be NULL: not looked at), both on the device, and writes *step. norm = sqrt(*squares). With
+/* Reads *squares, the sum of squares of all gradients, and *loss (NULL: not looked at), both on the device, and writes *step. norm = sqrt(*squares). With
  * clip > 0 and norm > clip, scale is clip / norm, else 1: taken in double and rounded once, so it is the float that cx_update_prepare makes of such a
  * grad_scale. Does nothing after a fault. */
 cx_status cx_cuda_clip(void *stream, const double *squares, double clip, const float *loss, cx_cuda_step *step);

@@ -1,8 +1,8 @@
 /* loss.cu - bce_loss, ce_loss, dice_loss: float32 only, a few logits or the pixels of a mask.
  *
- * Floor: bytes. An entry's: 8 forward (prediction, target), backward the same again for the sums and 12 for the gradient (ce: 4 C + 4 a row of C classes instead
- * of 8). FLOPs: dice 4, the others two exponentials or so, in double as the reference. Each pass is two launches: blocks leave sums in scratch; then one block
- * makes the loss of them, or all blocks of the gradient add them up again, each for itself. A batch of logits (256 x 14) is four blocks. */
+ * Floor: bytes. Of an entry: 8 forward (prediction, target), backward the same again for the sums and 12 for the gradient (ce: 4 C + 4 a row of C classes
+ * instead of 8). FLOPs: dice 4, the others two exponentials or so, in double as the reference. Each pass is two launches: blocks leave sums in scratch, then
+ * one block makes the loss of them, or all blocks of the gradient add them up, each for itself. A batch of logits (256 x 14) is four blocks, a mask 64. */
 #include "sums.cuh"
 #include "workspace.h"
 
@@ -42,14 +42,14 @@ template <int R> static __device__ __forceinline__ void gather(const double *par
     sum_every<THREADS, R>(sum);
 }
 
-/* L says what a loss is: N sums; add(sum, value), what this thread has of them, without those that only the value needs; value(sum); put_all(sum, dy, dx, plus),
- * the gradient of what this thread has. */
-template <class L> __global__ void __launch_bounds__(THREADS) loss_sums(L l, bool value, double *part)
+/* L says what a loss is: N sums; add(sum, terms), what this thread has of them, if need be without those that only the value needs; value(sum);
+ * put_all(sum, dy, dx, plus), the gradient of what this thread has. */
+template <class L> __global__ void __launch_bounds__(THREADS) loss_sums(L l, bool terms, double *part)
 {
     double sum[L::N];
     for (int r = 0; r < L::N; r++)
         sum[r] = 0;
-    l.add(sum, value);
+    l.add(sum, terms);
     leave<L::N>(sum, part);
 }
 template <class L> __global__ void __launch_bounds__(THREADS) loss_value(L l, const double *part, unsigned blocks, cx_tensor y)

@@ -50,9 +50,9 @@ static __device__ __forceinline__ void go_on(const k_map &m, k_spot &at)
 
 static __device__ __forceinline__ int clamp(int v, int n) { return min(max(v, 0), n - 1); }
 
-/* Of each channel, the first largest value of the window that starts at (y0,x0), and at which pixel of its image it is; NaN counts as largest. Where the window
- * hangs over a border, pixels of the border (which it holds: pad <= kernel / 2) are read again. That changes neither the largest value nor which pixel is first,
- * and no load waits for a test. */
+/* Of each channel, the first largest value of the window that starts at (y0,x0), and at which pixel of its image it is; NaN counts as largest. Where the
+ * window hangs over a border, pixels of the border (which it holds: pad <= kernel / 2) are read again. That changes neither the largest value nor which pixel
+ * is first, and no load waits for a test. */
 struct alignas(16) k_numbers { int v[4]; };
 typedef struct { k_float4 value; k_numbers pixel; } k_best;
 
@@ -217,8 +217,8 @@ static __device__ __forceinline__ k_tile tile_of(const k_pool &a, cx_shape x, cx
 
 /* What `count` windows of the tile, the first of them its i-th, give, and to which pixel. */
 template <int K>
-static __device__ __forceinline__ void give(const k_gate &t, const k_pre &pre, const cx_tensor &dy, const k_pool &a, const k_tile &tile, const k_place &at, int i,
-                                            int count, k_float4 *share, k_numbers *winner)
+static __device__ __forceinline__ void give(const k_gate &t, const k_pre &pre, const cx_tensor &dy, const k_pool &a, const k_tile &tile, const k_place &at,
+                                            int i, int count, k_float4 *share, k_numbers *winner)
 {
     for (int j = (int)threadIdx.x / ACROSS; j < count; j += DOWN) {
         const int row = (int)((unsigned)(i + j) / (unsigned)tile.q.n), p = tile.p.first + row, q = tile.q.first + i + j - row * tile.q.n;
@@ -234,28 +234,31 @@ static __device__ __forceinline__ void give(const k_gate &t, const k_pre &pre, c
     }
 }
 
-/* What pixel (y,x) takes from them, added to g: rounded each time, as in the reference. */
+/* What pixel (y,x) takes from them, added to what it has taken: rounded each time, as in the reference. */
 template <int K>
-static __device__ __forceinline__ void collect(const cx_tensor &dy, const k_pool &a, const k_tile &tile, int i, int count, int y, int x, int width, float g[4],
-                                               const k_float4 *share, const k_numbers *winner)
+static __device__ __forceinline__ void collect(const cx_tensor &dy, const k_pool &a, const k_tile &tile, int i, int count, int y, int x, int width,
+                                               k_float4 *taken, const k_float4 *share, const k_numbers *winner)
 {
     const k_span p = holding(a, y, y, (int)dy.s.h), q = holding(a, x, x, (int)dy.s.w);
+    k_float4 g = *taken;
     for (int row = p.first; row < p.first + p.n; row++) {
         const int first = (row - tile.p.first) * tile.q.n + q.first - tile.q.first - i;
         for (int j = max(first, 0); j < min(first + q.n, count); j++) {
             const int slot = j * ACROSS + (int)threadIdx.x % ACROSS;
             for (int k = 0; k < 4; k++)
                 if (K == AVERAGE || winner[slot].v[k] == y * width + x)
-                    g[k] += share[slot].v[k];
+                    g.v[k] += share[slot].v[k];
         }
     }
+    *taken = g;
 }
 
 /* w walks over tiles, DOWN rows each. */
-template <int K> __global__ void __launch_bounds__(THREADS) tiles_bwd(k_gate t, cx_tensor dy, k_pool a, k_walk w, k_map tiles, double *part)
+template <int K> __global__ void __launch_bounds__(THREADS, 2) tiles_bwd(k_gate t, cx_tensor dy, k_pool a, k_walk w, k_map tiles, double *part)
 {
     SHARED(k_float4, share, WINDOWS * ACROSS);
     SHARED(k_numbers, winner, WINDOWS * ACROSS);
+    SHARED(k_float4, taken, TILE_H * TILE_W * ACROSS);     /* of each pixel, by its own thread only */
     const k_place at = first_place(w);
     const k_pre pre = pre_of(t.src, at);
     const int64_t first = blockIdx.x / w.groups * w.length / DOWN, end = min(first + w.length / DOWN, w.pixels / DOWN);
@@ -264,7 +267,8 @@ template <int K> __global__ void __launch_bounds__(THREADS) tiles_bwd(k_gate t, 
     for (int64_t i = first; i < end; i++) {
         const k_tile tile = tile_of(a, t.src.x.s, dy.s, spot_at(tiles, i));
         const int windows = tile.p.n * tile.q.n;
-        float g[MINE][4] = {};
+        for (int j = 0; j < MINE; j++)
+            taken[j * THREADS + threadIdx.x] = k_float4{};
         for (int from = 0; from < windows; from += WINDOWS) {
             const int count = min((int)WINDOWS, windows - from);
             if (at.n > 0)
@@ -273,13 +277,14 @@ template <int K> __global__ void __launch_bounds__(THREADS) tiles_bwd(k_gate t, 
             for (int j = 0; j < MINE; j++) {
                 const int y = tile.y + (line + j * DOWN) / TILE_W, x = tile.x + (line + j * DOWN) % TILE_W;
                 if (at.n > 0 && y < h && x < width)
-                    collect<K>(dy, a, tile, from, count, y, x, width, g[j], share, winner);
+                    collect<K>(dy, a, tile, from, count, y, x, width, &taken[j * THREADS + threadIdx.x], share, winner);
             }
             __syncthreads();
         }
         for (int j = 0; j < MINE; j++) {
             const int y = tile.y + (line + j * DOWN) / TILE_W, x = tile.x + (line + j * DOWN) % TILE_W;
-            double d[4] = { (double)g[j][0], (double)g[j][1], (double)g[j][2], (double)g[j][3] };
+            const k_float4 g = taken[j * THREADS + threadIdx.x];
+            double d[4] = { (double)g.v[0], (double)g.v[1], (double)g.v[2], (double)g.v[3] };
             if (at.n > 0 && y < h && x < width)
                 pass_gate(t, pre, in_row(at, pixel_at(t.src.x, tile.n, y, x)), d, sum);
         }

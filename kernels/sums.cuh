@@ -14,8 +14,6 @@ template <int N, int M> static __device__ __forceinline__ void sum_every(double 
 {
     constexpr int COLUMNS = THREADS / N, LINE = COLUMNS < WARP ? (int)WARP : COLUMNS, LINES_HELD = THREADS / LINE;
     const int column = (int)threadIdx.x % COLUMNS, line = (int)threadIdx.x / LINE;
-    if (N == 1)
-        return;
     SHARED(double, part, M * LINES_HELD * COLUMNS);
     for (int d = COLUMNS; d < WARP; d *= 2)
         for (int m = 0; m < M; m++)
@@ -49,7 +47,8 @@ template <class T, int N, int R, class F> __global__ void __launch_bounds__(THRE
     for (int64_t i = threadIdx.x / (THREADS / N); e < width && i < n; i += N)
         for (int r = 0; r < R; r++)
             sum[r] += (double)part[(i * R + r) * width + e];
-    sum_every<N, R>(sum);
+    if (N > 1)
+        sum_every<N, R>(sum);
     if (e < width && threadIdx.x < THREADS / N)
         done(e, sum);
 }

@@ -68,7 +68,8 @@ static __device__ __forceinline__ k_place quad_of_thread(int64_t c, unsigned gro
 /* ---- forward -------------------------------------------------------------------------------------------------------- */
 
 /* A row of outputs between two rows of inputs, which begin at pixels top and bottom. */
-static __device__ __forceinline__ void between(const cx_tensor &x, int64_t top, int64_t bottom, int lo, int hi, float v, float u, const k_place &p, float out[4])
+static __device__ __forceinline__ void between(const cx_tensor &x, int64_t top, int64_t bottom, int lo, int hi, float v, float u, const k_place &p,
+                                               float out[4])
 {
     const k_place at[4] = { in_row(p, top + lo), in_row(p, top + hi), in_row(p, bottom + lo), in_row(p, bottom + hi) };
     k_fetched q[4];

@@ -224,8 +224,9 @@ cx_status cx_plan_get_grad(cx_plan *p, int value, float *host, cx_error *err);
 cx_status cx_plan_set(cx_plan *p, int value, const float *host, cx_error *err);       /* an input */
 /* The seed of the backward pass: the gradient of `output`. Of a loss it is 1 at first and stays as it was set last; of another value, set before each run. */
 cx_status cx_plan_set_grad(cx_plan *p, int value, const float *host, cx_error *err);
-/* Where a kept value speaks for the output: map [films, H, W] <- max(0, sum over channels of value * weight), for the first `films` of the batch. The weight is the
- * value's gradient at the place (by_place) or its mean over the film, as cx_plan_backward left it. Only the map leaves the device. */
+/* Where a kept value speaks for the output: map [films, H, W], on the host, <- max(0, sum over channels of value * weight), for the first `films` of the batch.
+ * The weight is the value's gradient at the place (by_place) or its mean over the film, as cx_plan_backward left it. Call it between that and the next forward
+ * pass. CX_E_USAGE: the value, or its gradient, is not kept. */
 cx_status cx_plan_cam(cx_plan *p, int value, bool by_place, int films, float *map, cx_error *err);
 /* seed and step feed dropout. Forward writes running statistics when training. Backward writes (not adds) all parameter gradients. It uses up
  * what forward stored: one backward pass for each forward pass, with no other plan of the store run in between (CX_E_USAGE otherwise). Inputs and seed stay. */

@@ -196,8 +196,9 @@ __attribute__((visibility("default"))) cx_status cx_plugin_open(const char *name
     if (!c)
         return cx_fail(err, CX_E_MEMORY, "cuda: out of memory");
     c->base = (cx_backend){ .name = name, .threads = 1, .self = c, .alloc = mem_alloc, .release = mem_release, .upload = mem_upload, .download = mem_download,
-        .zero = mem_zero, .impls = list_impls, .statistics = { .name = "statistics cuda", .workspace = cx_cuda_workspace_statistics, .fwd = cx_cuda_fwd_statistics,
-        .bwd = cx_cuda_bwd_statistics, .bf16 = true }, .convert = { .name = "convert cuda", .fwd = cx_cuda_fwd_convert, .bf16 = true }, .update = run_update,
+        .zero = mem_zero, .impls = list_impls, .statistics = { .name = "statistics cuda", .workspace = cx_cuda_workspace_statistics,
+        .fwd = cx_cuda_fwd_statistics, .bwd = cx_cuda_bwd_statistics, .bf16 = true },
+        .convert = { .name = "convert cuda", .fwd = cx_cuda_fwd_convert, .bf16 = true }, .update = run_update,
         .sum_squares = run_sum_squares, .cam = run_cam, .close = cuda_close };
     cx_status s = open_device(c, name, device, err);
     if (s != CX_OK) {

@@ -1,4 +1,4 @@
-/* update.h - what every backend does with a cx_update before its loop over the parameters. Plain C; used by src/cpu, src/cuda and kernels. Depends on graph.h. */
+/* update.h - what every backend does with a cx_update before its loop over the parameters: in src/cpu, src/cuda and kernels. Plain C. Depends on graph.h. */
 #ifndef CXNET_UPDATE_H
 #define CXNET_UPDATE_H
 #include "cxnet/graph.h"

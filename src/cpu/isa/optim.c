@@ -1,4 +1,4 @@
-/* optim.c - the optimisers over a flat range and the sum of squares for clipping; element by element, so threads change no bit. Depends on kernels.h, update.h. */
+/* optim.c - the optimisers over a flat range and the sum of squares for clipping; element by element, so threads change no bit. Depends on update.h. */
 #include <math.h>
 #include "cpu/kernels.h"
 #include "graph/update.h"
