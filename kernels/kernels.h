@@ -12,8 +12,9 @@
 extern "C" {
 #endif
 
-/* What c->self points at: begins the backend's handle. */
-typedef struct { void *stream; } cx_cuda_queue;
+/* What c->self points at: begins the backend's handle. clock: seed and step of dropout, two numbers on the device that a captured step reads when it is
+ * replayed; NULL: those of the call. */
+typedef struct { void *stream; const uint64_t *clock; } cx_cuda_queue;
 
 /* cx_status cx_cuda_fwd_relu(const cx_call *c), and so on for every row of ops.def; concat and flatten for plans without views. */
 #define OP(ID, name, lo, hi, out, attr, flags, rtol, atol) \

@@ -89,8 +89,8 @@ extern "C" cx_status cx_cuda_bwd_softmax(const cx_call *c)
 
 /* ---- dropout: the mask is drawn again in backward, never stored ------------------------------------------------------- */
 
-/* `first`: the counter of elements 0 to 3. */
-typedef struct { uint64_t seed, stream, first; float rate, scale; } k_drop;
+/* step * 2^32 is the counter of elements 0 to 3. seed and step are on the device where there is a clock. */
+typedef struct { uint64_t seed, stream, step; const uint64_t *clock; float rate, scale; } k_drop;
 
 /* Elements are counted in dense order, whatever ld is (dropout_draw in src/ops/dropout.h). In a slice whose channels are no multiple of 4, a quad of channels
  * holds elements of two draws. */
@@ -103,9 +103,10 @@ __global__ void __launch_bounds__(THREADS) drop_quads(k_drop d, k_quads q, cx_te
         return;
     const int64_t element = p.row * q.c + p.k;
     const int skip = (int)(element & 3);
-    philox(d.seed, d.stream, d.first + (uint64_t)(element >> 2), word);
+    const uint64_t seed = d.clock ? d.clock[0] : d.seed, first = ((d.clock ? d.clock[1] : d.step) << 32) + (uint64_t)(element >> 2);
+    philox(seed, d.stream, first, word);
     if (skip > 0)
-        philox(d.seed, d.stream, d.first + (uint64_t)(element >> 2) + 1, word + 4);
+        philox(seed, d.stream, first + 1, word + 4);
     load_quad(from, p, v);
     for (int j = 0; j < 4; j++) {
         const uint32_t mine = skip == 0 ? word[j] : skip == 1 ? word[j + 1] : skip == 2 ? word[j + 2] : word[j + 3];
@@ -117,7 +118,7 @@ __global__ void __launch_bounds__(THREADS) drop_quads(k_drop d, k_quads q, cx_te
 static cx_status drop(const cx_call *c, cx_tensor from, cx_tensor to, bool add)
 {
     const float rate = c->training ? ((const cx_dropout_attr *)c->attr)->rate : 0;
-    const k_drop d = { c->seed, c->stream, c->step << 32, rate, (float)(1 / (1 - (double)rate)) };
+    const k_drop d = { c->seed, c->stream, c->step, clock_of(c), rate, (float)(1 / (1 - (double)rate)) };
     cx_tensor *const all[] = { &from, &to };
     if (!(rate > 0))
         return copy_into(c, from, to, add);

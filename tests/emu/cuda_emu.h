@@ -22,8 +22,10 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <tuple>
 #include <vector>
 #include "cuda_runtime_api.h"
+#include "runtime.h"
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/common_interface_defs.h>
 #endif
@@ -61,6 +63,13 @@ void launch(const char *kernel, dim3 grid, dim3 dim, const std::function<void()>
 void wait(State s, int line, unsigned mask);
 void *shared(const void *key, size_t bytes);
 [[noreturn]] void fail(const char *why, const Thread &t);
+
+/* Queues a launch. The kernel's parameters are what they are now, as CUDA copies them. */
+template <class... P, class... A> void launch_on(void *stream, const char *name, dim3 grid, dim3 dim, void (*kernel)(P...), A &&...args)
+{
+    const std::tuple<P...> params(std::forward<A>(args)...);
+    (void)queue((cudaStream_t)stream, [=] { launch(name, grid, dim, [&] { std::apply(kernel, params); }); });
+}
 
 template <class T> T exchange(int line, unsigned mask, T v, unsigned from)
 {
@@ -100,5 +109,5 @@ using std::max;
 using std::min;
 
 #define SHARED(type, name, n) static char name##_key; type *name = (type *)emu::shared(&name##_key, sizeof(type) * (n))
-#define LAUNCH(kernel, grid, block, stream, ...) ((void)(stream), emu::launch(#kernel, grid, block, [&] { kernel(__VA_ARGS__); }))
+#define LAUNCH(kernel, grid, block, stream, ...) emu::launch_on(stream, #kernel, grid, block, kernel, __VA_ARGS__)
 #endif

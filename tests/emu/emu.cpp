@@ -1,6 +1,5 @@
 // emu.cpp - the scheduler of the emulated GPU (cuda_emu.h): fibers, barriers, exchanges.
 #include "cuda_emu.h"
-#include "runtime.h"
 
 // A fiber is a stack that runs one thread after another. It is left by _longjmp to the scheduler and entered by _longjmp to where it left, which asks the
 // operating system for nothing; only its first entry goes by ucontext.
