@@ -15,6 +15,25 @@ static const struct { const char *name; cx_update u; } cases[] = {
     { "adamw", { .kind = CX_ADAMW, .lr = 0.01, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .weight_decay = 0.2, .grad_scale = 2 } },
 };
 
+/* n floats in the backend's memory. */
+static float *upload(cx_backend *b, const float *host, int64_t n)
+{
+    void *p = NULL;
+    assert_cx_ok(b->alloc(b, (size_t)n * sizeof(float), &p, err));
+    if (host)
+        assert_cx_ok(b->upload(b, p, host, (size_t)n * sizeof(float), err));
+    return p;
+}
+
+/* Brings them back and gives their memory up. */
+static float *download(cx_backend *b, float *device, int64_t n)
+{
+    float *host = cx_alloc((size_t)n, sizeof *host);
+    assert_cx_ok(b->download(b, host, device, (size_t)n * sizeof *host, err));
+    b->release(b, device);
+    return host;
+}
+
 /* Moments are compared where the optimiser has them. */
 static void compare(const golden *g, const char *name, const char *what, const float *got, int64_t n)
 {
@@ -45,13 +64,14 @@ static void equal_to_pytorch(void **state)
             cx_backend *b = open_named(isas[s], 2);
             if (!b)
                 continue;
-            float *p = cx_alloc((size_t)n, sizeof *p), *m = cx_alloc((size_t)n, sizeof *m), *v = cx_alloc((size_t)n, sizeof *v);
-            memcpy(p, start, (size_t)n * sizeof *p);
+            float *p = upload(b, start, n), *m = upload(b, NULL, n), *v = upload(b, NULL, n), *g5 = upload(b, grads, all);
             for (int64_t t = 1; t <= 5; t++) {
                 cx_update u = cases[i].u;
                 u.t = t;
-                assert_cx_ok(b->update(b, &u, n, p, grads + (t - 1) * n, m, v, err));
+                assert_cx_ok(b->update(b, &u, n, p, g5 + (t - 1) * n, m, v, err));
             }
+            b->release(b, g5);
+            p = download(b, p, n), m = download(b, m, n), v = download(b, v, n);
             compare(&g, cases[i].name, "p", p, n);
             compare(&g, cases[i].name, "m", m, n);
             compare(&g, cases[i].name, "v", v, n);
@@ -86,12 +106,16 @@ static void threads_change_no_bit(void **state)
                 cx_backend *b = open_named(isas[s], thread_counts[t]);
                 if (!b)
                     continue;
-                float *p = noise(n, 0), *m = noise(n, 2), *v = cx_alloc((size_t)n, sizeof *v);
+                float *start = noise(n, 0), *start_m = noise(n, 2);
+                float *p = upload(b, start, n), *m = upload(b, start_m, n), *v = upload(b, NULL, n), *g = upload(b, grad, n);
                 cx_update u = cases[5].u;
                 double sum = 0;
                 u.t = 3;
-                assert_cx_ok(b->update(b, &u, n, p, grad, m, v, err));
+                assert_cx_ok(b->update(b, &u, n, p, g, m, v, err));
                 assert_cx_ok(b->sum_squares(b, n, p, &sum, err));
+                p = download(b, p, n);
+                b->release(b, m), b->release(b, v), b->release(b, g);
+                free(start), free(start_m);
                 if (t == 0) {
                     double want = 0;
                     for (int64_t i = 0; i < n; i++)
@@ -104,7 +128,6 @@ static void threads_change_no_bit(void **state)
                     assert_memory_equal(&sum, &first_sum, sizeof sum);
                     free(p);
                 }
-                free(m), free(v);
                 cx_backend_close(b);
             }
             free(first);
