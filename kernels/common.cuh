@@ -8,7 +8,7 @@ enum { THREADS = 256 };
 
 static inline void *stream_of(const cx_call *c) { return c->self ? ((const cx_cuda_queue *)c->self)->stream : nullptr; }
 static inline const uint64_t *clock_of(const cx_call *c) { return c->self ? ((const cx_cuda_queue *)c->self)->clock : nullptr; }
-static inline cx_status launched(void) { return cudaGetLastError() == cudaSuccess ? CX_OK : CX_E_INTERNAL; }
+static inline cx_status launched(void) { return cudaPeekAtLastError() == cudaSuccess ? CX_OK : CX_E_INTERNAL; }
 /* Blocks of THREADS for n elements, each thread taking several where there are very many: kernels step by gridDim.x * blockDim.x. */
 static inline unsigned blocks_for(int64_t n)
 {

@@ -148,6 +148,9 @@ struct cx_backend {
     cx_status (*roof)(cx_backend *b, cx_roof *out, cx_error *err);
     /* Makes the stepper of a device that runs beside the host (stepper.h). NULL: each of the calls above has done its work when it returns. */
     cx_status (*stepper)(cx_backend *b, struct cx_store *s, const struct cx_stepper_opts *o, struct cx_stepper **out, cx_error *err);
+    cx_status (*finish)(cx_backend *b, cx_error *err);    /* waits for all that such a device was told to do; NULL as above */
+    size_t (*free_bytes)(cx_backend *b);                  /* what alloc could still give, about. NULL: not known */
+    const char *(*why)(cx_backend *b);                    /* what the device says about an operator that failed, to be asked once; "": nothing. NULL: as that */
     void (*close)(cx_backend *b);
 };
 /* "cpu", "cpu:avx2", "cpu:portable" (an instruction set at most as good as named); "cuda", "cuda:1" (a GPU); "auto" (cuda:0, or the CPU, and then `note` says

@@ -1,10 +1,11 @@
 /* cuda.c - the CUDA backend: device memory, one stream, and the kernels of every operator. Compiled twice: against CUDA into libcxnet_cuda.so, and against the
  * emulated GPU of tests/emu into libcxnet_emu.so; both are opened on demand by src/graph/backend.c. Depends on graph.h, kernels.h. */
-#include <cuda_runtime_api.h>
 #include <stdlib.h>
+#include "check.h"
 #include "cxnet/base.h"
 #include "graph/backends.h"
 #include "kernels.h"
+#include "stepper.h"
 #include "workspace.h"
 
 typedef struct {
@@ -15,12 +16,16 @@ typedef struct {
     int64_t n_scratch;
 } cuda;
 
-static cx_status cuda_fail(cx_error *err, cudaError_t e, const char *what)
+cx_status cx_cuda_fail(cx_error *err, cudaError_t e, const char *what)
 {
+    (void)cudaGetLastError();
     return cx_fail(err, e == cudaErrorMemoryAllocation ? CX_E_MEMORY : CX_E_INTERNAL, "cuda: %s: %s", what, cudaGetErrorString(e));
 }
 
-#define CUDA(call) do { const cudaError_t e_ = (call); if (e_ != cudaSuccess) return cuda_fail(err, e_, #call); } while (0)
+cx_status cx_cuda_launched(cx_error *err, cx_status s, const char *what)
+{
+    return s == CX_OK ? CX_OK : cx_fail(err, s, "cuda: %s: %s", what, cudaGetErrorString(cudaGetLastError()));
+}
 
 /* ---- memory ------------------------------------------------------------------------------------------------------- */
 
@@ -39,7 +44,7 @@ static cx_status mem_alloc(cx_backend *b, size_t bytes, void **p, cx_error *err)
     if (zeroed != cudaSuccess) {
         (void)cudaFree(*p);
         *p = NULL;
-        return cuda_fail(err, zeroed, "zeroing new memory");
+        return cx_cuda_fail(err, zeroed, "zeroing new memory");
     }
     return CX_OK;
 }
@@ -77,6 +82,28 @@ static cx_status mem_zero(cx_backend *b, void *p, size_t bytes, cx_error *err)
     if (bytes)
         CUDA(cudaMemsetAsync(p, 0, bytes, c->stream));
     return CX_OK;
+}
+
+static size_t free_bytes(cx_backend *b)
+{
+    size_t now = 0, total = 0;
+    (void)b;
+    if (cudaMemGetInfo(&now, &total) != cudaSuccess)
+        (void)cudaGetLastError();
+    return now;
+}
+
+static cx_status finish(cx_backend *b, cx_error *err)
+{
+    CUDA(cudaStreamSynchronize(((cuda *)b->self)->stream));
+    return CX_OK;
+}
+
+static const char *why(cx_backend *b)
+{
+    (void)b;
+    const cudaError_t e = cudaGetLastError();
+    return e == cudaSuccess ? "" : cudaGetErrorString(e);
 }
 
 /* ---- operators and optimisers ------------------------------------------------------------------------------------- */
@@ -122,8 +149,7 @@ static const cx_impl *list_impls(cx_backend *b, cx_op_id op, int *n)
 static cx_status run_update(cx_backend *b, const cx_update *u, int64_t n, float *param, const float *grad, float *m, float *v, cx_error *err)
 {
     TRY(cx_update_check(b->name, u, m, v, err));
-    cx_status s = cx_cuda_update(((cuda *)b->self)->queue.stream, u, n, param, grad, m, v);
-    return s == CX_OK ? CX_OK : cx_fail(err, s, "cuda: the update failed");
+    return cx_cuda_launched(err, cx_cuda_update(((cuda *)b->self)->queue.stream, u, n, param, grad, m, v), "the update");
 }
 
 static cx_status want_scratch(cuda *c, int64_t doubles, cx_error *err)
@@ -143,8 +169,8 @@ static cx_status run_sum_squares(cx_backend *b, int64_t n, const float *x, doubl
     cuda *c = b->self;
     const int64_t parts = cx_cuda_sum_doubles(n);
     TRY(want_scratch(c, parts + 1, err));
-    cx_status s = cx_cuda_sum_squares(c->queue.stream, n, x, c->scratch, c->scratch + parts);
-    return s == CX_OK ? mem_download(b, out, c->scratch + parts, sizeof *out, err) : cx_fail(err, s, "cuda: sum_squares failed");
+    TRY(cx_cuda_launched(err, cx_cuda_sum_squares(c->queue.stream, n, x, c->scratch, c->scratch + parts), "sum_squares"));
+    return mem_download(b, out, c->scratch + parts, sizeof *out, err);
 }
 
 static cx_status run_cam(cx_backend *b, bool by_place, cx_tensor act, cx_tensor grad, float *map, cx_error *err)
@@ -153,8 +179,8 @@ static cx_status run_cam(cx_backend *b, bool by_place, cx_tensor act, cx_tensor 
     const int64_t weights = cx_cuda_cam_doubles(act.s), n = cx_pixels(act.s);
     TRY(want_scratch(c, weights + (n + 1) / 2, err));
     float *result = (float *)(void *)(c->scratch + weights);
-    cx_status s = cx_cuda_cam(c->queue.stream, by_place, act, grad, c->scratch, result);
-    return s == CX_OK ? mem_download(b, map, result, (size_t)n * sizeof *map, err) : cx_fail(err, s, "cuda: the map failed");
+    TRY(cx_cuda_launched(err, cx_cuda_cam(c->queue.stream, by_place, act, grad, c->scratch, result), "the map"));
+    return mem_download(b, map, result, (size_t)n * sizeof *map, err);
 }
 
 /* ---- opening ------------------------------------------------------------------------------------------------------ */
@@ -199,7 +225,8 @@ __attribute__((visibility("default"))) cx_status cx_plugin_open(const char *name
         .zero = mem_zero, .impls = list_impls, .statistics = { .name = "statistics cuda", .workspace = cx_cuda_workspace_statistics,
         .fwd = cx_cuda_fwd_statistics, .bwd = cx_cuda_bwd_statistics, .bf16 = true },
         .convert = { .name = "convert cuda", .fwd = cx_cuda_fwd_convert, .bf16 = true }, .update = run_update,
-        .sum_squares = run_sum_squares, .cam = run_cam, .close = cuda_close };
+        .sum_squares = run_sum_squares, .cam = run_cam, .stepper = cx_cuda_stepper_new, .free_bytes = free_bytes, .finish = finish, .why = why,
+        .close = cuda_close };
     cx_status s = open_device(c, name, device, err);
     if (s != CX_OK) {
         free(c);
@@ -207,7 +234,8 @@ __attribute__((visibility("default"))) cx_status cx_plugin_open(const char *name
     }
     c->queue.stream = c->stream;
 #ifdef CX_EMULATED
-    emu_schedule(threads % 3);          /* so that tests which vary the number of threads vary the schedule */
+    emu_schedule(threads % 3);          /* so that tests which vary the number of threads vary the schedule, */
+    emu_shuffle((unsigned)threads);     /* and the order among streams */
 #endif
     (void)threads;
     *out = &c->base;

@@ -90,8 +90,11 @@ static cx_status open_plan(cx_store *s, const cx_plan_opts *opts, bool memory, c
     p->n_values = s->g->n_values;
     p->n_nodes = s->g->n_nodes;
     cx_status status = compile(p, err);
-    if (status == CX_OK && memory)
+    if (status == CX_OK && memory) {
         status = take_memory(p, err);
+        if (status == CX_E_MEMORY && s->b->free_bytes)
+            status = cx_plan_unfit(p, opts, err);
+    }
     p->opts.keep = NULL;                                /* the caller's array; values[].kept holds what it said */
     if (status != CX_OK) {
         cx_plan_free(p);
@@ -239,9 +242,10 @@ static cx_status run_step(cx_plan *p, cx_step *st, cx_error *err)
         s = (st->kind == CX_STEP_BACKWARD || st->kind == CX_STEP_CARRY ? st->impl->bwd : st->impl->fwd)(&st->call);
     if (s == CX_OK)
         s = cx_widen_after(p, st);
-    if (s != CX_OK)
-        return cx_fail(err, s, "%s: %s by '%s' failed", p->node[st->node].name, cx_op_of(p, st->node)->name, st->impl->name);
-    return CX_OK;
+    if (s == CX_OK)
+        return CX_OK;
+    const char *why = b->why ? b->why(b) : "";
+    return cx_fail(err, s, "%s: %s by '%s' failed%s%s", p->node[st->node].name, cx_op_of(p, st->node)->name, st->impl->name, *why ? ": " : "", why);
 }
 
 /* What depends on parameters and state alone: vectors of norms first, then the weights that take them along. */
@@ -264,11 +268,14 @@ static cx_status prepare(cx_plan *p, cx_error *err)
 
 static cx_status run_range(cx_plan *p, int from, int to, cx_error *err)
 {
+    cx_backend *b = p->store->b;
     for (int i = from; i < to; i++) {
         if (p->steps[i].once)
             continue;
         double t0 = p->profile ? cx_now_s() : 0;
         TRY(run_step(p, &p->steps[i], err));
+        if (p->profile && b->finish)
+            TRY(b->finish(b, err));
         if (p->profile)
             p->steps[i].seconds += cx_now_s() - t0;
     }

@@ -153,6 +153,10 @@ cx_written cx_task_writes(const cx_plan *p, cx_task t);                /* prepar
 /* Where the numbers of an operand lie in a call. */
 static inline cx_tensor *cx_operand_tensor(cx_call *c, const cx_operand *o) { return (cx_tensor *)(void *)((char *)c + o->at); }
 
+/* Of a plan whose memory was refused by a backend that knows what is free: fails with what each arena wants, and with the largest batch that would fit. opts:
+ * what the plan was made from. Always CX_E_MEMORY. */
+cx_status cx_plan_unfit(const cx_plan *p, const cx_plan_opts *opts, cx_error *err);      /* unfit.c */
+
 /* ---- widen.c: float32 copies around an implementation that does not take bf16 -------------------------------------- */
 
 cx_call cx_widen_call(const cx_step *st);                              /* the call as such an implementation sees it */

@@ -1,0 +1,292 @@
+/* stepper.c - training on a GPU that runs behind the host (stepper.h): batches come by a stream of their own while the step before is computed, a step is one
+ * CUDA graph, and the host waits for nothing but a result that it asks for. Depends on kernels.h, the store and the plan.
+ *
+ *     host      pack a slot (pinned)            ...                          pick up the slot's result
+ *     copies    slot -> lane
+ *     stream                    lane -> plan, rules    forward, backward, norm, clip, update    state -> slot
+ *
+ * A slot is used again once its result has been picked up, a lane once its batch has been taken from it. What differs from step to step is read from device
+ * memory (rules), so the graph stays as it is until other memory is to be used: then a step is queued call by call, and captured if the next one is like it. */
+#include "stepper.h"
+#include <math.h>
+#include <stdlib.h>
+#include "check.h"
+#include "cxnet/base.h"
+#include "graph/plan.h"
+#include "graph/store.h"
+#include "kernels.h"
+
+enum { LANES = 2, ALIGN = 256 };
+
+/* On the device while a step runs. clock: cx_cuda_queue.clock */
+typedef struct { uint64_t clock[2]; cx_scalars scalars; } rules;
+
+typedef struct {
+    char *packet;                   /* pinned: rules, target, input */
+    cx_cuda_step *result;           /* pinned */
+    cudaEvent_t done;
+    int64_t t;
+} slot;
+
+typedef struct {
+    char *packet;                   /* on the device */
+    cudaEvent_t arrived, taken;
+} lane;
+
+/* What a captured step is tied to. */
+typedef struct { const void *act, *work, *m; cx_optim_kind kind; } binding;
+
+typedef struct {
+    cx_stepper base;
+    cx_stepper_opts o;
+    cx_store *store;
+    cx_cuda_queue *queue;
+    cudaStream_t stream, copies;
+    size_t at_target, at_input, packet_bytes;
+    void *device, *pinned;          /* all of its memory */
+    slot *slot;                     /* [o.ahead]: `waiting` of them from `first` on are on their way */
+    int first, waiting;
+    lane lane[LANES];
+    int64_t steps;
+    cx_cuda_step *state;            /* on the device, as all that follow */
+    rules *rules;
+    double *squares, *scratch;
+    float *m, *v;
+    binding bound;                  /* of the last step */
+    cudaGraphExec_t graph;          /* such a step; NULL: not captured yet */
+    bool bad;                       /* a result that is not finite has been picked up */
+} stepper;
+
+static size_t aligned(size_t bytes) { return (bytes + ALIGN - 1) / ALIGN * ALIGN; }
+static size_t bytes_of(const stepper *s, int value) { return (size_t)cx_elems(cx_plan_value(s->o.plan, value).s) * sizeof(float); }
+
+/* ---- the batch ---------------------------------------------------------------------------------------------------- */
+
+static void pack(const stepper *s, slot *w, const float *input, const float *target, uint64_t seed, const cx_update *u)
+{
+    const rules r = { { seed, (uint64_t)(u->t - 1) }, cx_update_prepare(u) };
+    w->t = u->t;
+    memcpy(w->packet, &r, sizeof r);
+    memcpy(w->packet + s->at_target, target, bytes_of(s, s->o.target));
+    memcpy(w->packet + s->at_input, input, bytes_of(s, s->o.input));
+}
+
+static cx_status send(stepper *s, const slot *w, lane *l, cx_error *err)
+{
+    CUDA(cudaStreamWaitEvent(s->copies, l->taken, 0));
+    CUDA(cudaMemcpyAsync(l->packet, w->packet, s->packet_bytes, cudaMemcpyHostToDevice, s->copies));
+    CUDA(cudaEventRecord(l->arrived, s->copies));
+    return CX_OK;
+}
+
+static cx_status put(stepper *s, int value, const char *from, cx_error *err)
+{
+    CUDA(cudaMemcpyAsync(cx_plan_value(s->o.plan, value).p, from, bytes_of(s, value), cudaMemcpyDeviceToDevice, s->stream));
+    return CX_OK;
+}
+
+/* Writes the plan's input and target, and the rules: behind the step before, which still reads them. */
+static cx_status take(stepper *s, lane *l, cx_error *err)
+{
+    CUDA(cudaStreamWaitEvent(s->stream, l->arrived, 0));
+    CUDA(cudaMemcpyAsync(s->rules, l->packet, sizeof *s->rules, cudaMemcpyDeviceToDevice, s->stream));
+    TRY(put(s, s->o.target, l->packet + s->at_target, err));
+    TRY(put(s, s->o.input, l->packet + s->at_input, err));
+    CUDA(cudaEventRecord(l->taken, s->stream));
+    return CX_OK;
+}
+
+/* ---- the step ----------------------------------------------------------------------------------------------------- */
+
+static cx_status queue_calls(stepper *s, const cx_update *u, cx_error *err)
+{
+    const int64_t n = cx_store_trainable(s->store);
+    const float *grad = cx_store_grads(s->store), *loss = cx_plan_value(s->o.plan, s->o.loss).p;
+    TRY(cx_plan_forward(s->o.plan, 0, 0, err));                 /* the clock knows seed and step */
+    TRY(cx_plan_backward(s->o.plan, err));
+    TRY(cx_cuda_launched(err, cx_cuda_sum_squares(s->stream, n, grad, s->scratch, s->squares), "the norm of the gradient"));
+    TRY(cx_cuda_launched(err, cx_cuda_clip(s->stream, s->squares, s->o.clip, loss, s->state), "clipping"));
+    return cx_cuda_launched(err, cx_cuda_update_from(s->stream, u->kind, &s->rules->scalars, s->state, n, cx_store_params(s->store), grad,
+                            u->kind == CX_SGD && u->momentum == 0 ? NULL : s->m, s->v), "the update");
+}
+
+static cx_status queue_step(stepper *s, const cx_update *u, cx_error *err)
+{
+    s->queue->clock = s->rules->clock;
+    const cx_status status = queue_calls(s, u, err);
+    s->queue->clock = NULL;
+    return status;
+}
+
+static cx_status capture(stepper *s, const cx_update *u, cx_error *err)
+{
+    cudaGraph_t graph = NULL;
+    CUDA(cudaStreamBeginCapture(s->stream, cudaStreamCaptureModeThreadLocal));
+    const cx_status status = queue_step(s, u, err);
+    cudaError_t e = cudaStreamEndCapture(s->stream, &graph);    /* whatever came of it: the stream must be free again */
+    if (status == CX_OK && e == cudaSuccess)
+        e = cudaGraphInstantiate(&s->graph, graph, 0);
+    if (graph)
+        (void)cudaGraphDestroy(graph);
+    if (status == CX_OK)
+        return e == cudaSuccess ? CX_OK : cx_cuda_fail(err, e, "capturing a training step as a graph");
+    (void)cudaGetLastError();
+    return cx_prefix(err, status, "cuda: capturing a training step as a graph");
+}
+
+static void drop_graph(stepper *s)
+{
+    if (s->graph) {
+        (void)cudaStreamSynchronize(s->stream);                 /* it may be on its way */
+        (void)cudaGraphExecDestroy(s->graph);
+    }
+    s->graph = NULL;
+}
+
+static cx_status run(stepper *s, const cx_update *u, cx_error *err)
+{
+    const binding now = { s->store->act, s->store->work, u->kind == CX_SGD && u->momentum == 0 ? NULL : s->m, u->kind }, *was = &s->bound;
+    const bool like_before = now.act == was->act && now.work == was->work && now.m == was->m && now.kind == was->kind;
+    s->bound = now;
+    if (!like_before)
+        drop_graph(s);
+    if (!like_before || s->o.plan->profile)
+        return queue_step(s, u, err);
+    if (s->graph) {                                             /* what the calls would note */
+        s->store->forward = 0;
+        s->store->version += 2;
+    } else {
+        TRY(capture(s, u, err));
+    }
+    CUDA(cudaGraphLaunch(s->graph, s->stream));
+    return CX_OK;
+}
+
+static cx_status cuda_step(cx_stepper *self, const float *input, const float *target, uint64_t seed, const cx_update *u, cx_error *err)
+{
+    stepper *s = (stepper *)(void *)self;
+    lane *l = &s->lane[s->steps % LANES];
+    if (s->bad || s->waiting == s->o.ahead)
+        return cx_fail(err, CX_E_USAGE, "stepper: %s", s->bad ? "a step before this one was not finite" : "pick up results before the next step");
+    slot *w = &s->slot[(s->first + s->waiting) % s->o.ahead];
+    TRY(cx_update_check("cuda", u, s->m, s->v, err));
+    pack(s, w, input, target, seed, u);
+    TRY(send(s, w, l, err));
+    TRY(take(s, l, err));
+    TRY(run(s, u, err));
+    CUDA(cudaMemcpyAsync(w->result, s->state, sizeof *s->state, cudaMemcpyDeviceToHost, s->stream));
+    CUDA(cudaEventRecord(w->done, s->stream));
+    s->waiting++;
+    s->steps++;
+    return CX_OK;
+}
+
+/* ---- its result --------------------------------------------------------------------------------------------------- */
+
+static cx_status cuda_next(cx_stepper *self, bool wait, cx_step_result *out, bool *got, cx_error *err)
+{
+    stepper *s = (stepper *)(void *)self;
+    *got = false;
+    if (s->bad || s->waiting == 0)
+        return CX_OK;
+    const slot *w = &s->slot[s->first];
+    const cudaError_t e = wait ? cudaEventSynchronize(w->done) : cudaEventQuery(w->done);
+    if (e == cudaErrorNotReady) {
+        (void)cudaGetLastError();
+        return CX_OK;
+    }
+    if (e != cudaSuccess)
+        return cx_cuda_fail(err, e, "a training step");
+    *out = (cx_step_result){ w->t, w->result->loss, w->result->fault == CX_CUDA_LOSS ? (double)NAN : w->result->norm };
+    *got = true;
+    s->bad = w->result->fault != CX_CUDA_SOUND;
+    s->first = (s->first + 1) % s->o.ahead;
+    s->waiting--;
+    return CX_OK;
+}
+
+/* ---- making one ---------------------------------------------------------------------------------------------------- */
+
+static void cuda_free(cx_stepper *self)
+{
+    stepper *s = (stepper *)(void *)self;
+    if (s->copies) {
+        (void)cudaStreamSynchronize(s->copies);
+        (void)cudaStreamDestroy(s->copies);
+    }
+    (void)cudaStreamSynchronize(s->stream);
+    drop_graph(s);
+    for (int i = 0; s->slot && i < s->o.ahead; i++)
+        if (s->slot[i].done)
+            (void)cudaEventDestroy(s->slot[i].done);
+    for (int i = 0; i < LANES; i++) {
+        if (s->lane[i].arrived)
+            (void)cudaEventDestroy(s->lane[i].arrived);
+        if (s->lane[i].taken)
+            (void)cudaEventDestroy(s->lane[i].taken);
+    }
+    if (s->device)
+        s->store->b->release(s->store->b, s->device);
+    (void)cudaFreeHost(s->pinned);
+    free(s->slot);
+    free(s);
+}
+
+static cx_status take_memory(stepper *s, cx_error *err)
+{
+    const int64_t doubles = cx_cuda_sum_doubles(cx_store_trainable(s->store));
+    const size_t at_rules = aligned(sizeof *s->state), at_squares = at_rules + aligned(sizeof *s->rules);
+    const size_t at_lanes = at_squares + aligned((size_t)(doubles + 1) * sizeof(double)), result_bytes = aligned(sizeof *s->state);
+    TRY(s->store->b->alloc(s->store->b, at_lanes + LANES * s->packet_bytes, &s->device, err));
+    CUDA(cudaStreamSynchronize(s->stream));                     /* it is being zeroed there, and `copies` writes it too */
+    char *at = s->device;
+    s->state = (cx_cuda_step *)(void *)at;
+    s->rules = (rules *)(void *)(at + at_rules);
+    s->squares = (double *)(void *)(at + at_squares);
+    s->scratch = s->squares + 1;
+    for (int i = 0; i < LANES; i++)
+        s->lane[i].packet = at + at_lanes + (size_t)i * s->packet_bytes;
+    CUDA(cudaHostAlloc(&s->pinned, (size_t)s->o.ahead * (s->packet_bytes + result_bytes), cudaHostAllocDefault));
+    at = s->pinned;
+    for (int i = 0; i < s->o.ahead; i++, at += s->packet_bytes + result_bytes) {
+        s->slot[i].packet = at;
+        s->slot[i].result = (cx_cuda_step *)(void *)(at + s->packet_bytes);
+    }
+    return CX_OK;
+}
+
+static cx_status open_stepper(stepper *s, cx_error *err)
+{
+    if (!(s->slot = cx_alloc((size_t)s->o.ahead, sizeof *s->slot)))
+        return cx_fail(err, CX_E_MEMORY, "no memory for a stepper");
+    s->at_target = aligned(sizeof *s->rules);
+    s->at_input = s->at_target + aligned(bytes_of(s, s->o.target));
+    s->packet_bytes = s->at_input + aligned(bytes_of(s, s->o.input));
+    TRY(cx_store_moments(s->store, &s->m, &s->v, err));
+    TRY(take_memory(s, err));
+    CUDA(cudaStreamCreateWithFlags(&s->copies, cudaStreamNonBlocking));
+    for (int i = 0; i < s->o.ahead; i++)
+        CUDA(cudaEventCreateWithFlags(&s->slot[i].done, cudaEventDisableTiming));
+    for (int i = 0; i < LANES; i++) {
+        CUDA(cudaEventCreateWithFlags(&s->lane[i].arrived, cudaEventDisableTiming));
+        CUDA(cudaEventCreateWithFlags(&s->lane[i].taken, cudaEventDisableTiming));
+    }
+    return CX_OK;
+}
+
+cx_status cx_cuda_stepper_new(cx_backend *b, cx_store *store, const cx_stepper_opts *o, cx_stepper **out, cx_error *err)
+{
+    *out = NULL;
+    stepper *s = cx_alloc(1, sizeof *s);
+    if (!s)
+        return cx_fail(err, CX_E_MEMORY, "no memory for a stepper");
+    *s = (stepper){ .base = { cuda_step, cuda_next, cuda_free }, .o = *o, .store = store, .queue = b->self };
+    s->stream = s->queue->stream;
+    const cx_status status = open_stepper(s, err);
+    if (status != CX_OK) {
+        cuda_free(&s->base);
+        return status;
+    }
+    *out = &s->base;
+    return CX_OK;
+}
