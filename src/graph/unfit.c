@@ -11,13 +11,14 @@ static size_t opt_bytes(const cx_store *s, const cx_plan_opts *o)
     return (o->param_grads ? 2 : (s->m != NULL) + (s->v != NULL)) * (size_t)s->trainable * sizeof(float);
 }
 
-/* Whether a plan of this batch fits into `room` bytes beside PARAM and GRAD. ACT and WORK are also other plans', and do not shrink. */
+/* Whether a plan of this batch fits into `room` bytes beside PARAM and GRAD. ACT and WORK are also other plans', and do not shrink. A fiftieth stays free:
+ * allocations are rounded up, and a stepper holds films too. */
 static bool fits(cx_store *s, cx_plan_opts o, int batch, size_t room)
 {
     cx_plan_stats t;
     o.batch = batch;
     return cx_plan_describe(s, &o, &t, NULL) == CX_OK &&
-           larger(t.act_bytes, s->act_bytes) + larger(t.work_bytes, s->work_bytes) + t.prepared_bytes + opt_bytes(s, &o) <= room;
+           larger(t.act_bytes, s->act_bytes) + larger(t.work_bytes, s->work_bytes) + t.prepared_bytes + opt_bytes(s, &o) <= room - room / 50;
 }
 
 cx_status cx_plan_unfit(const cx_plan *p, const cx_plan_opts *opts, cx_error *err)

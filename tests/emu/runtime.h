@@ -1,5 +1,5 @@
-/* runtime.h - what the parts of the emulated GPU share: its scheduler of kernels (emu.cpp), its memory (runtime.cpp), its streams (streams.cpp), and stand-ins of
- * libraries that queue work of their own. */
+/* runtime.h - what the parts of the emulated GPU share: its scheduler of kernels (emu.cpp), its memory (runtime.cpp), its streams (streams.cpp), and stand-ins
+ * of libraries that queue work of their own. */
 #ifndef CX_EMU_RUNTIME_H
 #define CX_EMU_RUNTIME_H
 #include <stddef.h>

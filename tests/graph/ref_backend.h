@@ -63,7 +63,7 @@ static const cx_impl *ref_impls(cx_backend *b, cx_op_id op, int *n)
 }
 
 /* A pointer into itself: the struct must not move afterwards. */
-static void ref_open(ref_backend *r)
+static inline void ref_open(ref_backend *r)
 {
     *r = (ref_backend){ .until_failure = -1 };
     r->base = (cx_backend){ .name = "ref", .description = "references", .threads = 1, .self = r, .alloc = ref_alloc, .release = ref_release,

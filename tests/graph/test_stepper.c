@@ -1,0 +1,401 @@
+/* test_stepper.c - steps by a stepper are steps by the calls it stands for, bit for bit: losses, norms, parameters, statistics and moments, on the CPU and on
+ * the emulated GPU, whose streams take turns by a lot that the number of threads draws. And a plan that does not fit says which batch would. */
+#include <unistd.h>
+#include "cxnet/stepper.h"
+#include "graph/plan.h"
+#include "runs.h"
+
+enum { STEPS = 5, NEVER = 0 };
+#ifdef CX_SANITIZED
+enum { LOTS = 1 };                  /* the emulated GPU is slow there */
+#else
+enum { LOTS = 3 };
+#endif
+
+typedef struct {
+    const char *what;
+    net_fn make;
+    cx_update u;
+    double clip;
+    int other;                      /* before this step another plan of the store is made and run; the arenas move */
+    int bad_film, bad_seed;         /* the step whose first pixel is NaN; whose backward pass starts from infinity */
+    int profiled;                   /* this step is timed */
+} trial;
+
+#define SGD_ { .kind = CX_SGD, .lr = 0.05, .weight_decay = 0.01 }
+#define MOMENTUM_ { .kind = CX_SGD, .lr = 0.05, .momentum = 0.9 }
+#define ADAM_ { .kind = CX_ADAM, .lr = 0.01, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8 }
+#define ADAMW_ { .kind = CX_ADAMW, .lr = 0.01, .beta1 = 0.9, .beta2 = 0.99, .eps = 1e-6, .weight_decay = 0.1 }
+
+static const trial trials[] = {
+    { "SGD", base_net, SGD_, 0, NEVER, NEVER, NEVER, NEVER },
+    { "momentum, clipped", base_net, MOMENTUM_, 0.05, NEVER, NEVER, NEVER, 4 },
+    { "dropout, Adam, clipped", dropped, ADAM_, 0.2, NEVER, NEVER, NEVER, NEVER },
+    { "another plan", dropped, ADAM_, 0, 4, NEVER, NEVER, NEVER },
+    { "dense, AdamW, another plan at once", small_dense_net, ADAMW_, 1, 2, NEVER, NEVER, NEVER },
+    { "a film that is NaN", dropped, ADAM_, 1, NEVER, 2, NEVER, NEVER },
+    { "a gradient that is infinite", small_dense_net, MOMENTUM_, 0, NEVER, NEVER, 3, NEVER },
+};
+
+/* ---- a training, and what is left of it ----------------------------------------------------------------------------- */
+
+typedef struct {
+    net n;
+    cx_store *store;
+    cx_plan *plan, *other;
+    float *input, *target, *m, *v;
+} training;
+
+typedef struct {
+    cx_step_result result[STEPS];
+    int n;
+    float *numbers;                 /* trainable parameters, moments, then frozen ones and statistics */
+    int64_t learned, all;
+} outcome;
+
+static int64_t elems(const training *t, int value) { return cx_elems(cx_plan_value(t->plan, value).s); }
+
+static training begin(cx_backend *b, const trial *how)
+{
+    training t = { .n = checked(how->make) };
+    assert_cx_ok(cx_store_new(t.n.g, b, 3, &t.store, err));
+    spread_params(t.store, &t.n);
+    const cx_plan_opts o = training_opts(&t.n);
+    assert_cx_ok(cx_plan_new(t.store, &o, &t.plan, err));
+    t.input = calloc((size_t)elems(&t, t.n.x), sizeof(float));
+    t.target = calloc((size_t)elems(&t, t.n.target), sizeof(float));
+    return t;
+}
+
+static void end(training *t)
+{
+    cx_plan_free(t->other);
+    cx_plan_free(t->plan);
+    cx_store_free(t->store);
+    cx_graph_free(t->n.g);
+    free(t->input);
+    free(t->target);
+}
+
+/* Twice the batch, so that ACT and WORK move; its forward pass overwrites them. */
+static void make_other(training *t)
+{
+    cx_plan_opts o = training_opts(&t->n);
+    o.batch *= 2;
+    o.training = o.backward = false;
+    o.skip = CX_PASS_LIVENESS;
+    assert_cx_ok(cx_plan_new(t->store, &o, &t->other, err));
+    assert_cx_ok(cx_plan_forward(t->other, 0, 0, err));
+}
+
+/* The batch of step t, and what is special about it. */
+static void prepare(training *t, const trial *how, int step)
+{
+    const float seed = step == how->bad_seed ? INFINITY : 1;
+    cx_rng r = cx_rng_new(9, (uint64_t)step);
+    for (int64_t i = 0; i < elems(t, t->n.x); i++)
+        t->input[i] = (float)cx_rng_normal(&r);
+    for (int64_t i = 0; i < elems(t, t->n.target); i++)
+        t->target[i] = (float)cx_rng_below(&r, t->n.classes ? 3 : 2);
+    if (step == how->bad_film)
+        t->input[0] = NAN;
+    if (step == how->other)
+        make_other(t);
+    if (how->bad_seed)
+        assert_cx_ok(cx_plan_set_grad(t->plan, t->n.loss, &seed, err));
+    cx_plan_profile(t->plan, step == how->profiled);
+}
+
+static cx_update update_at(const trial *how, int step)
+{
+    cx_update u = how->u;
+    u.lr /= step;
+    u.t = step;
+    return u;
+}
+
+static outcome look(training *t, const cx_step_result *result, int n)
+{
+    cx_backend *b = t->store->b;
+    const int64_t learned = t->store->trainable, total = t->store->total;
+    outcome o = { .n = n, .learned = 3 * learned, .all = 2 * learned + total, .numbers = calloc((size_t)(2 * learned + total), sizeof(float)) };
+    const struct { const float *from; int64_t n; } part[] = { { t->store->param, learned }, { t->store->m, learned }, { t->store->v, learned },
+        { t->store->param + learned, total - learned } };
+    float *at = o.numbers;
+    memcpy(o.result, result, sizeof o.result);
+    for (int i = 0; i < CX_COUNT(part); at += part[i++].n)
+        assert_cx_ok(b->download(b, at, part[i].from, (size_t)part[i].n * sizeof *at, err));
+    return o;
+}
+
+/* ---- the two ways ------------------------------------------------------------------------------------------------------ */
+
+/* True when the step was finite. */
+static bool plain_step(training *t, const trial *how, int step, cx_step_result *r)
+{
+    cx_backend *b = t->store->b;
+    cx_update u = update_at(how, step);
+    double squares;
+    *r = (cx_step_result){ .t = step, .norm = (double)NAN };
+    assert_cx_ok(cx_plan_set(t->plan, t->n.x, t->input, err));
+    assert_cx_ok(cx_plan_set(t->plan, t->n.target, t->target, err));
+    assert_cx_ok(cx_plan_forward(t->plan, 11, (uint64_t)step - 1, err));
+    assert_cx_ok(cx_plan_get(t->plan, t->n.loss, &r->loss, err));
+    if (!isfinite(r->loss))
+        return false;
+    assert_cx_ok(cx_plan_backward(t->plan, err));
+    assert_cx_ok(b->sum_squares(b, t->store->trainable, t->store->grad, &squares, err));
+    r->norm = sqrt(squares);
+    u.grad_scale = how->clip > 0 && r->norm > how->clip ? how->clip / r->norm : 1;
+    if (isfinite(r->norm))
+        assert_cx_ok(b->update(b, &u, t->store->trainable, cx_store_params(t->store), t->store->grad, t->m, t->v, err));
+    return isfinite(r->norm);
+}
+
+static outcome by_calls(cx_backend *b, const trial *how)
+{
+    training t = begin(b, how);
+    cx_step_result r[STEPS] = { 0 };
+    int n = 0;
+    assert_cx_ok(cx_store_moments(t.store, &t.m, &t.v, err));
+    for (bool sound = true; sound && n < STEPS; n++) {
+        prepare(&t, how, n + 1);
+        sound = plain_step(&t, how, n + 1, &r[n]);
+    }
+    outcome o = look(&t, r, n);
+    end(&t);
+    return o;
+}
+
+static cx_stepper *stepper_of(training *t, double clip, int ahead)
+{
+    cx_stepper *s;
+    assert_cx_ok(cx_stepper_new(t->store, &(cx_stepper_opts){ .plan = t->plan, .input = t->n.x, .target = t->n.target, .loss = t->n.loss, .clip = clip,
+                                .ahead = ahead }, &s, err));
+    return s;
+}
+
+/* The next results: of all steps on their way, or those that are there, or as many as must be. */
+static int pick_up(cx_stepper *s, int pending, int most, cx_step_result *r)
+{
+    int n = 0;
+    for (bool got = true; got; n += got)
+        assert_cx_ok(cx_stepper_next(s, pending - n > most, &r[n], &got, err));
+    return n;
+}
+
+static outcome by_stepper(cx_backend *b, const trial *how, int ahead)
+{
+    training t = begin(b, how);
+    cx_step_result r[STEPS] = { 0 };
+    cx_stepper *s = stepper_of(&t, how->clip, ahead);
+    int n = 0, bad = how->bad_film + how->bad_seed;
+    for (int step = 1; step <= STEPS && !(bad && n == bad); step++) {
+        const cx_update u = update_at(how, step);
+        prepare(&t, how, step);
+        assert_cx_ok(cx_stepper_step(s, t.input, t.target, 11, &u, err));
+        memset(t.input, 0xff, (size_t)elems(&t, t.n.x) * sizeof(float));       /* they have been copied */
+        memset(t.target, 0xff, (size_t)elems(&t, t.n.target) * sizeof(float));
+        n += pick_up(s, step - n, ahead - 1, r + n);
+    }
+    n += pick_up(s, STEPS, 0, r + n);
+    if (bad)
+        assert_cx_fails(CX_E_USAGE, "not finite", cx_stepper_step(s, t.input, t.target, 11, &(cx_update){ .t = STEPS + 1 }, err));
+    cx_stepper_free(s);
+    outcome o = look(&t, r, n);
+    end(&t);
+    return o;
+}
+
+static void assert_same(const trial *how, const char *device, int ahead, const outcome *want, const outcome *got)
+{
+    const bool bad = how->bad_film || how->bad_seed;
+    if (got->n != want->n)
+        fail_msg("%s on %s, %d ahead: %d results, want %d", how->what, device, ahead, got->n, want->n);
+    for (int i = 0; i < got->n; i++) {
+        const cx_step_result *a = &got->result[i], *b = &want->result[i];
+        if (a->t != b->t || memcmp(&a->loss, &b->loss, sizeof a->loss) || (memcmp(&a->norm, &b->norm, sizeof a->norm) && !(isnan(a->norm) && isnan(b->norm))))
+            fail_msg("%s on %s, %d ahead: step %d gives %lld, %g, %g, want %lld, %g, %g", how->what, device, ahead, i + 1, (long long)a->t, (double)a->loss,
+                     a->norm, (long long)b->t, (double)b->loss, b->norm);
+    }
+    /* behind a step that is not finite, running statistics may move on */
+    if (memcmp(got->numbers, want->numbers, (size_t)(bad ? want->learned : want->all) * sizeof(float)) != 0)
+        fail_msg("%s on %s, %d ahead: other parameters, moments or statistics", how->what, device, ahead);
+}
+
+static void compare(const trial *how, const char *device, int threads, bool *ran)
+{
+    cx_backend *b = open_named(device, threads);
+    if (!b)
+        return;
+    outcome want = by_calls(b, how);
+    for (int ahead = 1; ahead <= 4; ahead += 3) {
+        outcome got = by_stepper(b, how, ahead);
+        assert_same(how, device, ahead, &want, &got);
+        free(got.numbers);
+    }
+    free(want.numbers);
+    cx_backend_close(b);
+    *ran = true;
+}
+
+static void steps_are_the_calls(void **state)
+{
+    (void)state;
+    bool cpu = false, emu = false;
+    for (int i = 0; i < CX_COUNT(trials); i++) {
+        compare(&trials[i], "cpu", 2, &cpu);
+        for (int lot = 1; lot <= LOTS; lot++)
+            compare(&trials[i], "emu", lot, &emu);
+    }
+    if (!emu)
+        print_message("skipped: the emulated GPU is not built here\n");
+}
+
+/* ---- what it refuses ---------------------------------------------------------------------------------------------------- */
+
+static void results_must_be_picked_up(void **state)
+{
+    (void)state;
+    static const char *const names[] = { "cpu", "emu" };
+    for (int i = 0; i < 2; i++) {
+        cx_backend *b = open_named(names[i], 1);
+        if (!b)
+            continue;
+        const trial *how = &trials[0];
+        training t = begin(b, how);
+        cx_stepper *s;
+        cx_step_result r;
+        bool got;
+        assert_cx_fails(CX_E_USAGE, "ahead", cx_stepper_new(t.store, &(cx_stepper_opts){ .plan = t.plan, .ahead = 0 }, &s, err));
+        s = stepper_of(&t, 0, 2);
+        assert_cx_ok(cx_stepper_next(s, true, &r, &got, err));
+        assert_false(got);
+        for (int step = 1; step <= 2; step++) {
+            prepare(&t, how, step);
+            assert_cx_ok(cx_stepper_step(s, t.input, t.target, 11, &(cx_update){ .lr = 0.1, .t = step }, err));
+        }
+        assert_cx_fails(CX_E_USAGE, "pick up", cx_stepper_step(s, t.input, t.target, 11, &(cx_update){ .lr = 0.1, .t = 3 }, err));
+        assert_cx_ok(cx_stepper_next(s, true, &r, &got, err));
+        assert_true(got && r.t == 1);
+        assert_cx_ok(cx_stepper_step(s, t.input, t.target, 11, &(cx_update){ .lr = 0.1, .t = 3 }, err));
+        cx_stepper_free(s);             /* with two steps on their way */
+        end(&t);
+        cx_backend_close(b);
+    }
+}
+
+/* An implementation that waits for the device: it can be run, but not captured. */
+static cx_backend *waited_for;
+static const cx_impl *behind;
+static cx_status waiting_forward(const cx_call *c)
+{
+    TRY(waited_for->finish(waited_for, NULL));
+    return behind->fwd(c);
+}
+
+static void what_cannot_be_captured(void **state)
+{
+    (void)state;
+    cx_backend *b = waited_for = open_named("emu", 1);
+    if (!b)
+        return;
+    const trial *how = &trials[0];
+    training t = begin(b, how);
+    cx_stepper *s = stepper_of(&t, 0, 4);
+    cx_step_result r;
+    bool got;
+    behind = t.plan->steps[1].impl;
+    cx_impl waits = *behind;
+    waits.fwd = waiting_forward;
+    t.plan->steps[1].impl = &waits;
+    prepare(&t, how, 1);
+    assert_cx_ok(cx_stepper_step(s, t.input, t.target, 11, &(cx_update){ .lr = 0.1, .t = 1 }, err));
+    assert_cx_fails(CX_E_INTERNAL, "capturing a training step", cx_stepper_step(s, t.input, t.target, 11, &(cx_update){ .lr = 0.1, .t = 2 }, err));
+    assert_cx_ok(cx_stepper_next(s, true, &r, &got, err));
+    assert_true(got && r.t == 1 && isfinite(r.norm));
+    cx_stepper_free(s);
+    assert_cx_ok(cx_store_moments(t.store, &t.m, &t.v, err));
+    assert_true(plain_step(&t, how, 2, &r));            /* the plan and its device are as good as before */
+    end(&t);
+    cx_backend_close(b);
+}
+
+static void steps_allocate_nothing(void **state)
+{
+    (void)state;
+    cx_backend *b = open_named("emu", 1);
+    if (!b)
+        return;
+    training t = begin(b, &trials[0]);
+    cx_stepper *s = stepper_of(&t, 0, 1);
+    const size_t before = b->free_bytes(b);
+    for (int step = 1; step <= STEPS; step++) {
+        cx_step_result r;
+        prepare(&t, &trials[0], step);
+        assert_cx_ok(cx_stepper_step(s, t.input, t.target, 11, &(cx_update){ .lr = 0.1, .t = step }, err));
+        assert_int_equal(pick_up(s, 1, 0, &r), 1);
+        assert_int_equal(b->free_bytes(b), before);
+    }
+    cx_stepper_free(s);
+    end(&t);
+    cx_backend_close(b);
+}
+
+/* ---- a device that is too small ----------------------------------------------------------------------------------------- */
+
+static cx_status plan_and_moments(net_fn make, cx_backend *b, int batch, cx_error *err)
+{
+    net n = checked(make);
+    cx_store *s = NULL;
+    cx_plan *p = NULL;
+    float *m, *v;
+    cx_plan_opts o = training_opts(&n);
+    o.batch = batch;
+    cx_status status = cx_store_new(n.g, b, 3, &s, err);
+    if (status == CX_OK)
+        status = cx_plan_new(s, &o, &p, err);
+    if (status == CX_OK)
+        status = cx_store_moments(s, &m, &v, err);
+    cx_plan_free(p);
+    cx_store_free(s);
+    cx_graph_free(n.g);
+    return status;
+}
+
+static void says_which_batch_would_fit(void **state)
+{
+    (void)state;
+    cx_backend *b = open_named("emu", 1);
+    cx_error e = { 0 };
+    int batch = 0;
+    if (!b)
+        return;
+    setenv("CXNET_EMU_MEMORY", "1000000", 1);
+    assert_int_equal(plan_and_moments(small_dense_net, b, 500, &e), CX_E_MEMORY);
+    for (const char *const *word = (const char *const[]){ "emu: no room for batch 500", "PARAM", "GRAD", "OPT", "ACT", "WORK", NULL }; *word; word++)
+        if (!strstr(e.text, *word))
+            fail_msg("\"%s\" lacks \"%s\"", e.text, *word);
+    const char *at = strstr(e.text, ": batch ");
+    assert_non_null(at);
+    assert_int_equal(sscanf(at, ": batch %d would fit", &batch), 1);
+    assert_in_range(batch, 2, 499);
+    assert_cx_ok(plan_and_moments(small_dense_net, b, batch, err));
+    assert_int_equal(plan_and_moments(small_dense_net, b, batch + batch / 16 + 1, &e), CX_E_MEMORY);
+    setenv("CXNET_EMU_MEMORY", "60000", 1);
+    assert_cx_fails(CX_E_MEMORY, "not even batch 1 would fit", plan_and_moments(small_dense_net, b, 8, err));
+    unsetenv("CXNET_EMU_MEMORY");
+    cx_backend_close(b);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(steps_are_the_calls),
+        cmocka_unit_test(results_must_be_picked_up),
+        cmocka_unit_test(what_cannot_be_captured),
+        cmocka_unit_test(steps_allocate_nothing),
+        cmocka_unit_test(says_which_batch_would_fit),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
