@@ -1,15 +1,17 @@
 /* verb_bench.c - `cxnet bench infer|train|step|image|roof`: how fast this machine trains, applies and decodes, and what each step costs.
  * Depends on app.h, bench.h. */
 #include <jansson.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include "cxnet/data.h"
 #include "cxnet/image.h"
 #include "cxnet/model.h"
+#include "cxnet/stepper.h"
 #include "app.h"
 #include "bench.h"
 
-enum { INFER, TRAIN, STEP, IMAGE, ROOF, WARM_UP = 2, MAX_STEPS = 10000 };
+enum { INFER, TRAIN, STEP, IMAGE, ROOF, WARM_UP = 2, AHEAD = 2, MAX_STEPS = 10000 };
 
 typedef struct {
     int what, side, batch, channels, threads, steps;
@@ -24,9 +26,11 @@ typedef struct {
     cx_backend *backend;
     cx_store *store;
     cx_plan *plan;
-    int target;
-    float *m, *v;
+    int target, loss;
+    float *films, *labels, *m, *v;
+    cx_stepper *stepper;                                 /* of what is timed as a whole; steps that are timed one by one go by plain calls */
     int64_t updates;
+    int pending;                                         /* steps of the stepper whose results have not been picked up */
     double *seconds;                                     /* [steps] */
     double start_s;                                      /* from the start of the process to the end of its first step */
     size_t peak_bytes;                                   /* resident, before the arrays of the roof */
@@ -58,19 +62,17 @@ static json_t *spread_json(spread s)
 
 /* ---- a network on random films ------------------------------------------------------------------------------------- */
 
-static cx_status fill(bench *b, int value, bool labels, cx_error *err)
+static cx_status fill(bench *b, int value, bool labels, float **host, cx_error *err)
 {
     cx_tensor t = cx_plan_value(b->plan, value);
     size_t n = (size_t)cx_elems(t.s);
-    float *host = cx_alloc(n, sizeof *host);
-    if (!host)
+    *host = cx_alloc(n, sizeof **host);
+    if (!*host)
         return cx_fail(err, CX_E_MEMORY, "bench: no memory for %zu inputs", n);
     cx_rng r = cx_rng_new(1, (uint64_t)value);
     for (size_t i = 0; i < n; i++)
-        host[i] = labels ? (float)cx_rng_below(&r, 2) : (float)cx_rng_uniform(&r);
-    cx_status s = cx_plan_set(b->plan, value, host, err);
-    free(host);
-    return s;
+        (*host)[i] = labels ? (float)cx_rng_below(&r, 2) : (float)cx_rng_uniform(&r);
+    return cx_plan_set(b->plan, value, *host, err);
 }
 
 static bool trains(const options *o) { return o->what != INFER && !o->eval; }
@@ -81,26 +83,33 @@ static cx_status open_bench(const options *o, bench *b, cx_error *err)
     snprintf(spec.arch, sizeof spec.arch, "%s", o->model);
     TRY(cx_model_new(&spec, &b->model, err));
     const bool maps = b->model.probability >= 0;
-    int weights, loss = cx_model_loss(&b->model, maps ? CX_LOSS_DICE : CX_LOSS_BCE, 0, &b->target, &weights);
+    int weights;
+    b->loss = cx_model_loss(&b->model, maps ? CX_LOSS_DICE : CX_LOSS_BCE, 0, &b->target, &weights);
     TRY(cx_graph_check(b->model.graph, err));
     TRY(cx_backend_open(o->device, o->threads, &b->backend, err));
     cx_app_note_device(b->backend);
     TRY(cx_store_new(b->model.graph, b->backend, 1, &b->store, err));
     bool train = trains(o);
     cx_plan_opts opts = { .batch = o->batch, .skip = o->skip, .lean = o->lean, .bf16 = o->bf16, .training = train, .backward = train, .param_grads = train,
-        .output = train ? loss : maps ? b->model.probability : b->model.logits };
+        .output = train ? b->loss : maps ? b->model.probability : b->model.logits };
     if (train)
         TRY(cx_store_moments(b->store, &b->m, &b->v, err));
     TRY(cx_plan_new(b->store, &opts, &b->plan, err));
-    TRY(fill(b, b->model.input, false, err));
+    TRY(fill(b, b->model.input, false, &b->films, err));
     if (train)
-        TRY(fill(b, b->target, true, err));
+        TRY(fill(b, b->target, true, &b->labels, err));
+    if (train && o->what == TRAIN)
+        TRY(cx_stepper_new(b->store, &(cx_stepper_opts){ .plan = b->plan, .input = b->model.input, .target = b->target, .loss = b->loss, .ahead = AHEAD },
+                           &b->stepper, err));
     b->seconds = cx_alloc((size_t)o->steps, sizeof *b->seconds);
     return b->seconds ? CX_OK : cx_fail(err, CX_E_MEMORY, "bench: no memory for %d times", o->steps);
 }
 
 static void close_bench(bench *b)
 {
+    cx_stepper_free(b->stepper);
+    free(b->films);
+    free(b->labels);
     cx_plan_free(b->plan);
     cx_store_free(b->store);
     cx_backend_close(b->backend);
@@ -108,20 +117,45 @@ static void close_bench(bench *b)
     free(b->seconds);
 }
 
-/* What one batch costs a training run: forward, backward, update. */
+/* Picks up results until at most this many are on their way. */
+static cx_status collect(bench *b, int most, cx_error *err)
+{
+    cx_step_result result;
+    bool got;
+    for (; b->pending > most; b->pending--) {
+        TRY(cx_stepper_next(b->stepper, true, &result, &got, err));
+        if (!got || !isfinite(result.norm))
+            return cx_fail(err, CX_E_NAN, "bench: a loss or gradient is not finite");
+    }
+    return CX_OK;
+}
+
+static cx_status finish(bench *b, cx_error *err) { return b->backend->finish ? b->backend->finish(b->backend, err) : CX_OK; }
+
+/* What one batch costs a training run: upload, forward, backward, update. On a GPU a step is begun while the one before still runs, so what is timed is
+ * from the end of one to the end of the next. */
 static cx_status one_step(const options *o, bench *b, cx_error *err)
 {
-    TRY(cx_plan_forward(b->plan, 1, (uint64_t)b->updates, err));
-    if (!trains(o))
-        return CX_OK;
-    TRY(cx_plan_backward(b->plan, err));
+    if (!trains(o)) {
+        TRY(cx_plan_forward(b->plan, 1, 0, err));
+        return finish(b, err);
+    }
     const cx_update u = { .kind = CX_ADAM, .lr = 1e-4, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .grad_scale = 1, .t = ++b->updates };
-    return b->backend->update(b->backend, &u, cx_store_trainable(b->store), cx_store_params(b->store), cx_store_grads(b->store), b->m, b->v, err);
+    if (b->stepper) {
+        TRY(cx_stepper_step(b->stepper, b->films, b->labels, 1, &u, err));
+        b->pending++;
+        return collect(b, AHEAD - 1, err);
+    }
+    TRY(cx_plan_forward(b->plan, 1, (uint64_t)(u.t - 1), err));
+    TRY(cx_plan_backward(b->plan, err));
+    TRY(b->backend->update(b->backend, &u, cx_store_trainable(b->store), cx_store_params(b->store), cx_store_grads(b->store), b->m, b->v, err));
+    return finish(b, err);
 }
 
 /* After the first step everything that a step touches is resident. A step that is not measured follows the roof, which empties the caches. */
 static cx_status after_first_step(bench *b, cx_error *err)
 {
+    TRY(collect(b, 0, err));
     b->start_s = cx_process_age_s();
     b->peak_bytes = cx_peak_rss_bytes();
     return cx_bench_roof_take(b->backend, &b->roof.before, err);
