@@ -214,7 +214,8 @@ typedef struct {
 
 typedef struct cx_plan cx_plan;
 /* Compiles g for `batch` on the store's backend: shapes, views, folding, steps, liveness, offsets. No allocation happens after this in a run.
- * ACT and WORK belong to the store and are shared by its plans, so what one plan computed is gone once another plan runs. */
+ * ACT and WORK belong to the store and are shared by its plans, so what one plan computed is gone once another plan runs. CX_E_MEMORY: there is no room; of a
+ * GPU err says what each arena wants, moments included, and which batch would fit. */
 cx_status cx_plan_new(cx_store *s, const cx_plan_opts *opts, cx_plan **out, cx_error *err);
 void cx_plan_free(cx_plan *p);
 /* Inputs may be written before cx_plan_forward; `output` and kept values may be read after it, kept gradients after cx_plan_backward. Device pointers,
@@ -257,7 +258,7 @@ typedef struct {
     char folds[64];            /* what else is folded in: "pre+relu stats carry"; "" = nothing */
 } cx_step_info;
 cx_step_info cx_plan_step(const cx_plan *p, int i);
-void cx_plan_profile(cx_plan *p, bool on);
+void cx_plan_profile(cx_plan *p, bool on);                /* on: a device is waited for behind each step */
 void cx_plan_print(const cx_plan *p, FILE *f);            /* the table that `cxnet plan` shows */
 
 #ifdef __cplusplus

@@ -23,7 +23,8 @@ typedef struct {
 } cx_step_result;
 
 typedef struct cx_stepper cx_stepper;
-/* The plan and its store must outlive the stepper, and the plan stays the caller's: other plans of the store may run, and be made, between two steps. */
+/* The plan and its store must outlive the stepper, and the plan stays the caller's: other plans of the store may run, and be made, between two steps. For a
+ * GPU it holds `ahead` batches in pinned memory of the host and two on the device. */
 cx_status cx_stepper_new(cx_store *s, const cx_stepper_opts *o, cx_stepper **out, cx_error *err);
 void cx_stepper_free(cx_stepper *s);               /* waits for what is on its way; NULL is allowed */
 
