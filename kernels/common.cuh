@@ -19,7 +19,6 @@ static inline unsigned blocks_for(int64_t n)
 
 /* Shapes, for code of the device. */
 static __device__ __forceinline__ int64_t pixels(const cx_shape &s) { return s.n * s.h * s.w; }
-static __device__ __forceinline__ int64_t elements(const cx_shape &s) { return pixels(s) * s.c; }
 
 /* Four numbers side by side: one access of memory, global or shared. */
 struct alignas(16) k_float4 { float v[4]; };
@@ -110,10 +109,9 @@ static __device__ __forceinline__ void pass_gate(const k_gate &t, int64_t pixel,
         put(t.dx, pixel, k, t.add, g);
 }
 
-/* ---- one block, one group of channels ------------------------------------------------------------------------------- */
+/* ---- blocks of lines ------------------------------------------------------------------------------------------------ */
 
-/* A block of COLS x LINES threads walks all pixels of COLS neighbouring channels: thread (x, y) has channel blockIdx.x * COLS + x and the pixels y, y + LINES,
- * and so on; neighbouring threads read neighbouring channels. */
+/* Neighbouring threads have neighbouring channels, lines neighbouring pixels. */
 enum { COLS = 32, LINES = 8 };
 static inline unsigned channel_blocks(int64_t c) { return (unsigned)((c + COLS - 1) / COLS); }
 

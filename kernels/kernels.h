@@ -48,14 +48,12 @@ cx_status cx_cuda_cam(void *stream, bool by_place, cx_tensor act, cx_tensor grad
 
 typedef enum { CX_CUDA_SOUND, CX_CUDA_LOSS, CX_CUDA_NORM } cx_cuda_fault;       /* the loss is not finite; it is, but the norm is not */
 
-/* In device memory, zeros before the first step. Once fault is not CX_CUDA_SOUND, nothing changes it any more but the host: norm and loss are then those of the
- * step at fault, and steps tells how many sound ones came before it. */
+/* Of the last step, in device memory; zeros before the first. Once fault is not CX_CUDA_SOUND, nothing changes any of it but the host: norm and loss are then
+ * those of the step at fault, whatever was queued behind it. */
 typedef struct {
-    double norm;                /* of the gradients before clipping, of the last step */
-    double loss_sum;            /* of the sound steps, added in their order; the host may begin with a sum of its own */
-    int64_t steps;              /* sound ones */
-    float loss;                 /* of the last step; 0 where there is none */
-    float scale;                /* what the update multiplies the gradients of the last step by */
+    double norm;                /* of the gradients before clipping; whatever came out where the loss is at fault */
+    float loss;                 /* 0 where there is none */
+    float scale;                /* what the update multiplies the gradients by */
     int32_t fault;              /* cx_cuda_fault */
 } cx_cuda_step;
 
