@@ -116,6 +116,8 @@ INLINE void vt_store(cx_dtype t, void *p, int64_t i, vf v, int n)
 
 /* Where element i of t lies. */
 INLINE void *vt_at(const cx_tensor *t, int64_t i) { return (char *)t->p + i * (int64_t)cx_dtype_bytes(t->type); }
+/* How many floats lie where k numbers of t do. */
+INLINE int64_t vt_floats(const cx_tensor *t, int64_t k) { return (k * (int64_t)cx_dtype_bytes(t->type) + 3) / (int64_t)sizeof(float); }
 
 /* Past the caches, for outputs that are larger than they are; p must be aligned to the vector. Follow with vf_fence(). */
 INLINE void vf_stream(float *p, vf v)

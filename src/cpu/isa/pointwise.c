@@ -20,9 +20,6 @@ static pixel_blocks cut_pixels(int64_t pixels)
 }
 static int rows_of(const pixel_blocks *b, int64_t block) { return (int)max64(0, min64(b->rows, b->pixels - block * b->rows)); }
 
-/* How many floats lie where k numbers of t do. */
-static int64_t as_floats(const cx_tensor *t, int64_t k) { return up_div(k * (int64_t)cx_dtype_bytes(t->type), (int64_t)sizeof(float)); }
-
 /* Lines a look-ahead asks for at each of its steps when `lines` are wanted during `steps`. */
 static int pace_of(int64_t lines, int64_t steps) { return (int)max64(1, up_div(lines, max64(1, steps))); }
 
@@ -88,7 +85,7 @@ static void point_block(const point_layout *l, const cx_pass *p, int64_t block, 
         const bool last = k0 + k >= k_all;
         const int64_t ask = min64(l->k_block, last ? k_all : k_all - k0 - k);
         int n_later = !last && l->at.blocks < WANT_BLOCKS ? add_weights(later, 0, p->w, k_all, col, n, k0 + k, ask) : 0;
-        cx_ahead ahead = { .run = later, .floats = n_later ? ask : as_floats(&x->t, ask * cx_per_word(l->pairs)) };
+        cx_ahead ahead = { .run = later, .floats = n_later ? ask : vt_floats(&x->t, ask * cx_per_word(l->pairs)) };
         if (last)
             n_later = add_runs(later, n_later, &x->t, next * l->at.rows, rows_of(&l->at, next), 0);
         else

@@ -58,13 +58,16 @@ typedef struct {
     float *copies, *dy, *dw;            /* dy: packed, if shared; dw: NULL = not wanted */
 } job;
 
-/* Rows of some channels that the coming product shall ask for. */
-typedef struct { const float *run[2 * ROWS]; cx_ahead ahead; } wish;
+/* Rows of some channels that the coming product shall ask for, in runs of one length: those of a tensor in bfloat16 are half as long as a float32 one's beside
+ * it, which then come in two. */
+typedef struct { const float *run[3 * ROWS]; cx_ahead ahead; } wish;
 
-static void want(wish *w, const cx_tensor *t, int64_t first, int64_t k, int64_t rows)
+/* Channels k .. k+n-1 of rows, in runs of `floats`. */
+static void want(wish *w, const cx_tensor *t, int64_t first, int64_t rows, int64_t k, int64_t n, int64_t floats)
 {
     for (int64_t r = first; r < first + rows; r++)
-        w->run[w->ahead.n_run++] = vt_at(t, r * t->ld + k);
+        for (int64_t i = 0; i < vt_floats(t, n); i += floats)
+            w->run[w->ahead.n_run++] = (const float *)vt_at(t, r * t->ld + k) + i;
 }
 
 static cx_ahead *spread(wish *w, int64_t floats, int64_t steps)
@@ -97,11 +100,12 @@ static void data_stripe(const job *b, const place *s, float *tile, float *u)
         a[r] = s->dy + r * l->pitch;
         c[r] = p->finish.gate ? tile + r * STRIPE : p->dst.p + px[r] * p->dst.ld + s->col;
     }
-    want(&soon, &b->big->t, s->first, s->col, s->m);
+    const int64_t floats = vt_floats(&b->big->t, s->n);
+    want(&soon, &b->big->t, s->first, s->m, s->col, s->n, floats);
     if (p->dst.p)
-        want(&soon, &p->dst, s->first, s->col, s->m);
+        want(&soon, &p->dst, s->first, s->m, s->col, s->n, floats);
     cx_product q = { .m = s->m, .a = a, .n_run = 1, .run_len = l->k, .b = (float *)p->work + s->col * l->k, .n = s->n, .c = c,
-        .add = p->finish.add && !p->finish.gate, .pairs = l->pairs, .ahead = spread(&soon, s->n, s->steps) };
+        .add = p->finish.add && !p->finish.gate, .pairs = l->pairs, .ahead = spread(&soon, floats, s->steps) };
     CX_FN(product)(&q);
     if (p->finish.gate) {
         cx_gate gate = *p->finish.gate;
@@ -178,11 +182,11 @@ static int64_t want_dy(const job *b, int64_t first, int64_t rows, int64_t i, int
         w->run[w->ahead.n_run++] = b->dy + first / l->rows * l->block + l->block * i / n;
         return l->block * (i + 1) / n - l->block * i / n;
     }
-    const int64_t from = rows * i / n, to = rows * (i + 1) / n;
-    want(w, &dy->t, first + from, 0, to - from);
+    const int64_t from = rows * i / n, to = rows * (i + 1) / n, floats = vt_floats(dy->slope ? &dy->with : &dy->t, l->out);
+    want(w, &dy->t, first + from, to - from, 0, l->out, floats);
     if (dy->slope)
-        want(w, &dy->with, first + from, 0, to - from);
-    return l->out;
+        want(w, &dy->with, first + from, to - from, 0, l->out, floats);
+    return floats;
 }
 
 /* Stripes lo .. hi-1 of a chunk. A stripe of dw that has only one copy is finished at once. */
