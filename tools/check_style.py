@@ -23,7 +23,8 @@ ARROWS = {
     "weights": ["model"], "train": ["data", "model", "weights"], "explain": ["model", "image"], "report": ["base"],
 }
 ARROWS["app"] = list(ARROWS)
-PUBLIC = {"status.h": "base", "op.h": "ops", "ops.def": "ops", "stepper.h": "graph", "config.def": "train"}     # the others are named like their room
+# The others are named like their room.
+PUBLIC = {"status.h": "base", "film.h": "base", "op.h": "ops", "ops.def": "ops", "stepper.h": "graph", "config.def": "train"}
 
 PRINTING = "exit _exit abort printf puts putchar vprintf perror system assert err errx".split()
 UNSAFE = "strcpy strcat sprintf vsprintf gets atoi atol atof strtok rand srand random alloca tmpnam mktemp".split()

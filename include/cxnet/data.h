@@ -1,4 +1,4 @@
-/* data.h - manifests, audits and splits of cohorts, the decoded cache, and the loader that makes batches. Depends on image.h. */
+/* data.h - manifests, audits and splits of cohorts, the decoded cache, and the loader that makes batches. Depends on image.h, film.h. */
 #ifndef CXNET_DATA_H
 #define CXNET_DATA_H
 #include <signal.h>
@@ -98,7 +98,7 @@ cx_status cx_cache_from_memory(const uint8_t *px, int n, int side, cx_cache **ou
 void cx_cache_close(cx_cache *c);
 int cx_cache_count(const cx_cache *c);
 int cx_cache_side(const cx_cache *c);
-const uint8_t *cx_cache_film(const cx_cache *c, int i);   /* [side, side] */
+const uint8_t *cx_cache_film(const cx_cache *c, int i);   /* [side, side]. Films lie one behind the other: film 0 begins [count, side, side] */
 bool cx_cache_ok(const cx_cache *c, int i);
 uint64_t cx_cache_sum(const cx_cache *c, int i);          /* checksum of its pixels: another film has another one, but for chance */
 
@@ -109,18 +109,30 @@ typedef struct {              /* each drawn uniformly from +- its range; 0 = off
     double brightness, contrast;         /* added share of white; factor about the film's mean */
     bool flip;                           /* horizontal, probability 1/2. Off by default: the heart is on the left */
 } cx_augment;
-typedef struct {              /* value = (grey / 255 - mean[c]) / std[c] */
-    int channels;             /* 1 or 3, the grey repeated */
-    float mean[3], std[3];
-} cx_normalise;
 extern const cx_normalise CX_NORM_IMAGENET;               /* mean .485 .456 .406, std .229 .224 .225 (torchvision) */
 extern const cx_normalise CX_NORM_UNIT;                   /* grey / 255 in 3 channels (Keras rescale) */
-/* film [side, side] -> out [side, side, channels]. a NULL: no augmentation. One affine warp, bilinear, black outside. */
+/* The draws of one film, ready to be applied here or on a device; its `film` is 0. a NULL: none, the film as it is. film [side, side] is read only where
+ * brightness or contrast is on: contrast turns about its mean grey. */
+cx_film_draw cx_draw_film(const uint8_t *film, int side, const cx_augment *a, uint64_t seed, int epoch, uint64_t sample_id);
+/* n films to a network's input, as cx_backend.films does it on a device: out[i] is draw[i] applied to films[draw[i].film]. films [.., side, side], side 1 ..
+ * 8192; out [n, side, side, channels]. Never fails, allocates nothing; threads may share everything but out. */
+void cx_apply_draws(const uint8_t *films, int side, const cx_film_draw *draw, int n, const cx_normalise *norm, float *out);
+/* Both for one film: film [side, side] -> out [side, side, channels]. */
 void cx_augment_film(const uint8_t *film, int side, const cx_augment *a, uint64_t seed, int epoch, uint64_t sample_id, const cx_normalise *norm, float *out);
 /* One film file to a network's input, as training saw it: decode, resize, normalise. out [side, side, channels]. The only path for explain and predict. */
 cx_status cx_film_to_input(const cx_film *f, int side, const cx_normalise *norm, float *out, cx_error *err);
 
 /* ---- loader ------------------------------------------------------------------------------------------------------------- */
+
+/* What a batch holds. CX_GIVE_INPUT is for a backend that runs on the host. Where the backend has `films` (cx_backend), the device makes the same numbers from
+ * bytes: with CX_GIVE_DRAWS the cache lies there already (count * side * side bytes from cx_cache_film(cache, 0), uploaded once), and a batch is 64 bytes a
+ * film; where it does not fit (free_bytes, alloc), CX_GIVE_FILMS sends the films of each batch along, a quarter of a float32 input of one channel. Upload them
+ * before each step to where the step found the last ones. norm is then not looked at: the caller hands it to `films`. */
+typedef enum {
+    CX_GIVE_INPUT,                       /* x: films augmented and normalised, ready for the network */
+    CX_GIVE_FILMS,                       /* px and draw: the batch's films as bytes; draw[i].film == i */
+    CX_GIVE_DRAWS                        /* draw only: draw[i].film is the film's index in the cache */
+} cx_give;
 
 typedef struct {
     const cx_cache *cache;
@@ -130,11 +142,19 @@ typedef struct {
     bool shuffle;                        /* order of epoch e: Philox(seed, stream "order", e) */
     const cx_augment *augment;           /* NULL: none; copied */
     cx_normalise norm;
+    cx_give give;
     uint64_t seed;
     int workers;                         /* threads that prepare batches ahead; 0: the caller does it. Batches are the same for any number */
 } cx_loader_opts;
-typedef struct { int n; float *x, *t; int *film; } cx_batch;   /* x [n, side, side, channels], t [n, n_targets], film [n] cache indices; owned by the
-                                                                  loader until the next call */
+/* Owned by the loader until the next call. */
+typedef struct {
+    int n;
+    float *x;                            /* [n, side, side, channels]; NULL unless CX_GIVE_INPUT */
+    float *t;                            /* [n, n_targets] */
+    int *film;                           /* [n] cache indices */
+    uint8_t *px;                         /* [n, side, side]; NULL unless CX_GIVE_FILMS */
+    cx_film_draw *draw;                  /* [n]; NULL with CX_GIVE_INPUT */
+} cx_batch;
 typedef struct cx_loader cx_loader;
 cx_status cx_loader_new(const cx_loader_opts *o, cx_loader **out, cx_error *err);
 void cx_loader_free(cx_loader *l);

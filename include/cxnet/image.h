@@ -1,7 +1,8 @@
-/* image.h - pictures in and out: decoding films by content, resizing, colour maps, drawing on and writing PNG. Depends on base.h. */
+/* image.h - pictures in and out: decoding films by content, resizing, colour maps, drawing on and writing PNG. Depends on base.h, film.h. */
 #ifndef CXNET_IMAGE_H
 #define CXNET_IMAGE_H
 #include "cxnet/base.h"
+#include "cxnet/film.h"
 #ifdef __cplusplus
 extern "C" {
 #endif

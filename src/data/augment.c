@@ -2,11 +2,10 @@
 #include <math.h>
 #include "pixels.h"
 
-enum { RUN_PX = 256 };        /* pixels worked on at a time, so that the scratch is on the stack whatever the side */
+/* Films are worked on in runs of CX_RUN_PX, so that the scratch is on the stack whatever the side. */
+_Static_assert(sizeof(cx_film_draw) == 64, "draws are uploaded as they lie in memory");
 
-/* Source position of output pixel (x, y): sx = ax x + bx y + cx, sy = ay x + by y + cy. */
-typedef struct { double ax, bx, cx, ay, by, cy; } affine;
-typedef struct { affine map; bool warp; float gain, lift; } drawn;      /* grey = clamp(gain * grey + lift) */
+/* ---- what is drawn ---------------------------------------------------------------------------------------------------- */
 
 /* The draws of (seed, epoch, sample) are fixed words of Philox: switching one range off leaves the others as they were. */
 static void draws(uint64_t seed, int epoch, uint64_t sample_id, double u[8])
@@ -29,26 +28,32 @@ static double mean_of(const uint8_t *film, int side)
 }
 
 /* Output = centre + shift + zoom * R(angle) * (input - centre), counter-clockwise on the screen; the map here is its inverse. A flip comes first. */
-static affine inverse_of(double angle, double zoom, double shift_x, double shift_y, bool flip, int side)
+static void set_map(cx_film_draw *d, double angle, double zoom, double shift_x, double shift_y, bool flip, int side)
 {
     double c = 0.5 * (side - 1), cos_z = cos(angle) / zoom, sin_z = sin(angle) / zoom;
-    affine m = { .ax = cos_z, .bx = -sin_z, .ay = sin_z, .by = cos_z };
-    m.cx = c - m.ax * (c + shift_x) - m.bx * (c + shift_y);
-    m.cy = c - m.ay * (c + shift_x) - m.by * (c + shift_y);
-    if (flip)
-        m = (affine) { -m.ax, -m.bx, side - 1 - m.cx, m.ay, m.by, m.cy };
-    return m;
+    d->ax = d->by = cos_z;
+    d->bx = -sin_z;
+    d->ay = sin_z;
+    d->cx = c - d->ax * (c + shift_x) - d->bx * (c + shift_y);
+    d->cy = c - d->ay * (c + shift_x) - d->by * (c + shift_y);
+    if (flip) {
+        d->ax = -d->ax;
+        d->bx = -d->bx;
+        d->cx = side - 1 - d->cx;
+    }
 }
 
-static drawn draw(const uint8_t *film, int side, const cx_augment *a, uint64_t seed, int epoch, uint64_t sample_id)
+cx_film_draw cx_draw_film(const uint8_t *film, int side, const cx_augment *a, uint64_t seed, int epoch, uint64_t sample_id)
 {
-    drawn d = { .gain = 1 };
+    cx_film_draw d = { .gain = 1 };
     double u[8];
+    if (!a)
+        return d;
     draws(seed, epoch, sample_id, u);
     double angle = a->rotate_deg * u[0] * (3.14159265358979323846 / 180), zoom = 1 + a->zoom * u[3];
     bool flip = a->flip && u[6] < 0;
     d.warp = flip || a->rotate_deg != 0 || a->shift != 0 || a->zoom != 0;
-    d.map = inverse_of(angle, zoom, a->shift * side * u[1], a->shift * side * u[2], flip, side);
+    set_map(&d, angle, zoom, a->shift * side * u[1], a->shift * side * u[2], flip, side);
     if (a->brightness != 0 || a->contrast != 0) {
         double gain = 1 + a->contrast * u[5], mean = mean_of(film, side);
         d.gain = (float)gain;
@@ -56,6 +61,8 @@ static drawn draw(const uint8_t *film, int side, const cx_augment *a, uint64_t s
     }
     return d;
 }
+
+/* ---- how it is applied ------------------------------------------------------------------------------------------------ */
 
 /* One pixel that may lie at or beyond the border, where all is black. */
 static float border_px(const uint8_t *film, int side, float x, float y)
@@ -92,9 +99,9 @@ static void narrow(double a, double c, double top, int *from, int *to)
 /* Pixels from .. to of a run that lie inside. Three loops, so that all but the gathering of four neighbours is vectorised. */
 static void inside_run(const uint8_t *film, int side, float px, float py, float ax, float ay, int from, int to, float *grey)
 {
-    int at[RUN_PX];
-    uint32_t four[RUN_PX];        /* neighbours: left, right, left below, right below, from the lowest byte */
-    float wx[RUN_PX], wy[RUN_PX];
+    int at[CX_RUN_PX];
+    uint32_t four[CX_RUN_PX];        /* neighbours: left, right, left below, right below, from the lowest byte */
+    float wx[CX_RUN_PX], wy[CX_RUN_PX];
     for (int x = from; x < to; x++) {
         float sx = px + ax * (float)x, sy = py + ay * (float)x;
         int ix = (int)sx, iy = (int)sy;
@@ -114,7 +121,7 @@ static void inside_run(const uint8_t *film, int side, float px, float py, float 
 }
 
 /* Output pixels x0 .. x0+n of row y: the border pixel by pixel, the inside without a branch. */
-static void warp_run(const uint8_t *film, int side, const affine *m, int x0, int n, int y, float *grey)
+static void warp_run(const uint8_t *film, int side, const cx_film_draw *m, int x0, int n, int y, float *grey)
 {
     double ox = m->ax * x0 + m->bx * y + m->cx, oy = m->ay * x0 + m->by * y + m->cy;
     float ax = (float)m->ax, ay = (float)m->ay, px = (float)ox, py = (float)oy;
@@ -128,27 +135,37 @@ static void warp_run(const uint8_t *film, int side, const affine *m, int x0, int
         grey[x] = border_px(film, side, px + ax * (float)x, py + ay * (float)x);
 }
 
-void cx_augment_film(const uint8_t *film, int side, const cx_augment *a, uint64_t seed, int epoch, uint64_t sample_id, const cx_normalise *norm, float *out)
+static void apply(const uint8_t *film, int side, const cx_film_draw *d, const cx_normalise *norm, float *out)
 {
-    drawn d = { .gain = 1 };
-    float grey[RUN_PX];
-    if (a)
-        d = draw(film, side, a, seed, epoch, sample_id);
+    float grey[CX_RUN_PX];
     for (int y = 0; y < side; y++)
-        for (int x = 0; x < side; x += RUN_PX) {
-            int n = side - x < RUN_PX ? side - x : RUN_PX;
+        for (int x = 0; x < side; x += CX_RUN_PX) {
+            int n = side - x < CX_RUN_PX ? side - x : CX_RUN_PX;
             size_t at = (size_t)y * (size_t)side + (size_t)x;
-            if (d.warp)
-                warp_run(film, side, &d.map, x, n, y, grey);
+            if (d->warp)
+                warp_run(film, side, d, x, n, y, grey);
             else
                 for (int i = 0; i < n; i++)
                     grey[i] = film[at + (size_t)i];
-            if (d.gain != 1 || d.lift != 0)
+            if (d->gain != 1 || d->lift != 0)
                 for (int i = 0; i < n; i++) {
-                    float v = d.gain * grey[i] + d.lift;
+                    float v = d->gain * grey[i] + d->lift;
                     v = v > 0 ? v : 0;
                     grey[i] = v < 255 ? v : 255;
                 }
             cx_pixels_normalise(grey, n, norm, out + at * (size_t)norm->channels);
         }
+}
+
+void cx_apply_draws(const uint8_t *films, int side, const cx_film_draw *draw, int n, const cx_normalise *norm, float *out)
+{
+    size_t px = (size_t)side * (size_t)side;
+    for (int i = 0; i < n; i++)
+        apply(films + (size_t)draw[i].film * px, side, &draw[i], norm, out + (size_t)i * px * (size_t)norm->channels);
+}
+
+void cx_augment_film(const uint8_t *film, int side, const cx_augment *a, uint64_t seed, int epoch, uint64_t sample_id, const cx_normalise *norm, float *out)
+{
+    cx_film_draw d = cx_draw_film(film, side, a, seed, epoch, sample_id);
+    cx_apply_draws(film, side, &d, 1, norm, out);
 }

@@ -25,19 +25,15 @@ cx_status cx_pixels_resize(const cx_film *f, int side, uint8_t *out, cx_error *e
 
 void cx_pixels_normalise(const float *grey, int n, const cx_normalise *norm, float *out)
 {
-    float k[3] = { 0 }, b[3] = { 0 };
-    for (int c = 0; c < norm->channels; c++) {
-        k[c] = (float)(1.0 / (255.0 * (double)norm->std[c]));
-        b[c] = (float)(-(double)norm->mean[c] / (double)norm->std[c]);
-    }
+    cx_lines l = cx_lines_of(norm);
     if (norm->channels == 1)
         for (int i = 0; i < n; i++)
-            out[i] = grey[i] * k[0] + b[0];
+            out[i] = grey[i] * l.slope[0] + l.shift[0];
     else
         for (int i = 0; i < n; i++) {
-            out[3 * i] = grey[i] * k[0] + b[0];
-            out[3 * i + 1] = grey[i] * k[1] + b[1];
-            out[3 * i + 2] = grey[i] * k[2] + b[2];
+            out[3 * i] = grey[i] * l.slope[0] + l.shift[0];
+            out[3 * i + 1] = grey[i] * l.slope[1] + l.shift[1];
+            out[3 * i + 2] = grey[i] * l.slope[2] + l.shift[2];
         }
 }
 

@@ -7,7 +7,7 @@
 #include <string.h>
 #include "cxnet/data.h"
 
-typedef struct { float *x, *t; int *film; int n, number; bool ready; } slot;
+typedef struct { cx_batch b; int number; bool ready; } slot;
 
 struct cx_loader {
     cx_loader_opts o;
@@ -30,14 +30,24 @@ static void fill(const cx_loader *l, slot *s, int number)
 {
     const cx_loader_opts *o = &l->o;
     int side = cx_cache_side(o->cache), first = number * o->batch, left = o->n - first;
-    size_t film_floats = (size_t)side * (size_t)side * (size_t)o->norm.channels;
-    s->n = left < o->batch ? left : o->batch;
-    for (int i = 0; i < s->n; i++) {
+    size_t film_px = (size_t)side * (size_t)side;
+    cx_batch *b = &s->b;
+    b->n = left < o->batch ? left : o->batch;
+    for (int i = 0; i < b->n; i++) {
         int film = l->order[first + i];
-        s->film[i] = film;
-        cx_augment_film(cx_cache_film(o->cache, film), side, o->augment, o->seed, l->epoch, (uint64_t)film, &o->norm, s->x + (size_t)i * film_floats);
+        const uint8_t *px = cx_cache_film(o->cache, film);
+        cx_film_draw draw = cx_draw_film(px, side, o->augment, o->seed, l->epoch, (uint64_t)film);
+        b->film[i] = film;
+        if (o->give == CX_GIVE_INPUT) {
+            cx_apply_draws(px, side, &draw, 1, &o->norm, b->x + (size_t)i * film_px * (size_t)o->norm.channels);
+        } else {
+            draw.film = o->give == CX_GIVE_DRAWS ? film : i;
+            b->draw[i] = draw;
+        }
+        if (o->give == CX_GIVE_FILMS)
+            memcpy(b->px + (size_t)i * film_px, px, film_px);
         if (o->n_targets)
-            memcpy(s->t + (size_t)i * (size_t)o->n_targets, o->targets + (size_t)film * (size_t)o->n_targets, (size_t)o->n_targets * sizeof(float));
+            memcpy(b->t + (size_t)i * (size_t)o->n_targets, o->targets + (size_t)film * (size_t)o->n_targets, (size_t)o->n_targets * sizeof(float));
     }
 }
 
@@ -74,7 +84,8 @@ static void *worker(void *self)
 
 static cx_status check(const cx_loader_opts *o, cx_error *err)
 {
-    if (o->batch < 1 || o->n < 0 || o->workers < 0 || o->n_targets < 0 || (o->n_targets && !o->targets) || (o->norm.channels != 1 && o->norm.channels != 3))
+    bool channels = o->give != CX_GIVE_INPUT || o->norm.channels == 1 || o->norm.channels == 3;
+    if (o->batch < 1 || o->n < 0 || o->workers < 0 || o->n_targets < 0 || (o->n_targets && !o->targets) || !channels)
         return cx_fail(err, CX_E_USAGE, "loader: batch %d, %d films, %d workers, %d targets, %d channels; wanted batch >= 1, 1 or 3 channels, none negative",
                        o->batch, o->n, o->workers, o->n_targets, o->norm.channels);
     for (int i = 0; i < o->n; i++)
@@ -95,11 +106,13 @@ static cx_status prepare(cx_loader *l, cx_error *err)
     l->threads = cx_alloc((size_t)o->workers, sizeof *l->threads);
     bool ok = l->index && l->order && l->slots && l->threads;
     for (int i = 0; ok && i < l->n_slots; i++) {
-        slot *s = &l->slots[i];
-        s->x = cx_alloc_aligned(batch, side * side * (size_t)o->norm.channels * sizeof(float));
-        s->t = cx_alloc_aligned(batch, (size_t)o->n_targets * sizeof(float) + 1);
-        s->film = cx_alloc(batch, sizeof(int));
-        ok = s->x && s->t && s->film;
+        cx_batch *b = &l->slots[i].b;
+        b->t = cx_alloc_aligned(batch, (size_t)o->n_targets * sizeof(float) + 1);
+        b->film = cx_alloc(batch, sizeof(int));
+        b->x = o->give == CX_GIVE_INPUT ? cx_alloc_aligned(batch, side * side * (size_t)o->norm.channels * sizeof(float)) : NULL;
+        b->px = o->give == CX_GIVE_FILMS ? cx_alloc_aligned(batch, side * side) : NULL;
+        b->draw = o->give != CX_GIVE_INPUT ? cx_alloc_aligned(batch, sizeof *b->draw) : NULL;
+        ok = b->t && b->film && (b->x || o->give != CX_GIVE_INPUT) && (b->px || o->give != CX_GIVE_FILMS) && (b->draw || o->give == CX_GIVE_INPUT);
     }
     if (!ok)
         return cx_fail(err, CX_E_MEMORY, "loader: no memory for %d batches of %d films of %zu px a side; use a smaller batch or fewer workers", l->n_slots,
@@ -164,9 +177,11 @@ void cx_loader_free(cx_loader *l)
         pthread_mutex_destroy(&l->lock);
     }
     for (int i = 0; l->slots && i < l->n_slots; i++) {
-        free(l->slots[i].x);
-        free(l->slots[i].t);
-        free(l->slots[i].film);
+        free(l->slots[i].b.x);
+        free(l->slots[i].b.t);
+        free(l->slots[i].b.film);
+        free(l->slots[i].b.px);
+        free(l->slots[i].b.draw);
     }
     free(l->slots);
     free(l->threads);
@@ -227,7 +242,7 @@ cx_status cx_loader_next(cx_loader *l, cx_batch *b, cx_error *err)
         while (!s->ready || s->number != number)
             pthread_cond_wait(&l->done, &l->lock);
     }
-    *b = (cx_batch) { s->n, s->x, s->t, s->film };
+    *b = s->b;
     pthread_mutex_unlock(&l->lock);
     return CX_OK;
 }

@@ -150,11 +150,39 @@ static void pure_whatever_the_order(void **state)
     assert_memory_not_equal(again, first[0], sizeof again);
 }
 
+/* Drawing and applying are augmentation in two halves: for films of a batch in any order, and without a look at the film where its mean is not wanted. */
+static void draws_can_wait(void **state)
+{
+    (void)state;
+    enum { N = 5 };
+    uint8_t films[N * S * S];
+    float want[N][S * S * 3], got[N * S * S * 3];
+    cx_film_draw draw[N];
+    cx_augment a = { 25, 0.1, 0.2, 0.1, 0.3, true };
+    picture(films);
+    for (int i = S * S; i < N * S * S; i++)
+        films[i] = (uint8_t)(films[i - S * S] * 7 + 13);
+    for (int i = 0; i < N; i++) {
+        const int film = (3 * i + 1) % N;
+        cx_augment_film(films + film * S * S, S, &a, 4, 9, (uint64_t)i, &CX_NORM_IMAGENET, want[i]);
+        draw[i] = cx_draw_film(films + film * S * S, S, &a, 4, 9, (uint64_t)i);
+        assert_true(draw[i].film == 0 && draw[i].warp);
+        draw[i].film = film;
+    }
+    cx_apply_draws(films, S, draw, N, &CX_NORM_IMAGENET, got);
+    assert_memory_equal(got, want, sizeof got);
+    a.brightness = a.contrast = 0;
+    cx_film_draw blind = cx_draw_film(NULL, S, &a, 4, 9, 0), none = cx_draw_film(NULL, S, NULL, 4, 9, 0);
+    assert_true(blind.ax == draw[0].ax && blind.bx == draw[0].bx && blind.cx == draw[0].cx && blind.gain == 1 && blind.lift == 0);
+    assert_true(!none.warp && none.gain == 1 && none.lift == 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(nothing_drawn_is_identity), cmocka_unit_test(warps_are_as_defined), cmocka_unit_test(quarter_turn),
         cmocka_unit_test(flip_mirrors_half_of_them), cmocka_unit_test(brightness_and_contrast), cmocka_unit_test(pure_whatever_the_order),
+        cmocka_unit_test(draws_can_wait),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

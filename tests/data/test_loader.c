@@ -144,6 +144,46 @@ static void every_film_once_with_its_target(void **state)
     cx_cache_close(f.cache);
 }
 
+/* What crosses to a device gives, applied there, the batches that the host would have made. */
+static void bytes_and_draws_are_the_same_batches(void **state)
+{
+    (void)state;
+    fixture f;
+    make(&f);
+    for (int give = CX_GIVE_FILMS; give <= CX_GIVE_DRAWS; give++)
+        for (int workers = 0; workers < 3; workers++) {
+            cx_loader *inputs, *bytes;
+            cx_batch a, b;
+            int films = 0;
+            float got[BATCH * SIDE * SIDE * 3];
+            f.o.workers = workers;
+            f.o.give = CX_GIVE_INPUT;
+            assert_cx_ok(cx_loader_new(&f.o, &inputs, err));
+            f.o.give = (cx_give)give;
+            assert_cx_ok(cx_loader_new(&f.o, &bytes, err));
+            assert_cx_ok(cx_loader_start(inputs, 3, 1, err));
+            assert_cx_ok(cx_loader_start(bytes, 3, 1, err));
+            for (;; films += a.n) {
+                assert_cx_ok(cx_loader_next(inputs, &a, err));
+                assert_cx_ok(cx_loader_next(bytes, &b, err));
+                assert_int_equal(a.n, b.n);
+                if (a.n == 0)
+                    break;
+                assert_true(!a.px && !a.draw && !b.x && b.draw && (b.px != NULL) == (give == CX_GIVE_FILMS));
+                for (int i = 0; i < b.n; i++)
+                    assert_int_equal(b.draw[i].film, give == CX_GIVE_FILMS ? i : b.film[i]);
+                cx_apply_draws(b.px ? b.px : cx_cache_film(f.cache, 0), SIDE, b.draw, b.n, &f.o.norm, got);
+                assert_memory_equal(got, a.x, (size_t)a.n * SIDE * SIDE * 3 * sizeof(float));
+                assert_memory_equal(b.t, a.t, (size_t)a.n * T * sizeof(float));
+                assert_memory_equal(b.film, a.film, (size_t)a.n * sizeof(int));
+            }
+            assert_int_equal(films, N - 2 - BATCH);
+            cx_loader_free(inputs);
+            cx_loader_free(bytes);
+        }
+    cx_cache_close(f.cache);
+}
+
 static void refusals_and_nothing_at_all(void **state)
 {
     (void)state;
@@ -179,7 +219,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(same_batches_for_any_workers), cmocka_unit_test(starts_in_the_middle), cmocka_unit_test(every_film_once_with_its_target),
-        cmocka_unit_test(refusals_and_nothing_at_all),
+        cmocka_unit_test(bytes_and_draws_are_the_same_batches), cmocka_unit_test(refusals_and_nothing_at_all),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
