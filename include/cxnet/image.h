@@ -1,4 +1,4 @@
-/* image.h - pictures in and out: decoding films by content, resizing, colour maps, drawing on and writing PNG. Depends on base.h, film.h. */
+/* image.h - pictures in and out: decoding films by content, resizing, equalising, colour maps, drawing on and writing PNG. Depends on base.h, film.h. */
 #ifndef CXNET_IMAGE_H
 #define CXNET_IMAGE_H
 #include "cxnet/base.h"
@@ -41,6 +41,21 @@ typedef enum {
 } cx_resize_kind;
 /* src [sh, sw] -> dst [dh, dw]. Separable, double weights. CX_E_MEMORY, CX_E_SHAPE. */
 cx_status cx_resize(const float *src, int sw, int sh, float *dst, int dw, int dh, cx_resize_kind kind, cx_error *err);
+
+/* ---- equalising the contrast of 8-bit films ---------------------------------------------------------------------------- */
+
+/* CLAHE, as cv2.createCLAHE(clip, (tiles_x, tiles_y)) of OpenCV does it, grey for grey: Zuiderveld 1994, each tile equalised by its own histogram, which is cut
+ * at clip times the count that a flat one would have; a pixel lies between the curves of its four nearest tiles. clip finite and > 0 (study: 2), tiles_x 1 ..
+ * width, tiles_y 1 .. height (study: 8), sides 1 .. 16384 px. CX_E_CONFIG, CX_E_SHAPE. */
+cx_status cx_clahe_make(double clip, int tiles_x, int tiles_y, int width, int height, cx_clahe *out, cx_error *err);
+/* px, out [height, width] of the film sizes that c was made for; out may be px. CX_E_MEMORY: 256 bytes a tile. */
+cx_status cx_clahe_apply(const cx_clahe *c, const uint8_t *px, uint8_t *out, cx_error *err);
+
+/* BEASF (Arriaga-Garcia et al. 2014, "Image enhancement using bi-histogram equalization with adaptive sigmoid functions"): the greys below and above the film's
+ * mean each follow a sigmoid about their median, the steeper the larger gamma, stretched to their own range. gamma finite and > 0 (study: 1.5). CX_E_CONFIG. */
+cx_status cx_beasf_make(double gamma, cx_beasf *out, cx_error *err);
+/* px, out [n_px], n_px 1 .. 2^28, of one film, in any shape; out may be px. Nothing can fail. */
+void cx_beasf_apply(const cx_beasf *b, const uint8_t *px, int n_px, uint8_t *out);
 
 /* ---- an 8-bit RGB canvas ------------------------------------------------------------------------------------------- */
 
