@@ -3,7 +3,7 @@
  *
  * Tensors and scratch of a call are device memory; attr, shapes and everything else are read on the host. A launcher checks nothing that the plan has checked,
  * queues its work on the stream of c->self and returns at once: CX_OK, or CX_E_INTERNAL when CUDA refuses a launch. A forward step takes every fold that its
- * operator's row allows, so do backward steps; x[0] and y[0] may be CX_BF16 where the file says so. No atomics: the same bits from run to run. */
+ * operator's row allows, so do backward steps; x[0] and y[0] may be CX_BF16 where the file says so. No atomics on floats: the same bits from run to run. */
 #ifndef CX_KERNELS_H
 #define CX_KERNELS_H
 #include "cxnet/graph.h"
@@ -31,6 +31,16 @@ cx_status cx_cuda_fwd_convert(const cx_call *c);
 cx_status cx_cuda_update(void *stream, const cx_update *u, int64_t n, float *param, const float *grad, float *m, float *v);
 int64_t cx_cuda_sum_doubles(int64_t n);
 cx_status cx_cuda_sum_squares(void *stream, int64_t n, const float *x, double *scratch, double *out);
+
+/* As cx_backend.films, resize, clahe, beasf, whose checks they leave to it. work: on the device, as many bytes as the function beside says, at a multiple of 8;
+ * zeros for BEASF. */
+cx_status cx_cuda_films(void *stream, const uint8_t *films, const cx_film_draw *draw, const cx_normalise *norm, const cx_tensor *out);
+size_t cx_cuda_resize_bytes(int width, int height, int side);
+cx_status cx_cuda_resize(void *stream, const uint8_t *px, int width, int height, int side, uint8_t *out, void *work);
+size_t cx_cuda_clahe_bytes(const cx_clahe *c, int n);
+cx_status cx_cuda_clahe(void *stream, const cx_clahe *c, const uint8_t *px, int n, uint8_t *out, void *work);
+size_t cx_cuda_beasf_bytes(int n);
+cx_status cx_cuda_beasf(void *stream, const cx_beasf *b, const uint8_t *px, int n, int n_px, uint8_t *out, void *work);
 
 /* As cx_backend.cam, but map is on the device, as is scratch: cx_cuda_cam_doubles(act.s) doubles, of which by_place needs none. act in either type, grad in
  * float32, both slices if need be. */

@@ -1,10 +1,11 @@
 /* graph.h - networks as values and nodes, the arenas that hold their numbers, and the plan that runs them on a backend.
  *
  * Reading order: cx_graph (what is computed), cx_store (parameters, shared by all plans), cx_plan (how: every step chosen, every
- * byte placed), cx_backend (who: a table of functions). Depends on op.h. */
+ * byte placed), cx_backend (who: a table of functions). Depends on op.h, film.h. */
 #ifndef CXNET_GRAPH_H
 #define CXNET_GRAPH_H
 #include <stdio.h>
+#include "cxnet/film.h"
 #include "cxnet/op.h"
 #ifdef __cplusplus
 extern "C" {
@@ -144,6 +145,18 @@ struct cx_backend {
     cx_status (*sum_squares)(cx_backend *b, int64_t n, const float *x, double *out, cx_error *err);   /* not finite when any x is not finite */
     /* Class activation maps as cx_plan_cam has them, of tensors on the device into a map on the host. NULL: the plan makes them on the host. */
     cx_status (*cam)(cx_backend *b, bool by_place, cx_tensor act, cx_tensor grad, float *map, cx_error *err);
+    /* 8-bit films on their way into a network (film.h), with the bits of the host's functions that are named with each. All four are NULL where the backend is
+     * the host. Pixels and draws are the device's, all other structs are read before the call returns. films queues its work and allocates nothing, so it may
+     * stand in a captured step; the other three allocate and release scratch, and are for the time before training.
+     *
+     * cx_apply_draws (data.h): film i of the batch is draw[i] applied to films[draw[i].film] of [.., side, side]: a whole cache, uploaded once, or the films of
+     * one batch. out (n, side, side, norm->channels), dense; float32, or bfloat16: the float32 rounded. n may be 0. CX_E_SHAPE. */
+    cx_status (*films)(cx_backend *b, const uint8_t *films, const cx_film_draw *draw, const cx_normalise *norm, const cx_tensor *out, cx_error *err);
+    /* cx_resize with CX_RESIZE_AREA (image.h), rounded to the nearest grey: one film px [height, width] -> out [side, side]. CX_E_SHAPE, CX_E_MEMORY. */
+    cx_status (*resize)(cx_backend *b, const uint8_t *px, int width, int height, int side, uint8_t *out, cx_error *err);
+    /* cx_clahe_apply, cx_beasf_apply (image.h): n films px -> out, which may be px; [n, height, width], [n, n_px]. n may be 0. CX_E_SHAPE, CX_E_MEMORY. */
+    cx_status (*clahe)(cx_backend *b, const cx_clahe *c, const uint8_t *px, int n, uint8_t *out, cx_error *err);
+    cx_status (*beasf)(cx_backend *b, const cx_beasf *f, const uint8_t *px, int n, int n_px, uint8_t *out, cx_error *err);
     /* Takes about a second and holds memory_bytes meanwhile; the best of several tries, so a short disturbance does not show. NULL: not known. */
     cx_status (*roof)(cx_backend *b, cx_roof *out, cx_error *err);
     /* Makes the stepper of a device that runs beside the host (stepper.h). NULL: each of the calls above has done its work when it returns. */

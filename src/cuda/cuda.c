@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include "check.h"
 #include "cxnet/base.h"
+#include "films.h"
 #include "graph/backends.h"
 #include "kernels.h"
 #include "stepper.h"
@@ -225,8 +226,8 @@ __attribute__((visibility("default"))) cx_status cx_plugin_open(const char *name
         .zero = mem_zero, .impls = list_impls, .statistics = { .name = "statistics cuda", .workspace = cx_cuda_workspace_statistics,
         .fwd = cx_cuda_fwd_statistics, .bwd = cx_cuda_bwd_statistics, .bf16 = true },
         .convert = { .name = "convert cuda", .fwd = cx_cuda_fwd_convert, .bf16 = true }, .update = run_update,
-        .sum_squares = run_sum_squares, .cam = run_cam, .stepper = cx_cuda_stepper_new, .free_bytes = free_bytes, .finish = finish, .why = why,
-        .close = cuda_close };
+        .sum_squares = run_sum_squares, .cam = run_cam, .films = cx_cuda_run_films, .resize = cx_cuda_run_resize, .clahe = cx_cuda_run_clahe,
+        .beasf = cx_cuda_run_beasf, .stepper = cx_cuda_stepper_new, .free_bytes = free_bytes, .finish = finish, .why = why, .close = cuda_close };
     cx_status s = open_device(c, name, device, err);
     if (s != CX_OK) {
         free(c);

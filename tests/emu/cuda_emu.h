@@ -23,6 +23,7 @@
 #include <map>
 #include <memory>
 #include <tuple>
+#include <type_traits>
 #include <vector>
 #include "cuda_runtime_api.h"
 #include "runtime.h"
@@ -107,6 +108,20 @@ template <class T> T exchange(int line, unsigned mask, T v, unsigned from)
 #define __shfl_sync(mask, v, lane) emu::exchange(__LINE__, mask, v, (unsigned)(lane))
 using std::max;
 using std::min;
+
+/* Fibers take turns at barriers and exchanges only, so whatever lies between is atomic. Compiled with -ffp-contract=off, every operation rounds. */
+template <class T> T atomicAdd(T *p, T v)
+{
+    static_assert(std::is_integral<T>::value, "sums of floats would depend on the order of the threads");
+    const T before = *p;
+    *p += v;
+    return before;
+}
+inline float __fmul_rn(float a, float b) { return a * b; }
+inline float __fadd_rn(float a, float b) { return a + b; }
+inline double __dmul_rn(double a, double b) { return a * b; }
+inline double __dadd_rn(double a, double b) { return a + b; }
+inline int __float2int_rn(float x) { return (int)lrintf(x); }
 
 #define SHARED(type, name, n) static char name##_key; type *name = (type *)emu::shared(&name##_key, sizeof(type) * (n))
 #define LAUNCH(kernel, grid, block, stream, ...) emu::launch_on(stream, #kernel, grid, block, kernel, __VA_ARGS__)
