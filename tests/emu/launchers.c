@@ -1,6 +1,7 @@
 /* launchers.c - launchers beside the operators, on the emulated GPU: an update that reads its numbers from device memory against one that is given them, the
- * clipping of a step that no host looks at against the host's, class activation maps against plain loops. */
+ * clipping of a step that no host looks at against the host's, class activation maps against plain loops, films drawn anew at each replay. */
 #include "cuda_runtime_api.h"
+#include "cxnet/data.h"
 #include "kernels.h"
 #include "support.h"
 
@@ -171,6 +172,44 @@ static void maps_equal_plain_loops(void **unused)
     }
 }
 
+/* A captured step makes its input anew from the draws that lie in memory when it is replayed. */
+static void films_of_each_replay(void **unused)
+{
+    (void)unused;
+    enum { FILMS = 3, BATCH = 2, SIDE = 13 };
+    static const cx_augment a = { .rotate_deg = 20, .shift = 0.1, .contrast = 0.3 };
+    uint8_t films[FILMS * SIDE * SIDE];
+    cx_film_draw draw[BATCH];
+    float want[BATCH * SIDE * SIDE * 3], *got = cx_alloc_aligned(1, sizeof want);
+    cudaStream_t stream;
+    cudaGraph_t graph;
+    cudaGraphExec_t step;
+    const cx_tensor y = { .s = { BATCH, SIDE, SIDE, 3 }, .ld = 3, .p = got };
+    for (int i = 0; i < FILMS * SIDE * SIDE; i++)
+        films[i] = (uint8_t)(i * 2654435761u >> 24);
+    memset(draw, 0xff, sizeof draw);        /* nothing is drawn yet: whoever looked now would read beyond the films */
+    assert_int_equal(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), cudaSuccess);
+    assert_int_equal(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), cudaSuccess);
+    assert_int_equal(cx_cuda_films(stream, films, draw, &CX_NORM_IMAGENET, &y), CX_OK);
+    assert_int_equal(cudaStreamEndCapture(stream, &graph), cudaSuccess);
+    assert_int_equal(cudaGraphInstantiate(&step, graph, 0), cudaSuccess);
+    for (int t = 0; t < 4; t++) {
+        for (int i = 0; i < BATCH; i++) {
+            draw[i] = cx_draw_film(films + (t + i) % FILMS * SIDE * SIDE, SIDE, &a, 1, t, (uint64_t)i);
+            draw[i].film = (t + i) % FILMS;
+        }
+        emu_schedule(t % 3);
+        assert_int_equal(cudaGraphLaunch(step, stream), cudaSuccess);
+        assert_int_equal(cudaStreamSynchronize(stream), cudaSuccess);
+        cx_apply_draws(films, SIDE, draw, BATCH, &CX_NORM_IMAGENET, want);
+        assert_memory_equal(got, want, sizeof want);
+    }
+    assert_int_equal(cudaGraphExecDestroy(step), cudaSuccess);
+    assert_int_equal(cudaGraphDestroy(graph), cudaSuccess);
+    assert_int_equal(cudaStreamDestroy(stream), cudaSuccess);
+    free(got);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -178,6 +217,7 @@ int main(void)
         cmocka_unit_test(clips_like_the_host),
         cmocka_unit_test(a_fault_stays),
         cmocka_unit_test(maps_equal_plain_loops),
+        cmocka_unit_test(films_of_each_replay),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
