@@ -253,13 +253,14 @@ static void backward(const cx_call *c, const k_out &out)
 
 /* ---- folded form (cx_fold in op.h): vectors only ------------------------------------------------------------------------ */
 
-__global__ void __launch_bounds__(THREADS) norm_fold_fwd(cx_norm_attr a, k_norm t, cx_tensor run_mean, cx_tensor run_var, cx_tensor stats, cx_tensor pre)
+__global__ void __launch_bounds__(THREADS) norm_fold_fwd(cx_norm_attr a, k_norm t, cx_tensor run_mean, cx_tensor run_var, cx_tensor stats, int parts,
+                                                         cx_tensor pre)
 {
     EACH_ELEMENT(k, t.x.s.c) {
         k_moments s = { (double)run_mean.p[k], (double)run_var.p[k] };
         if (stats.s.c) {
             s = k_moments{ (double)row(stats, 0, k), (double)row(stats, 1, k) };
-            run_statistics(a, run_mean, run_var, k, (double)pixels(t.x.s), s);
+            run_statistics(a, run_mean, run_var, k, (double)pixels(t.x.s) * parts, s);
         }
         const double r = r_of(a, s.var), scale = (double)t.gamma.p[k] * r;
         pre.p[CX_FOLD_SCALE * pre.ld + k] = (float)scale;
@@ -301,7 +302,8 @@ extern "C" cx_status cx_cuda_fwd_batch_norm(const cx_call *c)
     const unsigned vectors = blocks_for(c->x[0].s.c);
     if (c->fold.pre.s.c) {
         if (!c->redo)
-            LAUNCH(norm_fold_fwd, vectors, THREADS, stream_of(c), attr_of(c), norm_of(c), c->x[3], c->x[4], c->fold.stats, c->fold.pre);
+            LAUNCH(norm_fold_fwd, vectors, THREADS, stream_of(c), attr_of(c), norm_of(c), c->x[3], c->x[4], c->fold.stats, cx_fold_parts(&c->fold),
+                   c->fold.pre);
         return launched();
     }
     if (!c->redo && uses_batch(c))

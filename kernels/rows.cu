@@ -89,8 +89,9 @@ extern "C" cx_status cx_cuda_bwd_softmax(const cx_call *c)
 
 /* ---- dropout: the mask is drawn again in backward, never stored ------------------------------------------------------- */
 
-/* step * 2^32 is the counter of elements 0 to 3. seed and step are on the device where there is a clock. */
-typedef struct { uint64_t seed, stream, step; const uint64_t *clock; float rate, scale; } k_drop;
+/* step * 2^32 is the counter of elements 0 to 3 of the whole batch; the call begins at its element `begin`. seed and step are on the device where there is a
+ * clock. */
+typedef struct { uint64_t seed, stream, step; const uint64_t *clock; float rate, scale; int64_t begin; } k_drop;
 
 /* Elements are counted in dense order, whatever ld is (dropout_draw in src/ops/dropout.h). In a slice whose channels are no multiple of 4, a quad of channels
  * holds elements of two draws. */
@@ -101,7 +102,7 @@ __global__ void __launch_bounds__(THREADS) drop_quads(k_drop d, k_quads q, cx_te
     uint32_t word[8] = { 0 };
     if (!find_quad(q, &p))
         return;
-    const int64_t element = p.row * q.c + p.k;
+    const int64_t element = d.begin + p.row * q.c + p.k;
     const int skip = (int)(element & 3);
     const uint64_t seed = d.clock ? d.clock[0] : d.seed, first = ((d.clock ? d.clock[1] : d.step) << 32) + (uint64_t)(element >> 2);
     philox(seed, d.stream, first, word);
@@ -118,7 +119,7 @@ __global__ void __launch_bounds__(THREADS) drop_quads(k_drop d, k_quads q, cx_te
 static cx_status drop(const cx_call *c, cx_tensor from, cx_tensor to, bool add)
 {
     const float rate = c->training ? ((const cx_dropout_attr *)c->attr)->rate : 0;
-    const k_drop d = { c->seed, c->stream, c->step, clock_of(c), rate, (float)(1 / (1 - (double)rate)) };
+    const k_drop d = { c->seed, c->stream, c->step, clock_of(c), rate, (float)(1 / (1 - (double)rate)), c->first };
     cx_tensor *const all[] = { &from, &to };
     if (!(rate > 0))
         return copy_into(c, from, to, add);

@@ -139,6 +139,7 @@ typedef struct {
     const int *index; int n;             /* films of the cache that take part; copied */
     const float *targets; int n_targets; /* [cache count, n_targets]; borrowed */
     int batch;
+    int part, parts;                     /* of every batch of n films, those from n * part / parts up to the next part's are delivered; parts 0: all */
     bool shuffle;                        /* order of epoch e: Philox(seed, stream "order", e) */
     const cx_augment *augment;           /* NULL: none; copied */
     cx_normalise norm;
@@ -161,7 +162,7 @@ void cx_loader_free(cx_loader *l);
 int cx_loader_batches(const cx_loader *l);                /* per epoch; the last one may be smaller than batch */
 /* Begins epoch `epoch` at batch `first` (0 = start): what a resumed run needs. */
 cx_status cx_loader_start(cx_loader *l, int epoch, int first, cx_error *err);
-/* The next batch of the epoch; b->n == 0 at its end. Allocates nothing. */
+/* The next batch of the epoch; b->n == 0 at its end (or where a last, smaller batch has nothing for this part). Allocates nothing. */
 cx_status cx_loader_next(cx_loader *l, cx_batch *b, cx_error *err);
 
 /* ---- a synthetic cohort: procedural chest films whose truth is known ------------------------------------------------------------ */

@@ -124,6 +124,7 @@ typedef struct {
 
 typedef struct cx_backend cx_backend;
 struct cx_store;
+struct cx_comm;
 struct cx_stepper;
 struct cx_stepper_opts;
 struct cx_backend {
@@ -164,10 +165,13 @@ struct cx_backend {
     cx_status (*finish)(cx_backend *b, cx_error *err);    /* waits for all that such a device was told to do; NULL as above */
     size_t (*free_bytes)(cx_backend *b);                  /* what alloc could still give, about. NULL: not known */
     const char *(*why)(cx_backend *b);                    /* what the device says about an operator that failed, to be asked once; "": nothing. NULL: as that */
+    /* Puts a sum of its own, on the device, in the place of c's, which goes by way of the host (comm.h). NULL: there is none. CX_E_UNSUPPORTED: not here, and
+     * err says why; c is as it was. All ranks or none. Closing b gives c its own back. */
+    cx_status (*join)(cx_backend *b, struct cx_comm *c, cx_error *err);
     void (*close)(cx_backend *b);
 };
 /* "cpu", "cpu:avx2", "cpu:portable" (an instruction set at most as good as named); "cuda", "cuda:1" (a GPU); "auto" (cuda:0, or the CPU, and then `note` says
- * why); "emu" (the emulated GPU that the tests build). threads 0 = all cores this process may use; GPUs ignore it.
+ * why); "emu" (the emulated GPU that the tests build). threads 0 = all cores this process may use; GPUs ignore it. "auto:1": as auto, with the GPU cuda:1.
  * The one place where a name becomes a table of functions. CX_E_UNSUPPORTED for any other name, with the list of names. */
 cx_status cx_backend_open(const char *name, int threads, cx_backend **out, cx_error *err);
 void cx_backend_close(cx_backend *b);
@@ -223,6 +227,11 @@ typedef struct {
     bool lean;                 /* also rebuild in the backward pass what narrow 1x1 convolutions behind a norm wrote (redo.c): less memory, more work */
     bool bf16;                 /* activations between the operators lie in memory as bfloat16: half the bytes; gradients and parameters stay float32.
                                   Where the processor is fast at it, products are taken in bfloat16 too, with float32 sums (cx_impl.dot) */
+    struct cx_comm *comm;      /* the films of this plan are rank's part of a batch of comm->ranks * batch films (comm.h): dropout draws as for the whole.
+                                  NULL: they are all. Borrowed, for the life of the plan */
+    bool sync_norm;            /* with comm, in training: norms see the statistics of the whole batch. All ranks then run the passes of this plan together.
+                                  Only for norms that other steps carry out, as all of a DenseNet are (skip neither prologue nor statistics); CX_E_UNSUPPORTED
+                                  names another */
 } cx_plan_opts;
 
 typedef struct cx_plan cx_plan;

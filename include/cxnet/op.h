@@ -70,7 +70,7 @@ static inline uint16_t cx_to_bf16(float x)
  * carry shapes only):
  *
  *   forward    r = 1/sqrt(var + eps), scale = gamma r, shift = beta - mean scale, from stats (of x[0]; batch statistics, running ones updated) or, with stats
- *              absent, from the running ones -> pre, all four rows. A redo call has nothing to do: pre is still there
+ *              absent, from the running ones -> pre, all four rows. A redo call has nothing to do: pre is still there. `parts` counts in the unbiased variance
  *   backward   reads pre and sums: dbeta = sums[0], dgamma = sums[1] r, and, with M pixels, b = -scale r^2 sums[1] / M, c = -scale sums[0] / M - b mean:
  *              carry[0] += b, carry[1] += c   (of x[0]; absent where running statistics were used; overwritten unless carry_add)
  *
@@ -82,8 +82,10 @@ typedef struct {
     cx_tensor sums;              /* (1,1,2,C of x[0]): always overwritten; wanted if present, also where dx[0] is not */
     cx_tensor carry;             /* (1,1,2,C of y[0]); batch_norm: of x[0]. A backward step that has it reads y[0] */
     bool pre_relu, carry_add;
+    int parts;                   /* batch_norm: stats are those of `parts` times as many pixels as x[0] has (cx_plan_opts.sync_norm); 0 stands for 1 */
 } cx_fold;
 enum { CX_FOLD_SCALE, CX_FOLD_SHIFT, CX_FOLD_MEAN, CX_FOLD_R, CX_FOLD_ROWS };       /* rows of pre and post */
+static inline int cx_fold_parts(const cx_fold *f) { return f->parts > 1 ? f->parts : 1; }
 static inline float *cx_row(const cx_tensor *t, int row) { return t->s.c ? t->p + row * t->ld : NULL; }
 
 /* One call of one step: an operator, the anchor, and what the plan folded into it. Plain values, valid during the call; the plan prepares them once
@@ -95,6 +97,7 @@ typedef struct {
     bool relu;                   /* a ReLU that followed is folded in: y[0] = max(0, op(x)). Only for operators with CX_CAN_RELU */
     bool redo;                   /* forward again during the backward pass: rebuild y[0] from x and the saved y[1..]; change no state */
     uint64_t seed, stream, step; /* randomness: Philox(seed, stream, step * 2^32 + element / 4), word element % 4; stream is the node's own */
+    int64_t first;               /* element number of the call's element 0: not 0 where other ranks have the films before (cx_plan_opts.comm) */
     cx_tensor x[CX_MAX_IN];      /* inputs, parameters among them; an optional input that is absent has p == NULL and s.c == 0 */
     cx_tensor y[CX_MAX_OUT];     /* outputs; y[1..] are what forward saves for backward */
     cx_tensor dy[CX_MAX_OUT];    /* backward: gradient of y[0] (others have none) */

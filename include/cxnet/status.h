@@ -21,7 +21,8 @@ typedef enum {
     CX_E_CONFIG,       /* an experiment or option is out of its range       exit 78 */
     CX_E_SHAPE,        /* operands do not fit each other                    exit 70 */
     CX_E_UNSUPPORTED,  /* nothing here implements what was asked            exit 69 */
-    CX_E_INTERRUPTED   /* stopped by a signal, can be resumed               exit 85 */
+    CX_E_INTERRUPTED,  /* stopped by a signal, can be resumed               exit 85 */
+    CX_E_PEER          /* another rank has failed or vanished               exit 75 */
 } cx_status;
 
 /* text is one line without a newline: "films/a.png: truncated after 812 of 4,096 rows; fetch the file again". */

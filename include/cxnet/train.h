@@ -2,6 +2,7 @@
 #ifndef CXNET_TRAIN_H
 #define CXNET_TRAIN_H
 #include <signal.h>
+#include "cxnet/comm.h"
 #include "cxnet/data.h"
 #include "cxnet/model.h"
 #include "cxnet/weights.h"
@@ -95,6 +96,8 @@ typedef struct {
     cx_resume resume;                     /* auto: continue when the run's folder holds a checkpoint of the same configuration */
     const volatile sig_atomic_t *stop;    /* set by a signal handler: checkpoint at the next step, CX_E_INTERRUPTED; before the first step
                                            * there is nothing to save, and the next attempt starts anew. NULL: never */
+    cx_comm *comm;                        /* the ranks that train together, each with these options and the same configuration; NULL: alone. Borrowed; the
+                                           * caller closes it, with the error where the run fails */
     bool quiet;                           /* no progress */
     /* Called after every step and after every epoch (a line on the terminal); may be NULL. epoch from 1, step from 1. */
     void (*on_step)(void *self, int epoch, int step);
@@ -105,8 +108,9 @@ typedef struct {
 
 /* Trains as configured in <run.dir>/<run.name>/: see ARCHITECTURE "A run". When it ends: best weights evaluated once on the test split, metrics.json,
  * predictions.csv (path, split, group, labels, target and probability per class, predicted), metrics.csv, manifest.json, checkpoints/{last,best}.safetensors.
- * The folder's path is copied to dir (may be NULL). CX_E_NAN: a loss is not finite; the error names the sample paths of the batch. CX_E_INTERRUPTED: stopped,
- * resumable. */
+ * The folder's path is copied to dir (may be NULL). With several ranks, rank 0 alone writes, and all end with the same weights. CX_E_PEER: another rank has
+ * failed or vanished; the last checkpoint, made anew where that still went, holds whole steps only, and any number of ranks goes on from it. CX_E_NAN: a loss
+ * is not finite; the error names the sample paths of the batch. CX_E_INTERRUPTED: stopped, resumable. */
 cx_status cx_run_train(const cx_config *c, const cx_run_opts *o, char *dir, size_t dir_len, cx_error *err);
 
 /* A trained network, ready to look at films: what predict, explain and audits start from. */

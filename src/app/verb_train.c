@@ -116,10 +116,18 @@ static cx_status train(const cx_args *a, const cx_config *c, cx_error *err)
     TRY(cx_arg_choice(a, "--resume", "auto|must|never", CX_RESUME_AUTO, &resume, err));
     bool json = cx_arg(a, "--json") != NULL;
     cx_run_opts o = { .resume = (cx_resume)resume, .stop = cx_app_stop_on_signals(), .on_epoch = json ? NULL : on_epoch, .on_device = on_device };
+    TRY(cx_comm_open(c->run.comm, c->run.comm_timeout_s, &o.comm, err));
+    const bool speaks = cx_comm_rank(o.comm) == 0;
+    if (!speaks) {
+        o.quiet = true;
+        o.on_epoch = NULL;
+        o.on_device = NULL;
+    }
     cx_status s = cx_run_train(c, &o, dir, sizeof dir, err);
+    cx_comm_close(o.comm, s == CX_OK ? NULL : err);
     if (s == CX_E_INTERRUPTED)
         return cx_fail(err, s, "%s; to go on, run the same command with --resume auto", err->text);
-    return s == CX_OK ? finish(a, c, dir, err) : s;
+    return s == CX_OK && speaks ? finish(a, c, dir, err) : s;
 }
 
 static cx_status run(const cx_verb *v, const cx_args *a, cx_error *err)
@@ -159,5 +167,6 @@ const cx_verb cx_verb_train = {
     .name = "train", .args = "FILE.yaml", .doc = "run an experiment: train, measure once on the test films, explain, report", .min_args = 1, .max_args = 1,
     .run = run, .flags = flags, .n_flags = CX_COUNT(flags),
     .more = "Leaves a folder with the resolved experiment, checkpoints, predictions.csv, metrics.json, metrics.csv and report.html. "
-            "SIGINT, SIGTERM and SIGUSR1 write a checkpoint and end with code 85; the same command goes on from there, to the same bits."
+            "SIGINT, SIGTERM and SIGUSR1 write a checkpoint and end with code 85; the same command goes on from there, to the same bits. "
+            "Started by mpirun or srun, the ranks train one network together, each on its part of every batch, and rank 0 writes (run.comm)."
 };

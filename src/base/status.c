@@ -63,6 +63,7 @@ int cx_exit_code(cx_status s)
     case CX_E_MEMORY: return 71;
     case CX_E_CREATE: return 73;
     case CX_E_IO: return 74;
+    case CX_E_PEER: return 75;
     case CX_E_CONFIG: return 78;
     case CX_E_INTERRUPTED: return 85;
     }

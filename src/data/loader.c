@@ -26,13 +26,17 @@ struct cx_loader {
     bool pause, quit;
 };
 
+/* Where a part of a batch of n films begins. */
+static int part_at(const cx_loader_opts *o, int n, int part) { return o->parts ? (int)((int64_t)n * part / o->parts) : part ? n : 0; }
+
 static void fill(const cx_loader *l, slot *s, int number)
 {
     const cx_loader_opts *o = &l->o;
-    int side = cx_cache_side(o->cache), first = number * o->batch, left = o->n - first;
+    int side = cx_cache_side(o->cache), first = number * o->batch, left = o->n - first, all = left < o->batch ? left : o->batch;
     size_t film_px = (size_t)side * (size_t)side;
     cx_batch *b = &s->b;
-    b->n = left < o->batch ? left : o->batch;
+    first += part_at(o, all, o->part);
+    b->n = part_at(o, all, o->part + 1) - part_at(o, all, o->part);
     for (int i = 0; i < b->n; i++) {
         int film = l->order[first + i];
         const uint8_t *px = cx_cache_film(o->cache, film);
@@ -88,6 +92,8 @@ static cx_status check(const cx_loader_opts *o, cx_error *err)
     if (o->batch < 1 || o->n < 0 || o->workers < 0 || o->n_targets < 0 || (o->n_targets && !o->targets) || !channels)
         return cx_fail(err, CX_E_USAGE, "loader: batch %d, %d films, %d workers, %d targets, %d channels; wanted batch >= 1, 1 or 3 channels, none negative",
                        o->batch, o->n, o->workers, o->n_targets, o->norm.channels);
+    if (o->parts < 0 || o->part < 0 || o->part >= (o->parts ? o->parts : 1))
+        return cx_fail(err, CX_E_USAGE, "loader: part %d of %d; wanted 0 to parts - 1", o->part, o->parts);
     for (int i = 0; i < o->n; i++)
         if (o->index[i] < 0 || o->index[i] >= cx_cache_count(o->cache) || !cx_cache_ok(o->cache, o->index[i]))
             return cx_fail(err, CX_E_USAGE, "loader: film %d of the cache is not there or not decoded; leave it out (cx_cache_ok)", o->index[i]);
@@ -97,7 +103,7 @@ static cx_status check(const cx_loader_opts *o, cx_error *err)
 static cx_status prepare(cx_loader *l, cx_error *err)
 {
     const cx_loader_opts *o = &l->o;
-    size_t n = (size_t)o->n, batch = (size_t)o->batch, side = (size_t)cx_cache_side(o->cache);
+    size_t n = (size_t)o->n, batch = (size_t)(o->parts ? (o->batch + o->parts - 1) / o->parts : o->batch), side = (size_t)cx_cache_side(o->cache);
     l->batches = (o->n + o->batch - 1) / o->batch;
     l->n_slots = o->workers ? o->workers + 2 : 1;
     l->index = cx_alloc(n, sizeof(int));
@@ -116,7 +122,7 @@ static cx_status prepare(cx_loader *l, cx_error *err)
     }
     if (!ok)
         return cx_fail(err, CX_E_MEMORY, "loader: no memory for %d batches of %d films of %zu px a side; use a smaller batch or fewer workers", l->n_slots,
-                       o->batch, side);
+                       (int)batch, side);
     if (n)
         memcpy(l->index, o->index, n * sizeof(int));
     return CX_OK;

@@ -18,11 +18,11 @@ static bool is_device(const char *text, const char *name, int *device)
     return end > text + n + 1 && *end == '\0' && v >= 0 && v < 1024;
 }
 
-/* The first GPU; where there is none, the CPU, and a note that says why. */
-static cx_status open_best(int threads, cx_backend **out, cx_error *err)
+/* This GPU; where there is none, the CPU, and a note that says why. */
+static cx_status open_best(int device, int threads, cx_backend **out, cx_error *err)
 {
     cx_error why = { 0 };
-    if (cx_plugin_load("cuda", 0, threads, out, &why) == CX_OK)
+    if (cx_plugin_load("cuda", device, threads, out, &why) == CX_OK)
         return CX_OK;
     cx_status s = cx_cpu_open(NULL, threads, out, err);
     if (s == CX_OK)
@@ -36,8 +36,8 @@ cx_status cx_backend_open(const char *name, int threads, cx_backend **out, cx_er
     *out = NULL;
     if (threads < 0)
         return cx_fail(err, CX_E_USAGE, "backend '%s': want threads >= 0 (0 = all cores), got %d", name ? name : "", threads);
-    if (name && strcmp(name, "auto") == 0)
-        return open_best(threads, out, err);
+    if (name && is_device(name, "auto", &device))
+        return open_best(device, threads, out, err);
     if (name && strcmp(name, "cpu") == 0)
         return cx_cpu_open(NULL, threads, out, err);
     if (name && strncmp(name, "cpu:", 4) == 0)

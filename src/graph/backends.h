@@ -12,5 +12,7 @@ typedef cx_status (*cx_plugin_open_fn)(const char *name, int device, int threads
 /* Opens device `device` of plug-in `name` ("cuda", "emu"). Looked for in the folder that $CXNET_PLUGINS names or, without it, beside the program or library
  * that this code is in, then where the dynamic linker looks. It stays loaded. CX_E_UNSUPPORTED when it is not there. */
 cx_status cx_plugin_load(const char *name, int device, int threads, cx_backend **out, cx_error *err);
+/* The address of a symbol of libcxnet_NAME.so, looked for and kept as above. */
+cx_status cx_plugin_symbol(const char *name, const char *symbol, void **out, cx_error *err);
 
 #endif

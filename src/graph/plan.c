@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "cxnet/base.h"
+#include "cxnet/comm.h"
 #include "plan.h"
 #include "store.h"
 
@@ -64,7 +65,8 @@ static cx_status compile(cx_plan *p, cx_error *err)
     TRY(cx_pass_schedule(p, err));
     TRY(cx_pass_prepare(p, err));
     TRY(cx_pass_choose(p, err));
-    return cx_pass_place(p, err);
+    TRY(cx_pass_place(p, err));
+    return p->opts.sync_norm ? cx_sync_open(p, err) : CX_OK;
 }
 
 static cx_status take_memory(cx_plan *p, cx_error *err)
@@ -87,6 +89,7 @@ static cx_status open_plan(cx_store *s, const cx_plan_opts *opts, bool memory, c
     p->id = memory ? ++s->plans : 0;
     p->g = s->g;
     p->opts = *opts;
+    p->opts.sync_norm &= cx_comm_ranks(opts->comm) > 1;
     p->n_values = s->g->n_values;
     p->n_nodes = s->g->n_nodes;
     cx_status status = compile(p, err);
@@ -131,6 +134,7 @@ void cx_plan_free(cx_plan *p)
     free(p->backward);
     free(p->steps);
     free(p->buffers);
+    free(p->sync);
     free(p);
 }
 
@@ -273,7 +277,11 @@ static cx_status run_range(cx_plan *p, int from, int to, cx_error *err)
         if (p->steps[i].once)
             continue;
         double t0 = p->profile ? cx_now_s() : 0;
+        if (p->sync)
+            TRY(cx_sync_before(p, &p->steps[i], err));
         TRY(run_step(p, &p->steps[i], err));
+        if (p->sync)
+            TRY(cx_sync_after(p, &p->steps[i], err));
         if (p->profile && b->finish)
             TRY(b->finish(b, err));
         if (p->profile)

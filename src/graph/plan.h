@@ -118,6 +118,7 @@ struct cx_plan {
     void *prepared;            /* the plan's own arena: vectors and packed weights of a plan without a backward pass, the seed of one with */
     uint64_t version;          /* of the store, when they were prepared; 0 = never */
     bool profile;
+    float *sync;               /* host: what cx_sync_before and _after work on; NULL without sync_norm */
 };
 
 cx_status cx_pass_select(cx_plan *p, cx_error *err);
@@ -164,6 +165,12 @@ size_t cx_widen(cx_step *st, size_t at);                               /* makes 
 void cx_widen_bind(cx_step *st, void *work);                           /* when the operands' pointers have been written */
 cx_status cx_widen_before(const cx_plan *p, const cx_step *st);        /* copies what is read */
 cx_status cx_widen_after(const cx_plan *p, const cx_step *st);         /* and what was written */
+
+/* ---- sync.c: norms that see the films of all ranks ------------------------------------------------------------------ */
+
+cx_status cx_sync_open(cx_plan *p, cx_error *err);                     /* last, in a plan with sync_norm and more than one rank */
+cx_status cx_sync_before(cx_plan *p, const cx_step *st, cx_error *err);       /* around each step of it */
+cx_status cx_sync_after(cx_plan *p, const cx_step *st, cx_error *err);
 
 static inline const cx_op *cx_op_of(const cx_plan *p, int node)
 {

@@ -1,4 +1,4 @@
-/* plugin.c - backends in shared objects of their own, opened when they are asked for. Depends on base.h. */
+/* plugin.c - shared objects of their own, backends and what joins ranks, opened when they are asked for. Depends on base.h. */
 #include <dlfcn.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,23 +18,29 @@ static char *path_of(const char *name)
     return slash ? cx_sprintf("%.*s/libcxnet_%s.so", (int)(slash - here.dli_fname), here.dli_fname, name) : cx_sprintf("./libcxnet_%s.so", name);
 }
 
-cx_status cx_plugin_load(const char *name, int device, int threads, cx_backend **out, cx_error *err)
+cx_status cx_plugin_symbol(const char *name, const char *symbol, void **out, cx_error *err)
 {
     char *path = path_of(name), *plain = cx_sprintf("libcxnet_%s.so", name);
+    *out = NULL;
     cx_status s = path && plain ? CX_OK : cx_fail(err, CX_E_MEMORY, "%s: out of memory", name);
     void *object = s == CX_OK && cx_file_exists(path) ? dlopen(path, RTLD_NOW | RTLD_LOCAL) : NULL;
     if (s == CX_OK && !object && !cx_file_exists(path))
         object = dlopen(plain, RTLD_NOW | RTLD_LOCAL);
     if (s == CX_OK && !object)
         s = cx_file_exists(path) ? cx_fail(err, CX_E_UNSUPPORTED, "%s: %s", name, dlerror())
-                                 : cx_fail(err, CX_E_UNSUPPORTED, "%s: this build has no such backend (no file %s)", name, path);
-    cx_plugin_open_fn open = NULL;
-    if (object) {
-        void *symbol = dlsym(object, "cx_plugin_open");
-        memcpy(&open, &symbol, sizeof open);            /* C has no cast from an object's address to a function's */
-        s = open ? open(name, device, threads, out, err) : cx_fail(err, CX_E_UNSUPPORTED, "%s: %s is no plug-in of cxnet", name, path);
-    }
+                                 : cx_fail(err, CX_E_UNSUPPORTED, "%s: this build has no such plug-in (no file %s)", name, path);
+    if (object && !(*out = dlsym(object, symbol)))
+        s = cx_fail(err, CX_E_UNSUPPORTED, "%s: %s is no plug-in of cxnet", name, path);
     free(path);
     free(plain);
     return s;
+}
+
+cx_status cx_plugin_load(const char *name, int device, int threads, cx_backend **out, cx_error *err)
+{
+    cx_plugin_open_fn open = NULL;
+    void *symbol;
+    TRY(cx_plugin_symbol(name, "cx_plugin_open", &symbol, err));
+    memcpy(&open, &symbol, sizeof open);                /* C has no cast from an object's address to a function's */
+    return open(name, device, threads, out, err);
 }

@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <string.h>
 #include "cxnet/base.h"
+#include "cxnet/comm.h"
 #include "plan.h"
 
 int cx_plan_new_buffer(cx_plan *p, int64_t floats, bool prepared)
@@ -147,6 +148,7 @@ static cx_status set_norm(cx_plan *p, cx_step *st, cx_error *err)
     int64_t c = p->values[x].s.c;
     bool backward = st->kind == CX_STEP_BACKWARD;
     TRY(set_vectors(p, st, &f->pre, of_norm(p, st->node, &info->vectors_buffer, CX_FOLD_ROWS), backward ? READ : WRITE, err));
+    f->parts = p->opts.sync_norm ? p->opts.comm->ranks : 0;
     if (!backward)
         return cx_batch_statistics(p, st->node) ? set_vectors(p, st, &f->stats, stats_of(p, x, 0, c), READ, err) : CX_OK;
     TRY(set_vectors(p, st, &f->sums, of_norm(p, st->node, &info->sums_buffer, 2), READ, err));
@@ -241,6 +243,7 @@ cx_status cx_pass_prepare(cx_plan *p, cx_error *err)
         st->call.stream = cx_hash(node->name);
         TRY(set_inputs(p, st, err));
         TRY(set_outputs(p, st, err));
+        st->call.first = cx_comm_rank(p->opts.comm) * cx_elems(st->call.y[0].s);
         TRY(cx_in_vectors(p, st->node) ? set_norm(p, st, err) : set_folds(p, st, err));
         st->flops = cx_in_vectors(p, st->node) ? 0 : count_flops(p, st);
     }

@@ -60,7 +60,7 @@ static double norm_at(const cx_call *c, int64_t pixel, int64_t k)
 static void fold_forward(const cx_call *c)
 {
     const cx_norm_attr *a = c->attr;
-    const double m = (double)cx_pixels(c->x[0].s), kept = 1 - (double)a->momentum;
+    const double m = (double)cx_pixels(c->x[0].s) * cx_fold_parts(&c->fold), kept = 1 - (double)a->momentum;
     for (int64_t k = 0; k < c->x[0].s.c; k++) {
         double mean = (double)c->x[3].p[k], var = (double)c->x[4].p[k];
         if (c->fold.stats.s.c) {

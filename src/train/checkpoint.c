@@ -9,8 +9,8 @@ void cx_run_identity(const cx_config *c, cx_buf *out)
 {
     cx_config plain = *c;
     char none[1] = "";
-    plain.run.name = plain.run.dir = plain.run.device = plain.data.cache = plain.plan.memory = none;
-    plain.run.threads = plain.run.workers = plain.run.checkpoint_steps = plain.run.bootstrap = plain.run.explain_films = 0;
+    plain.run.name = plain.run.dir = plain.run.device = plain.run.comm = plain.data.cache = plain.plan.memory = none;
+    plain.run.threads = plain.run.workers = plain.run.comm_timeout_s = plain.run.checkpoint_steps = plain.run.bootstrap = plain.run.explain_films = 0;
     cx_config_yaml(&plain, out);
 }
 
@@ -67,6 +67,8 @@ static cx_status moments_out(cx_run *r, cx_st_tensor row[2], float *host[2], cx_
 
 cx_status cx_checkpoint_save(cx_run *r, const char *name, bool moments, cx_error *err)
 {
+    if (cx_comm_rank(r->comm) > 0)
+        return CX_OK;
     cx_st_tensor row[2];
     float *host[2] = { NULL, NULL };
     cx_buf config = { 0 };

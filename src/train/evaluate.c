@@ -94,60 +94,85 @@ static cx_status check_logits(const cx_run *r, const float *z, int film, cx_erro
     return CX_OK;
 }
 
-static cx_status predict(cx_run *r, cx_loader *loader, cx_eval *e, cx_error *err)
+/* The logits of a loader's films, until asked to stop. */
+static cx_status predict(cx_run *r, cx_loader *loader, float *logits, cx_error *err)
 {
-    const cx_cohort *h = &r->cohort;
-    size_t outputs = (size_t)h->outputs, classes = (size_t)h->n_classes;
-    int side = cx_cache_side(r->cache), done = 0;
+    size_t outputs = (size_t)r->cohort.outputs;
+    int side = cx_cache_side(r->cache);
     size_t film = (size_t)(side * side * r->norm.channels);
-    float *x = cx_alloc((size_t)r->batch * film, sizeof *x), *z = cx_alloc((size_t)r->batch * outputs, sizeof *z);
-    cx_status s = x && z ? cx_loader_start(loader, 0, 0, err) : cx_fail(err, CX_E_MEMORY, "out of memory for a batch of %d films", r->batch);
-    while (s == CX_OK) {
+    float *x = cx_alloc((size_t)r->part * film, sizeof *x), *z = cx_alloc((size_t)r->part * outputs, sizeof *z);
+    cx_status s = x && z ? cx_loader_start(loader, 0, 0, err) : cx_fail(err, CX_E_MEMORY, "out of memory for a batch of %d films", r->part);
+    while (s == CX_OK && !(r->opts->stop && *r->opts->stop)) {
         cx_batch b;
-        if (r->opts->stop && *r->opts->stop)
-            s = cx_fail(err, CX_E_INTERRUPTED, "interrupted during evaluation");
-        if (s != CX_OK || (s = cx_loader_next(loader, &b, err)) != CX_OK || b.n == 0)
+        if ((s = cx_loader_next(loader, &b, err)) != CX_OK || b.n == 0)
             break;
         memcpy(x, b.x, (size_t)b.n * film * sizeof *x);      /* the rest of a last batch is what stood there: films do not see each other in eval */
         if ((s = cx_plan_set(r->eval_plan, r->model.input, x, err)) != CX_OK || (s = cx_plan_forward(r->eval_plan, 0, 0, err)) != CX_OK ||
             (s = cx_plan_get(r->eval_plan, r->model.logits, z, err)) != CX_OK)
             break;
-        for (int i = 0; i < b.n && (s = check_logits(r, z + (size_t)i * outputs, b.film[i], err)) == CX_OK; i++, done++) {
-            e->film[done] = b.film[i];
-            memcpy(e->logits + (size_t)done * outputs, z + (size_t)i * outputs, outputs * sizeof *z);
-            cx_probabilities(h->task, h->outputs, z + (size_t)i * outputs, e->p + (size_t)done * classes);
-        }
+        memcpy(logits, z, (size_t)b.n * outputs * sizeof *z);
+        logits += (size_t)b.n * outputs;
     }
     free(x);
     free(z);
     return s;
 }
 
+/* Each rank looks at the films of its share, a run of `each`; all get the logits of all. */
+static cx_status predict_shares(cx_run *r, cx_eval *e, cx_error *err)
+{
+    const cx_cohort *h = &r->cohort;
+    const int ranks = cx_comm_ranks(r->comm), each = (e->n + ranks - 1) / ranks, lo = cx_comm_rank(r->comm) * each, left = e->n - lo;
+    const size_t share = (size_t)each * (size_t)h->outputs;
+    bool stop;
+    cx_loader *loader;
+    TRY(cx_loader_new(&(cx_loader_opts){ .cache = r->cache, .index = e->film + (left > 0 ? lo : 0), .n = left > each ? each : left > 0 ? left : 0,
+                      .targets = h->target, .n_targets = h->n_targets, .batch = r->part, .norm = r->norm, .workers = r->config->run.workers }, &loader, err));
+    float *mine = cx_alloc(share, sizeof *mine), *all = cx_alloc(share * (size_t)ranks, sizeof *all);
+    cx_status s = mine && all ? predict(r, loader, mine, err) : cx_fail(err, CX_E_MEMORY, "out of memory for %d predictions", e->n);
+    cx_loader_free(loader);
+    stop = r->opts->stop && *r->opts->stop;
+    if (s == CX_OK && (s = cx_comm_any(r->comm, &stop, err)) == CX_OK && stop)
+        s = cx_fail(err, CX_E_INTERRUPTED, "interrupted during evaluation");
+    if (s == CX_OK && r->comm)
+        s = r->comm->gather(r->comm, mine, all, share * sizeof *all, err);
+    if (s == CX_OK)
+        memcpy(e->logits, r->comm ? all : mine, (size_t)e->n * (size_t)h->outputs * sizeof *all);
+    free(mine);
+    free(all);
+    return s;
+}
+
+static cx_status probabilities(const cx_run *r, cx_eval *e, cx_error *err)
+{
+    const cx_cohort *h = &r->cohort;
+    for (int i = 0; i < e->n; i++) {
+        const float *z = e->logits + (size_t)i * (size_t)h->outputs;
+        TRY(check_logits(r, z, e->film[i], err));
+        cx_probabilities(h->task, h->outputs, z, e->p + (size_t)i * (size_t)h->n_classes);
+    }
+    return CX_OK;
+}
+
 cx_status cx_evaluate(cx_run *r, cx_split side, cx_eval *out, cx_error *err)
 {
     const cx_cohort *h = &r->cohort;
-    int *index;
-    cx_loader *loader = NULL;
     memset(out, 0, sizeof *out);
-    TRY(cx_run_side(r, side, &index, &out->n, err));
+    TRY(cx_run_side(r, side, &out->film, &out->n, err));
     size_t n = (size_t)out->n;
-    out->film = cx_alloc(n, sizeof *out->film);
     out->logits = cx_alloc(n * (size_t)h->outputs, sizeof *out->logits);
     out->p = cx_alloc(n * (size_t)h->n_classes, sizeof *out->p);
     float *y = cx_alloc(n, sizeof *y);
     double *p = cx_alloc(n, sizeof *p);
-    cx_status s = out->film && out->logits && out->p && y && p ? CX_OK : cx_fail(err, CX_E_MEMORY, "out of memory for %d predictions", out->n);
+    cx_status s = out->logits && out->p && y && p ? CX_OK : cx_fail(err, CX_E_MEMORY, "out of memory for %d predictions", out->n);
     if (s == CX_OK)
-        s = cx_loader_new(&(cx_loader_opts){ .cache = r->cache, .index = index, .n = out->n, .targets = h->target, .n_targets = h->n_targets,
-                          .batch = r->batch, .norm = r->norm, .workers = r->config->run.workers }, &loader, err);
+        s = predict_shares(r, out, err);
     if (s == CX_OK)
-        s = predict(r, loader, out, err);
+        s = probabilities(r, out, err);
     if (s == CX_OK) {
         out->loss = mean_loss(h, out);
         out->auroc = mean_auroc(h, out, y, p);
     }
-    cx_loader_free(loader);
-    free(index);
     free(y);
     free(p);
     if (s != CX_OK)

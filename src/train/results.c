@@ -224,6 +224,8 @@ static cx_status metrics(cx_run *r, const cx_eval *val, const cx_eval *test, con
 
 cx_status cx_results_write(cx_run *r, const cx_eval *val, const cx_eval *test, cx_error *err)
 {
+    if (cx_comm_rank(r->comm) > 0)
+        return CX_OK;
     const cx_cohort *h = &r->cohort;
     cx_buf b = { 0 };
     double *threshold = cx_alloc((size_t)h->n_classes, sizeof *threshold);
@@ -269,11 +271,14 @@ cx_status cx_run_manifest_write(cx_run *r, const char *status, cx_error *err)
     char sha[65], when[32];
     time_t now = time(NULL);
     struct tm utc;
+    if (cx_comm_rank(r->comm) > 0)
+        return CX_OK;
     TRY(cx_weights_sha256(r->store, sha, err));
     strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &utc));
-    json_t *j = json_pack("{s:s, s:s, s:s, s:s, s:s, s:i, s:i, s:i, s:s, s:s, s:I, s:i, s:I}",
+    json_t *j = json_pack("{s:s, s:s, s:s, s:s, s:s, s:i, s:i, s:i, s:i, s:s, s:s, s:I, s:i, s:I}",
                           "status", status, "written", when, "version", CX_VERSION, "commit", cx_build_commit(), "device", r->backend->description,
-                          "threads", r->backend->threads, "seed", r->config->run.seed, "split_seed", r->config->data.split_seed,
+                          "threads", r->backend->threads, "ranks",
+                              cx_comm_ranks(r->comm), "seed", r->config->run.seed, "split_seed", r->config->data.split_seed,
                           "data_manifest", h->manifest.path, "data_manifest_sha256", h->manifest.sha256,
                           "updates", (json_int_t)r->state.updates, "best_epoch", r->state.best_epoch + 1, "trainable_floats",
                               (json_int_t)cx_store_trainable(r->store));

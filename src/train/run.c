@@ -58,11 +58,9 @@ static cx_status open_log(cx_run *r, cx_error *err)
 }
 
 /* Makes the run's folder and says whether there is a checkpoint to continue from. */
-static cx_status open_dir(cx_run *r, bool *resume, cx_error *err)
+static cx_status make_dir(cx_run *r, bool *resume, cx_error *err)
 {
-    const cx_config *c = r->config;
-    r->dir = cx_path_join(c->run.dir, *c->run.name ? c->run.name : "run");
-    char *last = r->dir ? cx_run_path(r, "checkpoints/last.safetensors") : NULL;
+    char *last = cx_run_path(r, "checkpoints/last.safetensors");
     cx_status s = last ? CX_OK : cx_fail(err, CX_E_MEMORY, "out of memory");
     if (s == CX_OK && r->opts->resume == CX_RESUME_MUST && !cx_file_exists(last))
         s = cx_fail(err, CX_E_NOINPUT, "%s: no checkpoint to resume from; run without --resume must to start", last);
@@ -81,6 +79,19 @@ static cx_status open_dir(cx_run *r, bool *resume, cx_error *err)
     return s;
 }
 
+/* Folder, lock and log are rank 0's; the others learn what it has found. */
+static cx_status open_dir(cx_run *r, bool *resume, cx_error *err)
+{
+    const cx_config *c = r->config;
+    *resume = false;
+    r->dir = cx_path_join(c->run.dir, *c->run.name ? c->run.name : "run");
+    if (!r->dir)
+        return cx_fail(err, CX_E_MEMORY, "out of memory");
+    if (cx_comm_rank(r->comm) == 0)
+        TRY(make_dir(r, resume, err));
+    return r->comm ? r->comm->broadcast(r->comm, resume, sizeof *resume, err) : CX_OK;
+}
+
 static char *cache_dir(const cx_config *c)
 {
     const char *xdg = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
@@ -89,23 +100,36 @@ static char *cache_dir(const cx_config *c)
     return xdg && *xdg ? cx_path_join(xdg, "cxnet") : cx_path_join(home ? home : ".", ".cache/cxnet");
 }
 
+/* Rank 0 decodes what is not decoded yet, then the others read. */
+static cx_status open_cache(cx_run *r, cx_buf *bad, cx_error *err)
+{
+    const cx_config *c = r->config;
+    const cx_cohort *h = &r->cohort;
+    if (cx_comm_rank(r->comm) > 0)
+        TRY(cx_comm_barrier(r->comm, err));
+    char *dir = cache_dir(c);
+    cx_status s = dir ? cx_cache_open(&h->manifest, h->sample, h->n, c->data.side, dir, c->data.max_bad, bad, &r->cache, err)
+                      : cx_fail(err, CX_E_MEMORY, "out of memory");
+    free(dir);
+    return s == CX_OK && cx_comm_rank(r->comm) == 0 ? cx_comm_barrier(r->comm, err) : s;
+}
+
 static cx_status open_data(cx_run *r, cx_error *err)
 {
     const cx_config *c = r->config;
     cx_cohort *h = &r->cohort;
     cx_buf bad = { 0 };
     TRY(cx_cohort_load(c, r->opts->stop, h, err));
-    char *dir = cache_dir(c);
-    cx_status s = dir ? cx_cache_open(&h->manifest, h->sample, h->n, c->data.side, dir, c->data.max_bad, &bad, &r->cache, err) : cx_fail(err,
-        CX_E_MEMORY, "out of memory");
+    cx_status s = open_cache(r, &bad, err);
     cx_run_log(r, "films: %d take part, %d carry other labels, %d filtered out, %d outside the split", h->n, h->left_out_label, h->left_out_filter,
         h->left_out_split);
     if (bad.len)
         cx_run_log(r, "films that could not be decoded:\n%s", bad.data);
     cx_buf_free(&bad);
-    free(dir);
-    if (s == CX_OK)
+    if (s == CX_OK) {
         cx_run_data_sha256(r, r->data_sha);
+        s = cx_comm_same(r->comm, "SHA-256 of films, labels and split", r->data_sha, err);
+    }
     r->norm = !strcmp(c->data.normalise, "imagenet") ? CX_NORM_IMAGENET : CX_NORM_UNIT;
     r->norm.channels = c->data.channels;
     return s;
@@ -136,6 +160,14 @@ static cx_status initial_weights(cx_run *r, cx_error *err)
     return cx_prefix(err, s, "model.weights %s", r->config->model.weights);
 }
 
+static cx_status open_backend(cx_run *r, cx_error *err)
+{
+    char *device = cx_ranks_device(r);
+    cx_status s = device ? cx_backend_open(device, r->config->run.threads, &r->backend, err) : cx_fail(err, CX_E_MEMORY, "out of memory");
+    free(device);
+    return s == CX_OK ? cx_ranks_join(r, err) : s;
+}
+
 /* Needs no film: what is wrong with a network is said before a folder is made and hours go into decoding. */
 static cx_status open_network(cx_run *r, cx_error *err)
 {
@@ -150,7 +182,7 @@ static cx_status open_network(cx_run *r, cx_error *err)
                 c->model.freeze.item[i]);
     r->loss = cx_model_loss(&r->model, task == TASK_MULTICLASS ? CX_LOSS_CE : CX_LOSS_BCE, c->loss.label_smoothing, &r->target, &r->weight);
     TRY(cx_graph_check(r->model.graph, err));
-    TRY(cx_backend_open(c->run.device, c->run.threads, &r->backend, err));
+    TRY(open_backend(r, err));
     if (r->opts->on_device)
         r->opts->on_device(r->opts->self, r->backend->description, r->backend->note);
     TRY(cx_store_new(r->model.graph, r->backend, (uint64_t)c->run.seed, &r->store, err));
@@ -164,16 +196,18 @@ static cx_status open_plans(cx_run *r, cx_error *err)
 {
     TRY(cx_store_set(r->store, r->weight, r->cohort.loss_weight, err));
     cx_plan_opts train = cx_config_plan(r->config), eval = train;
-    train.batch = eval.batch = r->batch;
+    train.batch = eval.batch = r->part;
+    train.comm = r->comm;
+    train.sync_norm = r->config->model.sync_norm;
     train.training = train.backward = train.param_grads = true;
     train.output = r->loss;
     eval.output = r->model.logits;
     TRY(cx_plan_new(r->store, &train, &r->train_plan, err));
     TRY(cx_plan_new(r->store, &eval, &r->eval_plan, err));
-    if (!(r->films = cx_alloc((size_t)AHEAD * (size_t)r->batch, sizeof *r->films)))
-        return cx_fail(err, CX_E_MEMORY, "out of memory for the numbers of %d films", AHEAD * r->batch);
+    if (!(r->films = cx_alloc((size_t)AHEAD * (size_t)r->part, sizeof *r->films)))
+        return cx_fail(err, CX_E_MEMORY, "out of memory for the numbers of %d films", AHEAD * r->part);
     return cx_stepper_new(r->store, &(cx_stepper_opts){ .plan = r->train_plan, .input = r->model.input, .target = r->target, .loss = r->loss,
-                          .clip = r->config->optim.clip_norm, .ahead = AHEAD }, &r->stepper, err);
+                          .clip = r->config->optim.clip_norm, .comm = r->comm, .ahead = AHEAD }, &r->stepper, err);
 }
 
 static cx_status open_loader(cx_run *r, cx_error *err)
@@ -182,10 +216,15 @@ static cx_status open_loader(cx_run *r, cx_error *err)
     cx_augment a = { c->augment.rotate_deg, c->augment.shift, c->augment.zoom, c->augment.brightness, c->augment.contrast, c->augment.flip };
     int *index, n;
     TRY(cx_run_side(r, CX_TRAIN, &index, &n, err));
+    const int ranks = cx_comm_ranks(r->comm);
     r->batch = c->optim.batch < n ? c->optim.batch : n;
     r->steps = n / r->batch;
-    cx_status s = cx_loader_new(&(cx_loader_opts){ .cache = r->cache, .index = index, .n = n, .targets = r->cohort.target,
-        .n_targets = r->cohort.n_targets, .batch = r->batch,
+    r->part = r->batch / ranks;
+    cx_status s = r->part * ranks == r->batch ? CX_OK : cx_fail(err, CX_E_CONFIG, "optim.batch: %d ranks cannot share %d films%s equally; want a multiple of "
+        "%d", ranks, r->batch, r->batch < c->optim.batch ? ", which are all there are to train on," : "", ranks);
+    if (s == CX_OK)
+        s = cx_loader_new(&(cx_loader_opts){ .cache = r->cache, .index = index, .n = n, .targets = r->cohort.target,
+        .n_targets = r->cohort.n_targets, .batch = r->batch, .part = cx_comm_rank(r->comm), .parts = ranks,
                                 .shuffle = true, .augment = &a, .norm = r->norm, .seed = (uint64_t)c->run.seed, .workers = c->run.workers },
                                     &r->train_loader, err);
     free(index);
@@ -195,6 +234,8 @@ static cx_status open_loader(cx_run *r, cx_error *err)
 static cx_status write_config(cx_run *r, cx_error *err)
 {
     cx_buf b = { 0 };
+    if (cx_comm_rank(r->comm) > 0)
+        return CX_OK;
     char *path = cx_run_path(r, "config.resolved.yaml");
     cx_config_yaml(r->config, &b);
     cx_status s = path && !b.failed ? cx_file_write(path, b.data, b.len, err) : cx_fail(err, CX_E_MEMORY, "out of memory");
@@ -210,15 +251,19 @@ static cx_status open_run(cx_run *r, cx_error *err)
                            .history = cx_strdup("epoch,lr,train_loss,val_loss,val_auroc,seconds\n") };
     if (!r->state.history)
         return cx_fail(err, CX_E_MEMORY, "out of memory");
+    TRY(cx_ranks_configured(r, err));
     TRY(open_network(r, err));
     TRY(open_dir(r, &resume, err));
     TRY(open_data(r, err));
     TRY(open_loader(r, err));
     TRY(open_plans(r, err));
-    if (resume)
+    if (resume && cx_comm_rank(r->comm) == 0)
         TRY(cx_checkpoint_load(r, err));
+    TRY(cx_ranks_share_start(r, resume, err));
     TRY(write_config(r, err));
     cx_run_log(r, "%s at epoch %d, step %d, on %s", resume ? "resumed" : "started", r->state.epoch + 1, r->state.step, r->backend->description);
+    if (r->comm)
+        cx_run_log(r, "%d ranks, joined by %s", r->comm->ranks, r->comm->name);
     return resume ? CX_OK : cx_run_manifest_write(r, "started", err);
 }
 
@@ -243,21 +288,38 @@ static void close_run(cx_run *r)
 
 /* ---- training -------------------------------------------------------------------------------------------------- */
 
+/* The films of update t on all ranks [batch]; owned by the caller. */
+static cx_status films_of(cx_run *r, int64_t t, int **films, cx_error *err)
+{
+    const int *mine = r->films + t % AHEAD * r->part;
+    const size_t bytes = (size_t)r->part * sizeof *mine;
+    if (!(*films = cx_alloc((size_t)r->batch, sizeof **films)))
+        return cx_fail(err, CX_E_MEMORY, "out of memory for the numbers of %d films", r->batch);
+    if (r->comm)
+        return r->comm->gather(r->comm, mine, *films, bytes, err);
+    memcpy(*films, mine, bytes);
+    return CX_OK;
+}
+
 /* The error of a loss or gradient that is not finite names the films it came from. */
 static cx_status not_finite(cx_run *r, const cx_step_result *at, cx_error *err)
 {
     cx_buf names = { 0 };
+    int *film;
+    cx_status s = films_of(r, at->t, &film, err);
     const bool loss = !isfinite(at->loss);
     const char *what = loss ? "the loss" : "the norm of the gradient";
     const double value = loss ? (double)at->loss : at->norm;
-    const int step = r->state.step - (int)(r->state.updates - at->t), *film = r->films + at->t % AHEAD * r->batch;
-    for (int i = 0; i < r->batch; i++)
+    const int step = r->state.step - (int)(r->state.updates - at->t);
+    for (int i = 0; s == CX_OK && i < r->batch; i++)
         cx_buf_printf(&names, "%s%s", i ? ", " : "", r->cohort.manifest.samples[r->cohort.sample[film[i]]].path);
     cx_run_log(r, "%s is %g at epoch %d, step %d; films: %s", what, value, r->state.epoch + 1, step, names.data ? names.data : "");
-    cx_status s = cx_fail(err, CX_E_NAN, "%s is %g at epoch %d, step %d, learning rate %g; "
+    if (s == CX_OK)
+        s = cx_fail(err, CX_E_NAN, "%s is %g at epoch %d, step %d, learning rate %g; "
                           "lower optim.lr or set optim.clip_norm; all films of the batch are in %s/log.txt: %.200s", what, value, r->state.epoch + 1, step,
                           cx_schedule_lr(r->config, &r->state, r->state.epoch, step - 1, r->steps), r->dir, names.data ? names.data : "");
     cx_buf_free(&names);
+    free(film);
     return s;
 }
 
@@ -285,7 +347,7 @@ static cx_status step(cx_run *r, const cx_batch *b, cx_error *err)
         .beta1 = c->optim.beta1, .beta2 = c->optim.beta2, .eps = c->optim.eps, .weight_decay = c->optim.weight_decay, .t = r->state.updates + 1,
         .kind = !strcmp(c->optim.kind, "sgd") ? CX_SGD : !strcmp(c->optim.kind, "adam") ? CX_ADAM : CX_ADAMW };
     TRY(cx_stepper_step(r->stepper, b->x, b->t, (uint64_t)c->run.seed, &u, err));
-    memcpy(r->films + u.t % AHEAD * r->batch, b->film, (size_t)r->batch * sizeof *r->films);
+    memcpy(r->films + u.t % AHEAD * r->part, b->film, (size_t)r->part * sizeof *r->films);
     r->pending++;
     r->state.updates++;
     r->state.step++;
@@ -310,10 +372,14 @@ static cx_status train_epoch(cx_run *r, cx_progress *bar, cx_error *err)
                              r->state.loss_sum / fmax(r->state.step - r->pending, 1), (r->state.step - first) * r->batch / (cx_now_s() - start));
         if (r->opts->on_step)
             r->opts->on_step(r->opts->self, r->state.epoch + 1, r->state.step);
-        bool stop = stopped(r), save = stop || (every > 0 && r->state.step % every == 0 && r->state.step < r->steps);
+        bool stop = stopped(r);
+        TRY(cx_comm_any(r->comm, &stop, err));
+        bool save = stop || (every > 0 && r->state.step % every == 0 && r->state.step < r->steps);
         TRY(collect(r, save || r->state.step == r->steps, err));
         if (save)
             TRY(cx_checkpoint_save(r, "last", true, err));
+        if (stop)
+            TRY(cx_comm_barrier(r->comm, err));          /* a launcher may end all ranks when the first has ended */
         if (stop)
             return cx_fail(err, CX_E_INTERRUPTED, "interrupted at epoch %d, step %d of %d; a checkpoint is written", r->state.epoch + 1,
                 r->state.step, r->steps);
@@ -324,6 +390,8 @@ static cx_status train_epoch(cx_run *r, cx_progress *bar, cx_error *err)
 /* Appends a row to the history and rewrites metrics.csv from it: a resumed run has no doubled or missing rows. */
 static cx_status record(cx_run *r, double lr, double train_loss, const cx_eval *val, double seconds, cx_error *err)
 {
+    if (cx_comm_rank(r->comm) > 0)
+        return CX_OK;
     char *path = cx_run_path(r, "metrics.csv");
     char *history = cx_sprintf("%s%d,%.9g,%.9g,%.9g,%.9g,%.2f\n", r->state.history, r->state.epoch + 1, lr, train_loss, val->loss, val->auroc, seconds);
     cx_status s = path && history ? cx_file_write(path, history, strlen(history), err) : cx_fail(err, CX_E_MEMORY, "out of memory");
@@ -345,10 +413,13 @@ static cx_status end_epoch(cx_run *r, double start, cx_error *err)
     const cx_config *c = r->config;
     cx_state *st = &r->state;
     cx_eval val;
+    TRY(cx_ranks_still_equal(r, err));
     cx_status s = cx_evaluate(r, CX_VAL, &val, err);
-    if (s == CX_E_INTERRUPTED)
-        return cx_checkpoint_save(r, "last", true, err) == CX_OK ? cx_fail(err, CX_E_INTERRUPTED,
-            "interrupted during validation of epoch %d; a checkpoint is written", st->epoch + 1) : err ? err->status : CX_E_IO;
+    if (s == CX_E_INTERRUPTED) {
+        TRY(cx_checkpoint_save(r, "last", true, err));
+        TRY(cx_comm_barrier(r->comm, err));
+        return cx_fail(err, CX_E_INTERRUPTED, "interrupted during validation of epoch %d; a checkpoint is written", st->epoch + 1);
+    }
     if (s != CX_OK)
         return s;
     double lr = cx_schedule_lr(c, st, st->epoch, r->steps - 1, r->steps), train_loss = st->loss_sum / r->steps, seconds = cx_now_s() - start;
@@ -366,6 +437,17 @@ static cx_status end_epoch(cx_run *r, double start, cx_error *err)
     return s == CX_OK ? cx_checkpoint_save(r, "last", true, err) : s;
 }
 
+/* Another rank is gone. What has been trained is whole up to the last step that all have finished; rank 0 saves it. */
+static cx_status save_what_is_whole(cx_run *r, cx_error *err)
+{
+    cx_error own = { 0 };
+    if (cx_comm_rank(r->comm) > 0)
+        return CX_E_PEER;
+    if (collect(r, true, &own) != CX_OK || cx_checkpoint_save(r, "last", true, &own) != CX_OK)
+        return cx_fail(err, CX_E_PEER, "%s; no new checkpoint (%s)", err->text, own.text);
+    return cx_fail(err, CX_E_PEER, "%s; a checkpoint of epoch %d, step %d of %d is written", err->text, r->state.epoch + 1, r->state.step, r->steps);
+}
+
 static cx_status train(cx_run *r, cx_error *err)
 {
     cx_progress bar = { 0 };
@@ -377,14 +459,12 @@ static cx_status train(cx_run *r, cx_error *err)
         if (s == CX_OK)
             s = end_epoch(r, start, err);
     }
-    return s;
+    return s == CX_E_PEER ? save_what_is_whole(r, err) : s;
 }
 
-/* Best weights, validation for the threshold, then the test side, once. */
-static cx_status finish(cx_run *r, cx_error *err)
+static cx_status load_best(cx_run *r, cx_error *err)
 {
     cx_st_file f;
-    cx_eval val, test;
     char *best = cx_run_path(r, "checkpoints/best.safetensors");
     cx_status s = best ? cx_st_read(best, &f, err) : cx_fail(err, CX_E_MEMORY, "out of memory");
     if (s == CX_OK) {
@@ -392,8 +472,18 @@ static cx_status finish(cx_run *r, cx_error *err)
         cx_st_free(&f);
     }
     free(best);
-    if (s != CX_OK || (s = cx_evaluate(r, CX_VAL, &val, err)) != CX_OK)
-        return s;
+    return s;
+}
+
+/* Best weights, validation for the threshold, then the test side, once. */
+static cx_status finish(cx_run *r, cx_error *err)
+{
+    cx_eval val, test;
+    if (cx_comm_rank(r->comm) == 0)
+        TRY(load_best(r, err));
+    TRY(cx_ranks_share_values(r, true, err));
+    TRY(cx_evaluate(r, CX_VAL, &val, err));
+    cx_status s;
     if ((s = cx_evaluate(r, CX_TEST, &test, err)) == CX_OK) {
         s = cx_results_write(r, &val, &test, err);
         cx_eval_free(&test);
@@ -407,7 +497,7 @@ cx_status cx_run_train(const cx_config *c, const cx_run_opts *o, char *dir, size
     cx_error own = { 0 };
     if (!err)
         err = &own;
-    cx_run r = { .config = c, .opts = o };
+    cx_run r = { .config = c, .opts = o, .comm = o->comm };
     cx_point point = cx_point_begin();
     cx_status s = open_run(&r, err);
     if (dir && dir_len)

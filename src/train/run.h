@@ -27,14 +27,16 @@ typedef struct {
     char data_sha[65];           /* of all that a training sees: films, targets, split */
     cx_model model;
     int target, weight, loss;    /* value indices */
+    cx_comm *comm;               /* NULL: one process */
     cx_backend *backend;
     cx_store *store;
     cx_plan *train_plan, *eval_plan;
     cx_loader *train_loader;
     cx_stepper *stepper;
-    int *films, pending;         /* of the steps on their way: films [AHEAD, batch], that of update t in row t % AHEAD; how many steps */
+    int *films, pending;         /* of the steps on their way: films [AHEAD, part], that of update t in row t % AHEAD; how many steps */
     cx_normalise norm;
-    int batch, steps;            /* films per step, steps per epoch; an incomplete last batch waits for the next epoch's order */
+    int part;                    /* films of each batch that this rank has */
+    int batch, steps;            /* films per step, of all ranks, steps per epoch; an incomplete last batch waits for the next epoch's order */
     cx_state state;
 } cx_run;
 
@@ -59,10 +61,25 @@ void cx_run_data_sha256(const cx_run *r, char out[65]);
 /* Loads checkpoints/last; CX_E_CONFIG when it was made with another configuration (it names the first key that differs) or with other data. */
 cx_status cx_checkpoint_load(cx_run *r, cx_error *err);
 
+/* ---- ranks.c: what the ranks agree on; each returns at once in a run of one process */
+/* CX_E_CONFIG names the first line of the configuration that a rank does not share with rank 0. */
+cx_status cx_ranks_configured(cx_run *r, cx_error *err);
+/* run.device, with the GPU that is this rank's where it names none. Owned by the caller; NULL when out of memory. */
+char *cx_ranks_device(const cx_run *r);
+/* All have the same backend; where it adds gradients on the device and run.comm allows it, it does. */
+cx_status cx_ranks_join(cx_run *r, cx_error *err);
+/* The values of rank 0 for all: state, and parameters too. */
+cx_status cx_ranks_share_values(cx_run *r, bool parameters, cx_error *err);
+/* Where a run begins: parameters and state, and if rank 0 has loaded a checkpoint, moments and cx_state. */
+cx_status cx_ranks_share_start(cx_run *r, bool resumed, cx_error *err);
+/* After an epoch: running statistics become those of rank 0, and parameters must be the same bits everywhere (CX_E_CONFIG: they are not). */
+cx_status cx_ranks_still_equal(cx_run *r, cx_error *err);
+
 /* ---- evaluate.c */
 typedef struct { int n; int *film; float *logits; double *p; double loss, auroc; } cx_eval;      /* film [n] cohort index, logits [n, outputs],
     p [n, n_classes] */
-/* One pass over a side of the split with the present weights; the loss carries the training weights of the classes,
+/* One pass over a side of the split with the present weights, each rank over its part, the result the same on all; the loss carries the training weights of
+ * the classes,
 without smoothing. CX_E_INTERRUPTED when stopped; CX_E_NAN names the film whose logits are not finite. */
 cx_status cx_evaluate(cx_run *r, cx_split side, cx_eval *out, cx_error *err);
 void cx_eval_free(cx_eval *e);

@@ -31,6 +31,7 @@ static const cases_row large[] = {
     CASE(large_ce_pixels, CE_LOSS, SLICED | DX_ADD, ATTR(ce, .smoothing = 0.1f), IN(SIGNED, 3,43,41,5), IN(CLASS_MASKED, 3,43,41,1), IN(WEIGHT, 1,1,1,5))
     CASE(large_softmax, SOFTMAX, 0, NULL, IN(SIGNED, 700,1,1,15))
     CASE(large_dropout, DROPOUT, TRAINING | SLICED, ATTR(dropout, .rate = 0.3f), IN(SIGNED, 5,11,13,19))
+    CASE(large_dropout_part, DROPOUT, TRAINING | SLICED | LATER, ATTR(dropout, .rate = 0.3f), IN(SIGNED, 5,11,13,19))
     CASE(large_concat, CONCAT, DX_ADD, NULL, IN(SIGNED, 3,20,11,32), IN(SIGNED, 3,20,11,33))
     CASE(large_flatten, FLATTEN, SLICED, NULL, IN(SIGNED, 3,20,11,10))
     CASE(large_upsample, UPSAMPLE, 0, ATTR(upsample, .out_h = 56, .out_w = 44), IN(SIGNED, 3,27,22,24))

@@ -47,6 +47,45 @@ static int digest(cx_loader *l, int epoch, int first, bool slow, char hex[65])
     return films;
 }
 
+/* Three loaders, each with a part, hand out the batches of one, the incomplete last one too. */
+static void parts_make_the_whole(void **state)
+{
+    (void)state;
+    enum { PARTS = 3 };
+    fixture f;
+    cx_loader *whole, *part[PARTS];
+    make(&f);
+    assert_cx_ok(cx_loader_new(&f.o, &whole, err));
+    f.o.workers = 2;
+    f.o.parts = PARTS;
+    for (f.o.part = 0; f.o.part < PARTS; f.o.part++)
+        assert_cx_ok(cx_loader_new(&f.o, &part[f.o.part], err));
+    assert_cx_ok(cx_loader_start(whole, 2, 0, err));
+    for (int p = 0; p < PARTS; p++)
+        assert_cx_ok(cx_loader_start(part[p], 2, 0, err));
+    for (int k = 0; k < cx_loader_batches(whole); k++) {
+        cx_batch all, b;
+        int at = 0;
+        assert_cx_ok(cx_loader_next(whole, &all, err));
+        for (int p = 0; p < PARTS; p++) {
+            const size_t film = SIDE * SIDE * 3;
+            assert_cx_ok(cx_loader_next(part[p], &b, err));
+            assert_in_range(at + b.n, 0, all.n);
+            assert_memory_equal(b.x, all.x + (size_t)at * film, (size_t)b.n * film * sizeof(float));
+            assert_memory_equal(b.t, all.t + at * T, (size_t)b.n * T * sizeof(float));
+            assert_memory_equal(b.film, all.film + at, (size_t)b.n * sizeof(int));
+            at += b.n;
+        }
+        assert_int_equal(at, all.n);
+    }
+    cx_loader_free(whole);
+    for (int p = 0; p < PARTS; p++)
+        cx_loader_free(part[p]);
+    f.o.part = PARTS;
+    assert_cx_fails(CX_E_USAGE, "part 3 of 3", cx_loader_new(&f.o, &whole, err));
+    cx_cache_close(f.cache);
+}
+
 static void same_batches_for_any_workers(void **state)
 {
     (void)state;
@@ -218,6 +257,7 @@ static void refusals_and_nothing_at_all(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(parts_make_the_whole),
         cmocka_unit_test(same_batches_for_any_workers), cmocka_unit_test(starts_in_the_middle), cmocka_unit_test(every_film_once_with_its_target),
         cmocka_unit_test(bytes_and_draws_are_the_same_batches), cmocka_unit_test(refusals_and_nothing_at_all),
     };
