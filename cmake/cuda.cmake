@@ -20,6 +20,11 @@ if(CX_CUDA STREQUAL ON OR (CX_CUDA STREQUAL AUTO AND NOT CX_SANITIZE))
     target_include_directories(cxnet_cuda PRIVATE ${CMAKE_CURRENT_SOURCE_DIR}/include ${CMAKE_CURRENT_SOURCE_DIR}/src ${CMAKE_CURRENT_SOURCE_DIR}/kernels
         ${CUDAToolkit_INCLUDE_DIRS})
     target_compile_definitions(cxnet_cuda PRIVATE _GNU_SOURCE)
+    find_path(CX_NCCL_INCLUDE_DIR nccl.h HINTS ${CUDAToolkit_INCLUDE_DIRS})      # its library is opened when ranks are joined
+    if(CX_NCCL_INCLUDE_DIR)
+      target_include_directories(cxnet_cuda PRIVATE ${CX_NCCL_INCLUDE_DIR})
+      target_compile_definitions(cxnet_cuda PRIVATE CX_NCCL)
+    endif()
     target_compile_options(cxnet_cuda PRIVATE "$<$<COMPILE_LANGUAGE:CUDA>:-Werror=all-warnings;-lineinfo>" "$<$<COMPILE_LANGUAGE:C>:-Wall;-Wextra;-Werror>")
     target_link_libraries(cxnet_cuda PRIVATE cxnet_static ${CX_LIBS} CUDA::cudart_static)
     target_link_options(cxnet_cuda PRIVATE -Wl,--exclude-libs,ALL)

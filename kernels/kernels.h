@@ -42,6 +42,9 @@ cx_status cx_cuda_clahe(void *stream, const cx_clahe *c, const uint8_t *px, int 
 size_t cx_cuda_beasf_bytes(int n);
 cx_status cx_cuda_beasf(void *stream, const cx_beasf *b, const uint8_t *px, int n, int n_px, uint8_t *out, void *work);
 
+/* own[0..n) <- the sum over ranks in their order, ((x0 + x1) + x2) ...; that of rank r, where it is not this one, lies at parts + r * pitch. */
+cx_status cx_cuda_add_ranks(void *stream, float *own, const float *parts, int64_t pitch, int rank, int ranks, int64_t n);
+
 /* As cx_backend.cam, but map is on the device, as is scratch: cx_cuda_cam_doubles(act.s) doubles, of which by_place needs none. act in either type, grad in
  * float32, both slices if need be. */
 int64_t cx_cuda_cam_doubles(cx_shape act);

@@ -38,6 +38,9 @@ cx_status cx_comm_open(const char *how, double patience_s, cx_comm **out, cx_err
  * allowed. */
 void cx_comm_close(cx_comm *c, const cx_error *why);
 
+/* Of n numbers to be added, rank r adds those from here up to the next rank's; r may be c->ranks. */
+static inline int64_t cx_comm_piece(const cx_comm *c, int64_t n, int r) { return n / c->ranks * r + n % c->ranks * r / c->ranks; }
+
 static inline int cx_comm_rank(const cx_comm *c) { return c ? c->rank : 0; }
 static inline int cx_comm_ranks(const cx_comm *c) { return c ? c->ranks : 1; }
 /* *flag <- whether it was set on any rank. What all ranks learn at the same call, such as that a signal asks them to stop. */

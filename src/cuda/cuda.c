@@ -6,6 +6,7 @@
 #include "films.h"
 #include "graph/backends.h"
 #include "kernels.h"
+#include "ranks.h"
 #include "stepper.h"
 #include "workspace.h"
 
@@ -15,6 +16,7 @@ typedef struct {
     cudaStream_t stream;
     double *scratch;            /* device: of sum_squares and cam, then their result */
     int64_t n_scratch;
+    cx_nccl *nccl;              /* of the ranks that train with this one; NULL: alone, or joined by way of the host */
 } cuda;
 
 cx_status cx_cuda_fail(cx_error *err, cudaError_t e, const char *what)
@@ -184,11 +186,28 @@ static cx_status run_cam(cx_backend *b, bool by_place, cx_tensor act, cx_tensor 
     return mem_download(b, map, result, (size_t)n * sizeof *map, err);
 }
 
+/* ---- several ranks ------------------------------------------------------------------------------------------------- */
+
+static cx_status run_sum(cx_comm *comm, cx_backend *b, float *x, int64_t n, cx_error *err)
+{
+    (void)comm;
+    return cx_nccl_sum(((cuda *)b->self)->nccl, x, n, err);
+}
+
+static cx_status join(cx_backend *b, cx_comm *comm, cx_error *err)
+{
+    cuda *c = b->self;
+    TRY(cx_nccl_open(c->stream, comm, &c->nccl, err));
+    comm->sum = run_sum;
+    return CX_OK;
+}
+
 /* ---- opening ------------------------------------------------------------------------------------------------------ */
 
 static void cuda_close(cx_backend *b)
 {
     cuda *c = b->self;
+    cx_nccl_close(c->nccl);
     (void)cudaStreamSynchronize(c->stream);
     (void)cudaFree(c->scratch);
     (void)cudaStreamDestroy(c->stream);
@@ -227,7 +246,8 @@ __attribute__((visibility("default"))) cx_status cx_plugin_open(const char *name
         .fwd = cx_cuda_fwd_statistics, .bwd = cx_cuda_bwd_statistics, .bf16 = true },
         .convert = { .name = "convert cuda", .fwd = cx_cuda_fwd_convert, .bf16 = true }, .update = run_update,
         .sum_squares = run_sum_squares, .cam = run_cam, .films = cx_cuda_run_films, .resize = cx_cuda_run_resize, .clahe = cx_cuda_run_clahe,
-        .beasf = cx_cuda_run_beasf, .stepper = cx_cuda_stepper_new, .free_bytes = free_bytes, .finish = finish, .why = why, .close = cuda_close };
+        .beasf = cx_cuda_run_beasf, .stepper = cx_cuda_stepper_new, .free_bytes = free_bytes, .finish = finish, .why = why, .join = join,
+        .close = cuda_close };
     cx_status s = open_device(c, name, device, err);
     if (s != CX_OK) {
         free(c);

@@ -176,9 +176,6 @@ static cx_status run_broadcast(cx_comm *c, void *p, size_t bytes, cx_error *err)
 
 /* ---- sum ----------------------------------------------------------------------------------------------------------- */
 
-/* Rank r adds numbers first(r) .. first(r + 1) - 1. */
-static int64_t first(const mpi *m, int64_t n, int r) { return n / m->base.ranks * r + n % m->base.ranks * r / m->base.ranks; }
-
 static cx_status reserve_floats(mpi *m, int64_t n, cx_error *err)
 {
     const int64_t ranks = m->base.ranks, piece = n / ranks + 1;
@@ -214,19 +211,19 @@ static void add_in_order(const mpi *m, float *own, int64_t n, int64_t pitch)
 static cx_status reduce(mpi *m, int64_t n, cx_error *err)
 {
     const int rank = m->base.rank, ranks = m->base.ranks;
-    const int64_t lo = first(m, n, rank), own = first(m, n, rank + 1) - lo, pitch = n / ranks + 1;
+    const int64_t lo = cx_comm_piece(&m->base, n, rank), own = cx_comm_piece(&m->base, n, rank + 1) - lo, pitch = n / ranks + 1;
     for (int r = 0; r < ranks; r++) {
         if (r == rank)
             continue;
         TRY(take(m, m->parts + r * pitch, own, MPI_FLOAT, r, err));
-        TRY(put(m, m->mine + first(m, n, r), first(m, n, r + 1) - first(m, n, r), MPI_FLOAT, r, err));
+        TRY(put(m, m->mine + cx_comm_piece(&m->base, n, r), cx_comm_piece(&m->base, n, r + 1) - cx_comm_piece(&m->base, n, r), MPI_FLOAT, r, err));
     }
     TRY(finish(m, "sum of gradients", err));
     add_in_order(m, m->mine + lo, own, pitch);
     for (int r = 0; r < ranks; r++) {
         if (r == rank)
             continue;
-        TRY(take(m, m->mine + first(m, n, r), first(m, n, r + 1) - first(m, n, r), MPI_FLOAT, r, err));
+        TRY(take(m, m->mine + cx_comm_piece(&m->base, n, r), cx_comm_piece(&m->base, n, r + 1) - cx_comm_piece(&m->base, n, r), MPI_FLOAT, r, err));
         TRY(put(m, m->mine + lo, own, MPI_FLOAT, r, err));
     }
     return finish(m, "sum of gradients", err);
