@@ -32,7 +32,7 @@ static void check_stats(const cases_run *r, const char *impl, const cx_tensor *g
 static bool accepts(const cx_impl *impl, const cx_call *c) { return !impl->accepts || impl->accepts(c); }
 
 /* Forward, with weights packed during the call and before it; then backward on the rounded y. False when the implementation takes no such call. */
-static bool check(const char *isa, const cx_impl *impl, const cases_row *k, int folds, narrow types_of, bool backward)
+static bool check(const char *isa, cx_backend *on, const cx_impl *impl, const cases_row *k, int folds, narrow types_of, bool backward)
 {
     cases_run a, b;
     folded_open(&a, k, folds);
@@ -47,7 +47,7 @@ static bool check(const char *isa, const cx_impl *impl, const cases_row *k, int 
     if (backward) {
         cx_call first = folded_call(&a, false);
         if (impl->fwd && accepts(impl, &first))
-            with_work(&first, impl, false, impl->fwd);
+            with_work(on, &first, impl, false, impl->fwd);
         else
             assert_int_equal(cx_ops[k->op].ref_fwd(&first), CX_OK);
         for (int64_t e = 0; e < cx_elems(a.c.y[0].s) && types_of.y; e++)
@@ -61,8 +61,8 @@ static bool check(const char *isa, const cx_impl *impl, const cases_row *k, int 
     cx_call slim = folded_call(&b, backward);
     const bool takes = accepts(impl, &slim);
     if (takes) {
-        with_work(&wide, impl, backward, backward ? impl->bwd : impl->fwd);
-        with_work(&slim, impl, backward, backward ? impl->bwd : impl->fwd);
+        with_work(on, &wide, impl, backward, backward ? impl->bwd : impl->fwd);
+        with_work(on, &slim, impl, backward, backward ? impl->bwd : impl->fwd);
         if (!backward) {
             check_y(&b, impl->name, &b.c.y[0], &a.c.y[0]);
             check_stats(&b, impl->name, &b.c.fold.stats, &a.c.fold.stats);
@@ -91,7 +91,7 @@ static void test_same_bits_as_float32(void **state)
                     for (int t = 0; (j < 0 || folded_fits(k, folded_sets[j])) && t < CX_COUNT(types); t++)
                         for (int backward = 0; backward < 2; backward++)
                             if ((backward ? list[at].bwd : list[at].fwd) && !(backward && j >= 0 && folded_sets[j] & FOLD_POST))
-                                checked += check(isas[s], &list[at], k, j < 0 ? 0 : folded_sets[j], types[t], backward);
+                                checked += check(isas[s], b, &list[at], k, j < 0 ? 0 : folded_sets[j], types[t], backward);
         }
         if (b && checked == 0 && !getenv("CX_TEST_OPS"))
             fail_msg("%s: no implementation takes bf16", isas[s]);

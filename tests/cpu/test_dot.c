@@ -149,7 +149,7 @@ static void check_narrow_y(const oracle *o, const cx_impl *impl, int folds, cons
 {
     cases_run r;
     cx_call c = open_run(&r, o, folds, false, true);
-    with_work(&c, impl, false, impl->fwd);
+    with_work(NULL, &c, impl, false, impl->fwd);
     for (int64_t e = 0; e < cx_elems(wide->s); e++)
         if (cx_half(&r.c.y[0])[e / wide->s.c * wide->ld + e % wide->s.c] != cx_to_bf16(*cases_at(wide, e)))
             fail_msg("%s (%s): y[%lld] in bf16 is not y in float32, rounded", r.k->name, impl->name, (long long)e);
@@ -165,7 +165,7 @@ static void check_packed(const oracle *o, const cx_impl *impl, int folds, const 
     assert_non_null(c.packed);
     memset(c.packed, 0xff, impl->packed(&c));
     assert_int_equal(impl->pack(&c), CX_OK);
-    with_work(&c, impl, false, impl->fwd);
+    with_work(NULL, &c, impl, false, impl->fwd);
     case_assert_equal(r.k->name, "y from packed weights", &r.c.y[0], y);
     free(c.packed);
     case_close(&r);
@@ -209,7 +209,7 @@ static bool check(const cases_row *k, int folds, bool backward, bool narrow_y)
         const cx_impl *impl = impl_of(b, &c, backward);
         taken = impl != NULL;
         if (taken)
-            with_work(&c, impl, backward, backward ? impl->bwd : impl->fwd);
+            with_work(NULL, &c, impl, backward, backward ? impl->bwd : impl->fwd);
         if (taken && threads == 1)
             check_first(&o, impl, &r, folds, backward);
         else if (taken)

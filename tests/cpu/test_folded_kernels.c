@@ -14,13 +14,13 @@ typedef struct {
 } task;
 
 /* Again from what forward left: the same output, and statistics are left alone. */
-static void check_redo(cases_run *first, const cx_impl *impl, int folds)
+static void check_redo(cx_backend *b, cases_run *first, const cx_impl *impl, int folds)
 {
     cases_run r;
     folded_open(&r, first->k, folds);
     cx_call c = folded_call(&r, false);
     c.redo = true;
-    with_work(&c, impl, false, impl->fwd);
+    with_work(b, &c, impl, false, impl->fwd);
     case_assert_equal(r.k->name, "y of a redo", &r.c.y[0], &first->c.y[0]);
     for (int64_t e = 0; e < cx_elems(r.c.fold.stats.s); e++)
         if (!isnan(*cases_at(&r.c.fold.stats, e)))
@@ -29,7 +29,7 @@ static void check_redo(cases_run *first, const cx_impl *impl, int folds)
 }
 
 /* Weights laid out before, as a plan without a backward pass does, change nothing. */
-static void check_packed(cases_run *first, const cx_impl *impl, int folds)
+static void check_packed(cx_backend *b, cases_run *first, const cx_impl *impl, int folds)
 {
     cases_run r;
     folded_open(&r, first->k, folds);
@@ -39,24 +39,24 @@ static void check_packed(cases_run *first, const cx_impl *impl, int folds)
     assert_true(c.packed || bytes == 0);
     if (c.packed) {
         memset(c.packed, 0xff, bytes);
-        assert_int_equal(impl->pack(&c), CX_OK);
-        with_work(&c, impl, false, impl->fwd);
+        with_work(b, &c, impl, false, impl->pack);
+        with_work(b, &c, impl, false, impl->fwd);
         case_assert_equal(r.k->name, "y from packed weights", &r.c.y[0], &first->c.y[0]);
     }
     free(c.packed);
     case_close(&r);
 }
 
-static void check_first(cases_run *first, const task *t, const cx_impl *impl, bool backward)
+static void check_first(cx_backend *b, cases_run *first, const task *t, const cx_impl *impl, bool backward)
 {
     if (backward) {
         folded_assert_backward(first, &t->want, &t->terms, impl->name);
         return;
     }
     folded_assert_forward(first, &t->want, impl->name);
-    check_redo(first, impl, t->folds);
+    check_redo(b, first, impl, t->folds);
     if (impl->packed)
-        check_packed(first, impl, t->folds);
+        check_packed(b, first, impl, t->folds);
 }
 
 static void check_impl(const char *isa, const task *t, int at, bool backward)
@@ -71,10 +71,10 @@ static void check_impl(const char *isa, const task *t, int at, bool backward)
         if (backward)
             folded_take_y(&r, &t->want);
         cx_call c = folded_call(&r, backward);
-        with_work(&c, impl, backward, backward ? impl->bwd : impl->fwd);
+        with_work(b, &c, impl, backward, backward ? impl->bwd : impl->fwd);
         folded_assert_gaps(&r);
         if (threads == 1) {
-            check_first(&r, t, impl, backward);
+            check_first(b, &r, t, impl, backward);
             first = r;
         } else {
             folded_assert_same(&first, &r);
@@ -165,12 +165,12 @@ static void open_walk(cases_run *r, const cases_row *k)
     folded_draw(r, &r->c.fold.carry, 1, 1, 0x1p-20, 1);
 }
 
-static void walk(cases_run *r, const cx_impl *impl)
+static void walk(cx_backend *b, cases_run *r, const cx_impl *impl)
 {
     cx_call forward = { .n_in = 1, .x = { r->c.x[0] }, .fold = { .stats = r->c.fold.stats } };
     cx_call backward = { .n_in = 1, .x = { r->c.x[0] }, .dx = { r->c.dx[0] }, .dx_add = { true }, .fold = { .carry = r->c.fold.carry } };
-    with_work(&forward, impl, false, impl->fwd);
-    with_work(&backward, impl, true, impl->bwd);
+    with_work(b, &forward, impl, false, impl->fwd);
+    with_work(b, &backward, impl, true, impl->bwd);
     folded_assert_gaps(r);
 }
 
@@ -196,12 +196,12 @@ static void statistics_equal_the_reference(void **state)
         for (int s = 0; s < FOLDED_ISAS; s++) {
             cases_run want, first = { 0 };
             open_walk(&want, &walks[i]);
-            walk(&want, &reference);
+            walk(NULL, &want, &reference);
             for (int threads = 1; is_here(isas[s]) && threads <= MAX_THREADS; threads++) {
                 cx_backend *b = open_isa(isas[s], threads);
                 cases_run r;
                 open_walk(&r, &walks[i]);
-                walk(&r, &b->statistics);
+                walk(b, &r, &b->statistics);
                 if (threads == 1) {
                     near_walk(&r, &want, b->statistics.name);
                     first = r;

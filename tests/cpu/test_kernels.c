@@ -53,17 +53,17 @@ static const cases_row *row(int i)
 }
 
 /* Forward, for cheap operators a second time from what forward saved, backward. */
-static void run_case(cases_run *r, const cx_impl *impl)
+static void run_case(cx_backend *b, cases_run *r, const cx_impl *impl)
 {
-    with_work(&r->c, impl, false, impl->fwd);
+    with_work(b, &r->c, impl, false, impl->fwd);
     if (cx_ops[r->k->op].flags & CX_CHEAP) {
         for (int64_t e = 0; e < cx_elems(r->c.y[0].s); e++)
             *cases_at(&r->c.y[0], e) = NAN;
         r->c.redo = true;
-        with_work(&r->c, impl, false, impl->fwd);
+        with_work(b, &r->c, impl, false, impl->fwd);
         r->c.redo = false;
     }
-    with_work(&r->c, impl, true, impl->bwd);
+    with_work(b, &r->c, impl, true, impl->bwd);
     case_assert_gaps(r);
 }
 
@@ -94,18 +94,18 @@ static void against_reference(const cases_run *got, const cases_run *want, const
 }
 
 /* Each gradient alone is the gradient that comes with the others. */
-static void each_gradient_alone(const cases_run *all, const cx_impl *impl)
+static void each_gradient_alone(cx_backend *b, const cases_run *all, const cx_impl *impl)
 {
     for (int i = 0; i < all->c.n_in; i++) {
         cases_run r;
         if (!all->c.dx[i].p)
             continue;
         case_open(&r, all->k);
-        with_work(&r.c, impl, false, impl->fwd);
+        with_work(b, &r.c, impl, false, impl->fwd);
         for (int j = 0; j < r.c.n_in; j++)
             if (j != i)
                 r.c.dx[j].p = NULL;
-        with_work(&r.c, impl, true, impl->bwd);
+        with_work(b, &r.c, impl, true, impl->bwd);
         case_assert_equal(r.k->name, "dx alone", &r.c.dx[i], &all->c.dx[i]);
         case_close(&r);
     }
@@ -121,11 +121,11 @@ static void check_impl(const char *isa, const cases_run *want, int at)
         const cx_impl *impl = &b->impls(b, want->k->op, &n)[at];
         cases_run r;
         case_open(&r, want->k);
-        run_case(&r, impl);
+        run_case(b, &r, impl);
         if (t == 0) {
             against_reference(&r, want, impl->name);
             if (!huge)
-                each_gradient_alone(&r, impl);
+                each_gradient_alone(b, &r, impl);
             first = r;
         } else {
             case_assert_same(&first, &r);
@@ -157,7 +157,7 @@ static void kernels_equal_the_reference(void **state)
         if (!wanted(row(i)->op))
             continue;
         case_open(&want, row(i));
-        run_case(&want, &(cx_impl){ .name = "reference", .fwd = cx_ops[row(i)->op].ref_fwd, .bwd = cx_ops[row(i)->op].ref_bwd });
+        run_case(NULL, &want, &(cx_impl){ .name = "reference", .fwd = cx_ops[row(i)->op].ref_fwd, .bwd = cx_ops[row(i)->op].ref_bwd });
         for (int s = 0; s < CX_COUNT(isas); s++)
             check_isa(isas[s], &want);
         case_close(&want);
@@ -169,11 +169,11 @@ static void lists_end_with_the_reference(void **state)
 {
     (void)state;
     for (int s = 0; s < CX_COUNT(isas); s++) {
-        const bool emulated = strcmp(isas[s], "emu") == 0;       /* has kernels for all, and device memory that no reference could read */
+        const bool gpu = is_gpu(isas[s]);                        /* has kernels for all, and device memory that no reference could read */
         cx_backend *b = open_isa(isas[s], 1);
         if (!b)
             print_message("this machine has no %s: not tested\n", isas[s]);
-        for (int op = 0; b && !emulated && op < CX_OP_COUNT; op++) {
+        for (int op = 0; b && !gpu && op < CX_OP_COUNT; op++) {
             int n = 0;
             const cx_impl *list = b->impls(b, (cx_op_id)op, &n);
             assert_in_range(n, cx_ops[op].flags & CX_LOSS ? 1 : 2, 8);
@@ -223,7 +223,7 @@ static void nan_goes_through(void **state)
                 case_open(&r, row(i));
                 *cases_at(&r.c.x[0], 5) = NAN;
                 const cx_impl *impl = b->impls(b, r.k->op, &n);
-                with_work(&r.c, impl, false, impl->fwd);
+                with_work(b, &r.c, impl, false, impl->fwd);
                 bool found = false;
                 for (int64_t e = 0; e < cx_elems(r.c.y[0].s); e++)
                     found = found || isnan(*cases_at(&r.c.y[0], e));
@@ -254,7 +254,7 @@ static void sigmoid_near_and_far(void **state)
         *cases_at(&r.c.x[0], 0) = -INFINITY;
         *cases_at(&r.c.x[0], all - 1) = INFINITY;
         const cx_impl *impl = b->impls(b, CX_OP_SIGMOID, &n);
-        with_work(&r.c, impl, false, impl->fwd);
+        with_work(b, &r.c, impl, false, impl->fwd);
         for (int64_t e = 1; e < all - 1; e++) {
             const double want = 1 / (1 + exp(-(double)*cases_at(&r.c.x[0], e))), got = *cases_at(&r.c.y[0], e);
             if (!(fabs(got - want) <= 4 * 0x1p-24 * want))     /* a unit of the exponential, half of one each for the sum and the quotient: 2, or 4 halves */

@@ -3,7 +3,7 @@
 #include "golden.h"
 #include "backend.h"
 
-static const char *const isas[] = { "cpu:avx512_bf16", "cpu:avx512", "cpu:avx2", "cpu:portable", "emu" };
+static const char *const isas[] = { "cpu:avx512_bf16", "cpu:avx512", "cpu:avx2", "cpu:portable", "emu", "cuda" };
 static const int thread_counts[] = { 1, 2, 3, 7 };
 
 static const struct { const char *name; cx_update u; } cases[] = {

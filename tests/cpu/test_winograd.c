@@ -34,7 +34,7 @@ static void run(const cx_impl *impl, cx_call *c, bool backward, bool pack)
         assert_non_null(c->packed);
         assert_int_equal(impl->pack(c), CX_OK);
     }
-    with_work(c, impl, backward, backward ? impl->bwd : impl->fwd);
+    with_work(NULL, c, impl, backward, backward ? impl->bwd : impl->fwd);
     free(c->packed);
     c->packed = NULL;
 }

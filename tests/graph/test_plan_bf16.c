@@ -108,7 +108,7 @@ static void test_near_float32(void **state)
 static void test_kernels_equal_references(void **state)
 {
     (void)state;
-    const char *const names[] = { "cpu:avx512", "cpu:avx2", "cpu:portable", "emu" };
+    const char *const names[] = { "cpu:avx512", "cpu:avx2", "cpu:portable", "emu", "cuda" };
     const int bits[] = { RUN_BF16, RUN_BF16 | RUN_LEAN, RUN_BF16 | CX_PASS_ALL, RUN_BF16 | CX_PASS_PROLOGUE, RUN_BF16 | CX_PASS_VIEWS };
     for (int k = 0; k < CX_COUNT(every_net); k++)
         for (int j = 0; j < CX_COUNT(bits); j++) {

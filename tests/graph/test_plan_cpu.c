@@ -15,7 +15,7 @@ static const net_fn nets[] = { base_net, small_dense_net, unet, residual, tangle
 static void test_equals_references(void **state)
 {
     (void)state;
-    const char *const names[] = { "cpu:avx512_bf16", "cpu:avx512", "cpu:avx2", "cpu:portable", "emu" };
+    const char *const names[] = { "cpu:avx512_bf16", "cpu:avx512", "cpu:avx2", "cpu:portable", "emu", "cuda" };
     ref_backend ref;
     ref_open(&ref);
     for (int k = 0; k < CX_COUNT(nets); k++) {

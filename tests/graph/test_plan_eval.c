@@ -41,7 +41,7 @@ static void test_passes_change_nothing(void **state)
     cx_backend *cpu;
     ref_open(&r);
     check_passes(&r.base);
-    const char *const names[] = { "cpu:avx512_bf16", "cpu:avx512", "cpu:avx2", "cpu:portable", "emu" };
+    const char *const names[] = { "cpu:avx512_bf16", "cpu:avx512", "cpu:avx2", "cpu:portable", "emu", "cuda" };
     for (int i = 0; i < CX_COUNT(names); i++) {
         cpu = open_named(names[i], 2);
         if (!cpu)
