@@ -176,6 +176,14 @@ struct cx_backend {
 cx_status cx_backend_open(const char *name, int threads, cx_backend **out, cx_error *err);
 void cx_backend_close(cx_backend *b);
 
+/* What a backend's libraries compile for a GPU (cuDNN's plans), made without that GPU and kept where the backend looks for it, so that a run there compiles
+ * nothing. plan() is called with a backend that can make stores and describe plans (cx_plan_describe), and cannot run them. */
+typedef cx_status (*cx_warm_fn)(cx_backend *b, void *context, cx_error *err);
+typedef struct { int plans, made; char path[512], note[200]; } cx_warmed;    /* in the file, of these new; the file; what was wrong with it before, or "" */
+/* name: "cuda", or "emu". device_json: the GPU's properties as cuDNN prints them. CX_E_UNSUPPORTED: no plug-in, or no cuDNN, here; CX_E_DATA: no such
+ * properties; CX_E_CREATE, CX_E_IO: the file; or what plan() returned. */
+cx_status cx_backend_warm(const char *name, const char *device_json, cx_warm_fn plan, void *context, cx_warmed *out, cx_error *err);
+
 /* ---- store: arenas PARAM, GRAD, OPT, shared by every plan of a graph; ACT and WORK, as large as the largest plan wants ----------- */
 
 typedef struct cx_store cx_store;

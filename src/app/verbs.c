@@ -13,6 +13,7 @@
     VERB(config_schema) \
     VERB(bench) \
     VERB(devices) \
+    VERB(cuda_warm) \
     VERB(help) \
     VERB(version) \
     VERB(completion)

@@ -5,14 +5,21 @@
 #include "cxnet/base.h"
 #include "films.h"
 #include "graph/backends.h"
-#include "kernels.h"
+#include "cuda.h"
 #include "ranks.h"
 #include "stepper.h"
 #include "workspace.h"
+#ifdef CX_CUDNN
+#include "cudnn_conv.h"
+#endif
+#ifdef CX_CUBLASLT
+#include "cublaslt.h"
+#endif
 
 typedef struct {
-    cx_cuda_queue queue;        /* first: what c->self is to the launchers */
+    cx_cuda_handle handle;      /* first: what c->self is to the launchers */
     cx_backend base;
+    cx_cuda_impls impls;
     cudaStream_t stream;
     double *scratch;            /* device: of sum_squares and cam, then their result */
     int64_t n_scratch;
@@ -134,25 +141,51 @@ static size_t workspace_of(cx_op_id op, const cx_call *c, bool backward)
 #undef OP
 
 /* bf16: x[0] and y[0] in either type. Losses and what leads to them never see it. */
-static const cx_impl impls[CX_OP_COUNT][1] = {
+static const cx_impl plain[CX_OP_COUNT] = {
 #define OP(ID, op, lo, hi, out, attr, flags, rtol, atol) \
-    [CX_OP_##ID] = { { .name = #op " cuda", .workspace = workspace_##op, .fwd = cx_cuda_fwd_##op, .bwd = cx_cuda_bwd_##op, \
-        .bf16 = !((flags) & CX_FLOAT32) } },
+    [CX_OP_##ID] = { .name = #op " cuda", .workspace = workspace_##op, .fwd = cx_cuda_fwd_##op, .bwd = cx_cuda_bwd_##op, .bf16 = !((flags) & CX_FLOAT32) },
 #include "cxnet/ops.def"
 #undef OP
 };
 
+static void add_impls(cx_cuda_impls *out, int op, const cx_impl *list, int n)
+{
+    for (int i = 0; i < n && out->n[op] < CX_CUDA_MOST_IMPLS; i++)
+        out->impl[op][out->n[op]++] = list[i];
+}
+
+void cx_cuda_list_impls(const cx_cuda_handle *h, cx_cuda_impls *out)
+{
+    (void)h;
+    for (int op = 0; op < CX_OP_COUNT; op++) {
+        out->n[op] = 0;
+#ifdef CX_CUBLASLT
+        int products = 0;
+        const cx_impl *by_cublaslt = cx_cublaslt_impls((cx_op_id)op, &products);
+        if (h->cublaslt)
+            add_impls(out, op, by_cublaslt, products);
+#endif
+#ifdef CX_CUDNN
+        int convolutions = 0;
+        const cx_impl *by_cudnn = cx_cudnn_impls((cx_op_id)op, &convolutions);
+        if (h->cudnn)
+            add_impls(out, op, by_cudnn, convolutions);
+#endif
+        add_impls(out, op, &plain[op], 1);
+    }
+}
+
 static const cx_impl *list_impls(cx_backend *b, cx_op_id op, int *n)
 {
-    (void)b;
-    *n = CX_COUNT(impls[op]);
-    return impls[op];
+    cuda *c = b->self;
+    *n = c->impls.n[op];
+    return c->impls.impl[op];
 }
 
 static cx_status run_update(cx_backend *b, const cx_update *u, int64_t n, float *param, const float *grad, float *m, float *v, cx_error *err)
 {
     TRY(cx_update_check(b->name, u, m, v, err));
-    return cx_cuda_launched(err, cx_cuda_update(((cuda *)b->self)->queue.stream, u, n, param, grad, m, v), "the update");
+    return cx_cuda_launched(err, cx_cuda_update(((cuda *)b->self)->handle.queue.stream, u, n, param, grad, m, v), "the update");
 }
 
 static cx_status want_scratch(cuda *c, int64_t doubles, cx_error *err)
@@ -172,7 +205,7 @@ static cx_status run_sum_squares(cx_backend *b, int64_t n, const float *x, doubl
     cuda *c = b->self;
     const int64_t parts = cx_cuda_sum_doubles(n);
     TRY(want_scratch(c, parts + 1, err));
-    TRY(cx_cuda_launched(err, cx_cuda_sum_squares(c->queue.stream, n, x, c->scratch, c->scratch + parts), "sum_squares"));
+    TRY(cx_cuda_launched(err, cx_cuda_sum_squares(c->handle.queue.stream, n, x, c->scratch, c->scratch + parts), "sum_squares"));
     return mem_download(b, out, c->scratch + parts, sizeof *out, err);
 }
 
@@ -182,7 +215,7 @@ static cx_status run_cam(cx_backend *b, bool by_place, cx_tensor act, cx_tensor 
     const int64_t weights = cx_cuda_cam_doubles(act.s), n = cx_pixels(act.s);
     TRY(want_scratch(c, weights + (n + 1) / 2, err));
     float *result = (float *)(void *)(c->scratch + weights);
-    TRY(cx_cuda_launched(err, cx_cuda_cam(c->queue.stream, by_place, act, grad, c->scratch, result), "the map"));
+    TRY(cx_cuda_launched(err, cx_cuda_cam(c->handle.queue.stream, by_place, act, grad, c->scratch, result), "the map"));
     return mem_download(b, map, result, (size_t)n * sizeof *map, err);
 }
 
@@ -209,15 +242,40 @@ static void cuda_close(cx_backend *b)
     cuda *c = b->self;
     cx_nccl_close(c->nccl);
     (void)cudaStreamSynchronize(c->stream);
+#ifdef CX_CUBLASLT
+    cx_cublaslt_close(c->handle.cublaslt);
+#endif
+#ifdef CX_CUDNN
+    (void)cx_cudnn_close(c->handle.cudnn, NULL);        /* plans that could not be kept are made again next time */
+#endif
     (void)cudaFree(c->scratch);
     (void)cudaStreamDestroy(c->stream);
     free(c);
 }
 
+/* What is not here is told, and done without. */
+static void open_libraries(cuda *c, const char *device)
+{
+    cx_error why = { 0 };
+    (void)c, (void)device, (void)why;
+#ifdef CX_CUBLASLT
+    if (cx_cublaslt_open(&c->handle.cublaslt, &why) != CX_OK)
+        snprintf(c->base.note, sizeof c->base.note, "%s: matrix products without cuBLASLt: %s", c->base.name, why.text);
+#endif
+#ifdef CX_CUDNN
+    char note[200], *folder = cx_cuda_cache_folder();
+    if (cx_cudnn_open(NULL, folder, device, &c->handle.cudnn, note, &why) != CX_OK)
+        snprintf(c->base.note, sizeof c->base.note, "%s: convolutions without cuDNN: %s", c->base.name, why.text);
+    else if (note[0])
+        snprintf(c->base.note, sizeof c->base.note, "%s: cuDNN's plans are made anew; %s", c->base.name, note);
+    free(folder);
+#endif
+}
+
 static cx_status open_device(cuda *c, const char *name, int device, cx_error *err)
 {
     struct cudaDeviceProp prop;
-    char memory[16];
+    char memory[16], kind[160];
     int n = 0;
     const cudaError_t e = cudaGetDeviceCount(&n);
     if (e != cudaSuccess || n < 1)
@@ -231,10 +289,12 @@ static cx_status open_device(cuda *c, const char *name, int device, cx_error *er
     CUDA(cudaStreamCreateWithFlags(&c->stream, cudaStreamNonBlocking));
     cx_format_bytes(prop.totalGlobalMem, memory);
     snprintf(c->base.description, sizeof c->base.description, "%.100s, sm_%d%d, %s", prop.name, prop.major, prop.minor, memory);
+    snprintf(kind, sizeof kind, "sm_%d%d-%.100s-%d", prop.major, prop.minor, prop.name, prop.multiProcessorCount);
+    open_libraries(c, kind);
     return CX_OK;
 }
 
-/* The one symbol of the shared object: see cx_plugin_open_fn. */
+/* See cx_plugin_open_fn. */
 __attribute__((visibility("default"))) cx_status cx_plugin_open(const char *name, int device, int threads, cx_backend **out, cx_error *err)
 {
     *out = NULL;
@@ -253,7 +313,8 @@ __attribute__((visibility("default"))) cx_status cx_plugin_open(const char *name
         free(c);
         return s;
     }
-    c->queue.stream = c->stream;
+    c->handle.queue.stream = c->stream;
+    cx_cuda_list_impls(&c->handle, &c->impls);
 #ifdef CX_EMULATED
     emu_schedule(threads % 3);          /* so that tests which vary the number of threads vary the schedule, */
     emu_shuffle((unsigned)threads);     /* and the order among streams */

@@ -50,6 +50,12 @@ cx_status cx_backend_open(const char *name, int threads, cx_backend **out, cx_er
                    name ? name : "");
 }
 
+cx_status cx_backend_warm(const char *name, const char *device_json, cx_warm_fn plan, void *context, cx_warmed *out, cx_error *err)
+{
+    *out = (cx_warmed){ .plans = 0 };
+    return cx_plugin_warm_by(name, device_json, plan, context, out, err);
+}
+
 void cx_backend_close(cx_backend *b)
 {
     if (b)

@@ -15,4 +15,8 @@ cx_status cx_plugin_load(const char *name, int device, int threads, cx_backend *
 /* The address of a symbol of libcxnet_NAME.so, looked for and kept as above. */
 cx_status cx_plugin_symbol(const char *name, const char *symbol, void **out, cx_error *err);
 
+/* Exported as cx_plugin_warm by plug-ins that keep compiled plans between runs: see cx_backend_warm. */
+typedef cx_status (*cx_plugin_warm_fn)(const char *name, const char *device_json, cx_warm_fn plan, void *context, cx_warmed *out, cx_error *err);
+cx_status cx_plugin_warm_by(const char *name, const char *device_json, cx_warm_fn plan, void *context, cx_warmed *out, cx_error *err);
+
 #endif

@@ -1,9 +1,9 @@
 /* choose.c - pass 12: for each step the first implementation of the backend's list that accepts it, room for its packed weights, and the size of WORK.
  *
- * In: calls without data pointers. Out: steps[].impl, call.work_bytes, work_bytes. Forward and backward of a node are chosen each for itself: an entry
- * without the wanted direction is passed over, and a backward call is known by dy[0].s.c > 0. One that does not take bf16 sees the call as it will be given,
- * with float32 copies (widen.c). Weights are kept packed in plans without a backward pass only: in
- * the others they change with every step, and each direction packs its own. */
+ * In: calls without data pointers. Out: steps[].impl, call.self, call.work_bytes, work_bytes. Forward and backward of a node are chosen each for itself: an
+ * entry without the wanted direction is passed over, and a backward call is known by dy[0].s.c > 0. One that does not take bf16 sees the call as it will be
+ * given, with float32 copies (widen.c). Weights are kept packed in plans without a backward pass only: in the others they change with every step, and each
+ * direction packs its own. */
 #include "plan.h"
 #include "store.h"
 
@@ -24,6 +24,7 @@ cx_status cx_pass_choose(cx_plan *p, cx_error *err)
         cx_step *st = &p->steps[i];
         if (st->kind == CX_STEP_ZERO)
             continue;
+        st->call.self = p->store->b->self;
         bool own = st->kind == CX_STEP_STATS || st->kind == CX_STEP_CARRY, backward = st->kind == CX_STEP_BACKWARD || st->kind == CX_STEP_CARRY;
         st->impl = own ? &p->store->b->statistics : first_that_accepts(p->store->b, p->node[st->node].op, st, backward);
         if (!st->impl || !(backward ? st->impl->bwd : st->impl->fwd))

@@ -33,7 +33,6 @@ static void bind(cx_plan *p)
         cx_widen_bind(st, p->work);
         st->call.work = st->call.work_bytes > 0 ? p->work : NULL;
         st->call.packed = st->packed_buffer >= 0 ? at_buffer(p, st->packed_buffer) : NULL;
-        st->call.self = p->store->b->self;
     }
 }
 

@@ -30,17 +30,27 @@ cx_status cx_plugin_symbol(const char *name, const char *symbol, void **out, cx_
         s = cx_file_exists(path) ? cx_fail(err, CX_E_UNSUPPORTED, "%s: %s", name, dlerror())
                                  : cx_fail(err, CX_E_UNSUPPORTED, "%s: this build has no such plug-in (no file %s)", name, path);
     if (object && !(*out = dlsym(object, symbol)))
-        s = cx_fail(err, CX_E_UNSUPPORTED, "%s: %s is no plug-in of cxnet", name, path);
+        s = cx_fail(err, CX_E_UNSUPPORTED, "%s: %s has no %s", name, path, symbol);
     free(path);
     free(plain);
     return s;
 }
 
+/* memcpy: C has no cast from an object's address to a function's. */
 cx_status cx_plugin_load(const char *name, int device, int threads, cx_backend **out, cx_error *err)
 {
-    cx_plugin_open_fn open = NULL;
     void *symbol;
+    cx_plugin_open_fn open;
     TRY(cx_plugin_symbol(name, "cx_plugin_open", &symbol, err));
-    memcpy(&open, &symbol, sizeof open);                /* C has no cast from an object's address to a function's */
+    memcpy(&open, &symbol, sizeof open);
     return open(name, device, threads, out, err);
+}
+
+cx_status cx_plugin_warm_by(const char *name, const char *device_json, cx_warm_fn plan, void *context, cx_warmed *out, cx_error *err)
+{
+    void *symbol;
+    cx_plugin_warm_fn warm;
+    TRY(cx_plugin_symbol(name, "cx_plugin_warm", &symbol, err));
+    memcpy(&warm, &symbol, sizeof warm);
+    return warm(name, device_json, plan, context, out, err);
 }

@@ -18,12 +18,15 @@ enum { FOLDED_ISAS = CX_COUNT(isas) };
 /* Scratch as large as asked and not a byte more, full of NaN. A GPU works on copies; b NULL: on the host, as all references do. */
 static inline void with_work(cx_backend *b, cx_call *c, const cx_impl *impl, bool backward, cx_run_fn run)
 {
+    c->self = b ? b->self : NULL;
     c->work_bytes = impl->workspace ? impl->workspace(c, backward) : 0;
     c->work = c->work_bytes ? cx_alloc_aligned(c->work_bytes, 1) : NULL;
     if (c->work)
         memset(c->work, 0xff, c->work_bytes);
     if ((is_host(b) ? run(c) : mirror_run(b, c, c->packed ? impl->packed(c) : 0, run)) != CX_OK)
         fail_msg("%s failed", impl->name);
+    if (b && b->finish)
+        assert_cx_ok(b->finish(b, err));
     free(c->work);
     c->work = NULL;
 }

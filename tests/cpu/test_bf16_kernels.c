@@ -36,12 +36,14 @@ static bool check(const char *isa, cx_backend *on, const cx_impl *impl, const ca
 {
     cases_run a, b;
     folded_open(&a, k, folds);
+    a.c.self = on->self;
     cx_call wide = folded_call(&a, backward);
     if (!accepts(impl, &wide) || is_slow(isa, k->op, &wide, 2000000)) {
         case_close(&a);
         return false;
     }
     folded_open(&b, k, folds);
+    b.c.self = on->self;
     for (int64_t e = 0; e < cx_elems(a.c.x[0].s) && types_of.x; e++)
         *cases_at(&a.c.x[0], e) = folded_rounded(*cases_at(&a.c.x[0], e));
     if (backward) {

@@ -90,7 +90,8 @@ static int check_isa(const char *isa, const task *t, bool backward)
 {
     cx_backend *b = open_isa(isa, 1);
     int n = 0, checked = 0;
-    const cx_call c = folded_call(&t->want, backward);
+    cx_call c = folded_call(&t->want, backward);
+    c.self = b->self;
     const cx_impl *list = b->impls(b, t->want.k->op, &n);
     for (int at = 0; at < n; at++)
         if (!is_reference(&list[at]) && (backward ? list[at].bwd : list[at].fwd) && (!list[at].accepts || list[at].accepts(&c))) {

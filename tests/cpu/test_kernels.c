@@ -142,9 +142,11 @@ static void check_isa(const char *isa, const cases_run *want)
     if (!b)
         return;
     int n = 0;
+    cx_call c = want->c;
+    c.self = b->self;
     const cx_impl *list = b->impls(b, want->k->op, &n);
     for (int at = 0; at < n; at++)
-        if (!is_reference(&list[at]) && (!list[at].accepts || list[at].accepts(&want->c)))
+        if (!is_reference(&list[at]) && (!list[at].accepts || list[at].accepts(&c)))
             check_impl(isa, want, at);
     cx_backend_close(b);
 }

@@ -102,9 +102,9 @@ static void test_near_float32(void **state)
     }
 }
 
-/* Whatever passes are off, every instruction set that multiplies in float32 computes what the references do around the same rounding: 1.1e-6 apart at most. A
- * float32 difference may turn a rounding to the other side, which would move a stored number by 2^-8 and the gradients by far more than this bound; in these
- * networks none does. */
+/* Whatever passes are off, every instruction set that multiplies in float32, and the emulated GPU without cuDNN, computes what the references do around the
+ * same rounding: 1.1e-6 apart at most. A float32 difference may turn a rounding to the other side, which would move a stored number by 2^-8 and the gradients
+ * by far more than this bound; in these networks none does. */
 static void test_kernels_equal_references(void **state)
 {
     (void)state;
@@ -118,7 +118,9 @@ static void test_kernels_equal_references(void **state)
             int64_t n;
             float *want = train_step(&ref.base, every_net[k], bits[j], &loss[0], &n);
             for (int i = 0; i < CX_COUNT(names); i++) {
+                setenv("CXNET_CUDNN", "none", 1);
                 cx_backend *b = open_named(names[i], 2);
+                unsetenv("CXNET_CUDNN");
                 if (!b)
                     continue;
                 float *got = train_step(b, every_net[k], bits[j], &loss[1], &n);
@@ -136,13 +138,15 @@ static void test_kernels_equal_references(void **state)
 static void test_dot_products_near_float32(void **state)
 {
     (void)state;
-    for (int run = 0; run <= 2 * CX_COUNT(every_net) + 1; run++) {
-        const int k = run / 2, passes = run % 2 ? CX_PASS_ALL : 0;         /* folded, and with every pass off */
+    const char *const names[] = { "cpu:avx512_bf16", "emu" };
+    for (int run = 0; run <= 4 * CX_COUNT(every_net) + 3; run++) {
+        const int k = run / 4, passes = run % 2 ? CX_PASS_ALL : 0;         /* folded, and with every pass off */
         const net_fn make = k < CX_COUNT(every_net) ? every_net[k] : wide_dense_net;
+        cx_backend *b = open_named(names[run / 2 % 2], 2);
+        if (!b)
+            continue;
         ref_backend ref;
         ref_open(&ref);
-        cx_backend *b;
-        assert_cx_ok(cx_backend_open("cpu:avx512_bf16", 2, &b, err));
         float loss[2];
         int64_t n;
         float *want = train_step(&ref.base, make, 0, &loss[0], &n), *got = train_step(b, make, RUN_BF16 | passes, &loss[1], &n);
