@@ -102,7 +102,7 @@ typedef struct {
     cx_run_fn pack;                                       /* writes them. A plan without a backward pass calls it when parameters have changed */
     bool bf16;                                            /* takes CX_BF16 as x[0], y[0]; else the plan hands it float32 copies (src/graph/widen.c) */
     bool dot;                                             /* rounds its operands to bfloat16 and sums their products in float32; else all is float32. Only
-                                                             for calls whose x[0] is CX_BF16 */
+                                                             for calls whose x[0] is CX_BF16. (cuDNN's also round these sums, once) */
 } cx_impl;
 
 /* One optimiser step over a flat range. g is scaled by grad_scale first (clipping). */

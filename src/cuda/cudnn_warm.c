@@ -102,7 +102,8 @@ __attribute__((visibility("default"))) cx_status cx_plugin_warm(const char *name
         cx_cuda_list_impls(&p->handle, &p->impls);
         p->base = (cx_backend){ .name = name, .threads = 1, .self = p, .alloc = mem_alloc, .release = mem_release, .upload = mem_copy,
             .download = mem_copy, .zero = mem_zero, .impls = list_impls, .statistics = { .name = "statistics cuda",
-            .workspace = cx_cuda_workspace_statistics, .fwd = cx_cuda_fwd_statistics, .bwd = cx_cuda_bwd_statistics, .bf16 = true }, .convert = { .name = "convert cuda", .fwd = cx_cuda_fwd_convert, .bf16 = true } };
+            .workspace = cx_cuda_workspace_statistics, .fwd = cx_cuda_fwd_statistics, .bwd = cx_cuda_bwd_statistics, .bf16 = true },
+            .convert = { .name = "convert cuda", .fwd = cx_cuda_fwd_convert, .bf16 = true } };
         snprintf(p->base.description, sizeof p->base.description, "a plan for %.140s", device);
         s = plan(&p->base, context, err);
         out->plans = cx_cudnn_count(p->handle.cudnn, &out->made);

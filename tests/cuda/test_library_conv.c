@@ -1,5 +1,5 @@
-/* test_cudnn_conv.c - convolutions by cuDNN with operands in bfloat16, on the emulated GPU: every fold against the reference, in three schedules. (In float32
- * they are among the implementations that test_kernels and test_folded_kernels hold to the reference.)
+/* test_library_conv.c - convolutions by cuDNN and cuBLASLt with operands in bfloat16, on the emulated GPU: every fold against the reference, in three
+ * schedules. (In float32 they are among the implementations that test_kernels and test_folded_kernels hold to the reference.)
  *
  * x and the weights are bfloat16 numbers beforehand; rounded are u behind its prologue, dy, and what cuDNN hands back. Each of them is off by 2^-9 of itself at
  * most, with signs mixed, so results are off by less than 2^-7 of the largest, or of a single product. */
@@ -14,12 +14,14 @@ enum { SCHEDULES = 1, SETS = 2 };           /* under the sanitizers the emulated
 enum { SCHEDULES = 3, SETS = CX_COUNT(folded_sets) };
 #endif
 
-static const cx_impl *impl_of(cx_backend *b, cx_op_id op)
+static const char *const libraries[] = { "cudnn", "cublaslt" };
+
+static const cx_impl *impl_of(cx_backend *b, cx_op_id op, const char *library)
 {
     int n = 0;
     const cx_impl *list = b->impls(b, op, &n);
     for (int i = 0; i < n; i++)
-        if (list[i].dot && strstr(list[i].name, "cudnn"))
+        if (list[i].dot && strstr(list[i].name, library))
             return &list[i];
     return NULL;
 }
@@ -59,7 +61,7 @@ static void near(const cases_run *r, const char *what, const cx_tensor *got, con
     for (int64_t e = 0; e < n; e++)
         largest = fmax(largest, fabs((double)*cases_at(want, e)));
     for (int64_t e = 0; e < n; e++)
-        folded_near(r->k->name, "cudnn bf16", what, (double)value_at(got, e), (double)*cases_at(want, e), NEAR, NEAR, largest);
+        folded_near(r->k->name, "bf16", what, (double)value_at(got, e), (double)*cases_at(want, e), NEAR, NEAR, largest);
 }
 
 static void check_statistics(const cases_run *r)
@@ -72,8 +74,8 @@ static void check_statistics(const cases_run *r)
             mean += (double)value_at(y, i * y->s.c + k) / (double)m;
         for (int64_t i = 0; i < m; i++)
             var += ((double)value_at(y, i * y->s.c + k) - mean) * ((double)value_at(y, i * y->s.c + k) - mean) / (double)m;
-        folded_near(r->k->name, "cudnn bf16", "mean", (double)cx_row(stats, 0)[k], mean, 1e-5, 1e-6, sqrt(var) + fabs(mean));
-        folded_near(r->k->name, "cudnn bf16", "variance", (double)cx_row(stats, 1)[k], var, 1e-5, 1e-6, mean * mean);
+        folded_near(r->k->name, "bf16", "mean", (double)cx_row(stats, 0)[k], mean, 1e-5, 1e-6, sqrt(var) + fabs(mean));
+        folded_near(r->k->name, "bf16", "variance", (double)cx_row(stats, 1)[k], var, 1e-5, 1e-6, mean * mean);
     }
 }
 
@@ -84,7 +86,7 @@ static void check_backward(const cases_run *got, const cases_run *want, const cx
         near(got, dx[i], &got->c.dx[i], &want->c.dx[i]);
     for (int64_t k = 0; k < got->c.fold.sums.s.c; k++)
         for (int row = 0; row < 2; row++)
-            folded_near(got->k->name, "cudnn bf16", row ? "sum of g (x - mean)" : "sum of g", (double)cx_row(&got->c.fold.sums, row)[k],
+            folded_near(got->k->name, "bf16", row ? "sum of g (x - mean)" : "sum of g", (double)cx_row(&got->c.fold.sums, row)[k],
                         (double)cx_row(terms, row)[k], NEAR, NEAR, (double)cx_row(terms, 2 + row)[k]);
 }
 
@@ -98,14 +100,13 @@ static void open_run(cases_run *r, const cases_run *want, int folds, bool backwa
     r->c.y[0] = folded_narrowed(r, &r->c.y[0]);
 }
 
-static bool run(cx_backend *b, cases_run *r, const cases_run *want, int folds, bool backward, bool packed)
+static bool run(cx_backend *b, const char *library, cases_run *r, const cases_run *want, int folds, bool backward, bool packed)
 {
-    const cx_impl *impl = impl_of(b, want->k->op);
+    const cx_impl *impl = impl_of(b, want->k->op, library);
     open_run(r, want, folds, backward);
     r->c.self = b->self;
     cx_call c = folded_call(r, backward);
-    assert_non_null(impl);
-    if (!impl->accepts(&c))
+    if (!impl || !impl->accepts(&c))
         return false;
     if (packed) {
         c.packed = cx_alloc_aligned(impl->packed(&c), 1);
@@ -126,8 +127,8 @@ static void assert_same(const cases_run *a, const cases_run *b, bool backward)
     case_assert_equal(a->k->name, "sums", &a->c.fold.sums, &b->c.fold.sums);
 }
 
-/* Every schedule, and with weights packed before. False where cuDNN does not take the case. */
-static bool check(const cases_row *k, int folds, bool backward)
+/* Every schedule, and with weights packed before. False where the library does not take the case. */
+static bool check(const char *library, const cases_row *k, int folds, bool backward)
 {
     cases_run want, first = { 0 };
     cx_tensor terms = { .ld = 0 };
@@ -139,7 +140,7 @@ static bool check(const cases_row *k, int folds, bool backward)
     for (int i = 0; taken && i < SCHEDULES + !backward; i++) {
         cx_backend *b = open_named("emu", i % SCHEDULES);
         cases_run r;
-        taken = run(b, &r, &want, folds, backward, i == SCHEDULES);
+        taken = run(b, library, &r, &want, folds, backward, i == SCHEDULES);
         if (taken && i == 0 && backward)
             check_backward(&r, &want, &terms);
         else if (taken && i == 0) {
@@ -160,26 +161,35 @@ static bool check(const cases_row *k, int folds, bool backward)
     return taken;
 }
 
-static void test_folds_in_bf16(void **state)
+static void check_all(const char *library, int checked[CX_OP_COUNT][2])
 {
-    (void)state;
-    int checked[CX_OP_COUNT][2] = { 0 };
-    cx_backend *b = open_named("emu", 1);
-    if (!b) {
-        print_message("skipped: this build has no emulated GPU\n");
-        skip();
-    }
-    cx_backend_close(b);
     for (int i = 0; i < FOLDED_TOTAL; i++)
         for (int j = -1; j < SETS; j++)
             for (int backward = 0; backward < 2; backward++) {
                 const cases_row *k = folded_row(i);
                 const int folds = j < 0 ? 0 : folded_sets[j];
                 if ((k->op == CX_OP_CONV2D || k->op == CX_OP_CONV_TRANSPOSE2D) && folded_fits(k, folds) && !(backward && folds & FOLD_POST))
-                    checked[k->op][backward] += check(k, folds, backward);
+                    checked[k->op][backward] += check(library, k, folds, backward);
             }
-    for (int backward = 0; backward < 2; backward++)
-        assert_true(checked[CX_OP_CONV2D][backward] > 20 && checked[CX_OP_CONV_TRANSPOSE2D][backward] > 1);
+}
+
+static void test_folds_in_bf16(void **state)
+{
+    (void)state;
+    cx_backend *b = open_named("emu", 1);
+    if (!b) {
+        print_message("skipped: this build has no emulated GPU\n");
+        skip();
+    }
+    cx_backend_close(b);
+    for (int l = 0; l < CX_COUNT(libraries); l++) {
+        int checked[CX_OP_COUNT][2] = { 0 };
+        check_all(libraries[l], checked);
+        for (int backward = 0; backward < 2; backward++) {
+            assert_true(checked[CX_OP_CONV2D][backward] > (l == 0 ? 20 : 5));
+            assert_true(l > 0 || checked[CX_OP_CONV_TRANSPOSE2D][backward] > 1);
+        }
+    }
 }
 
 int main(void)
