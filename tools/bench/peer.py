@@ -1,12 +1,15 @@
 #!/usr/bin/env python3
-"""One run of one peer in a process of its own, for peers.py: makes the network, takes a few steps, prints one JSON object.
+"""One run of one peer in a process of its own, for peers.py: makes the network, takes a few steps, prints one JSON object. Or many runs, for gpu.py.
 
     peer.py PEER WHAT MODEL PRECISION SIDE BATCH THREADS STEPS [FILE [HINT]]
     peer.py export MODEL SIDE BATCH FILE
+    peer.py many PEER DEVICE                 answers each line "WHAT MODEL PRECISION SIDE BATCH STEPS" by a line with an object, until there are no more
 
 PEER is eager (NCHW), eager_cl (channels_last), compile (torch.compile, channels_last), openvino or onnxruntime. The networks are those that cxnet has
 under the same names: torchvision's DenseNet with one logit, and the lung U-Net (1 channel, widths 32 to 512). Training is forward, loss (binary
 cross-entropy; Dice for the U-Net), backward, Adam; inference is the evaluation network. "start" is training that stops after its first step.
+On a GPU a step of training copies its films and labels from pinned memory, convolutions are chosen by trial (cudnn.benchmark), and a time ends when the GPU
+is done.
 OpenVINO and ONNX Runtime read the FILE that "export" wrote, so PyTorch's threads and memory are not in their process. HINT is OpenVINO's performance
 hint: latency (default) or throughput.
 """
@@ -73,32 +76,44 @@ def build(torch, model):
     return getattr(torchvision.models, model)(weights=None, num_classes=1), torch.nn.functional.binary_cross_entropy_with_logits
 
 
-def torch_step(peer, what, model, precision, side, batch, threads):
+def torch_step(peer, what, model, precision, side, batch, threads, device="cpu"):
     import torch
     torch.set_num_threads(threads)
+    torch.backends.cudnn.benchmark = True
+    gpu = device != "cpu"
     net, loss = build(torch, model)
     x = torch.rand(batch, channels(model), side, side)
     t = torch.randint(0, 2, (batch, 1, side, side) if model == "unet" else (batch, 1)).float()
     if peer != "eager":
         net, x = net.to(memory_format=torch.channels_last), x.to(memory_format=torch.channels_last)
+    if gpu:
+        host = [v.pin_memory() for v in (x, t)]
+        net, x, t = net.to(device), x.to(device), t.to(device)
     train = what != "infer"
     net.train(train)
     run = torch.compile(net) if peer == "compile" else net
     adam = torch.optim.Adam(net.parameters(), lr=1e-4, fused=True) if train else None
 
     def cast():
-        return torch.autocast("cpu", torch.bfloat16) if precision == "bf16" else contextlib.nullcontext()
+        return torch.autocast("cuda" if gpu else "cpu", torch.bfloat16) if precision == "bf16" else contextlib.nullcontext()
 
     def infer():
         with torch.inference_mode(), cast():
-            return run(x)
+            run(x)
+        if gpu:
+            torch.cuda.synchronize()
 
     def learn():
+        if gpu:
+            x.copy_(host[0], non_blocking=True)
+            t.copy_(host[1], non_blocking=True)
         adam.zero_grad(set_to_none=True)
         with cast():
             y = run(x)
         loss(y.float(), t).backward()
         adam.step()
+        if gpu:
+            torch.cuda.synchronize()
     return (learn if train else infer), 1, f"torch {torch.__version__}"
 
 
@@ -152,7 +167,27 @@ def measure(step, batches, batch, steps):
     return batch * batches / statistics.median(times)
 
 
+def many(peer, device):
+    """For each line: films/s and the most memory that was taken on the GPU, or an error."""
+    import torch
+    for line in sys.stdin:
+        what, model, precision, side, batch, steps = line.split()
+        out, step = {}, None
+        try:
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+            step, batches, _ = torch_step(peer, what, model, precision, int(side), int(batch), os.cpu_count(), device)
+            step()
+            out |= {"films_per_s": measure(step, batches, int(batch), int(steps)), "peak_bytes": torch.cuda.max_memory_reserved()}
+        except RuntimeError as e:                       # out of memory is one of these
+            out["error"] = str(e).strip().split("\n")[0][:300]
+        print(json.dumps(out), flush=True)
+        del step
+
+
 def main():
+    if sys.argv[1] == "many":
+        return many(sys.argv[2], sys.argv[3])
     if sys.argv[1] == "export":
         return export(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), sys.argv[5])
     peer, what, model, precision = sys.argv[1:5]
