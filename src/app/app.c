@@ -2,15 +2,19 @@
 #include "app.h"
 #include <stdlib.h>
 
-cx_status cx_app_config(const cx_args *a, const char *path, char *const *extra, int n_extra, cx_config *c, cx_error *err)
+cx_status cx_app_config(const cx_args *a, const char *path, cx_config *c, cx_error *err)
 {
-    char **set = cx_alloc((size_t)a->n_flags + (size_t)n_extra, sizeof *set);
-    if (!set)
-        return cx_fail(err, CX_E_MEMORY, "no memory for the settings");
-    int n = cx_arg_all(a, "--set", set, a->n_flags);
-    for (int i = 0; i < n_extra; i++)
-        set[n++] = extra[i];
-    cx_status s = cx_config_load(path, set, n, c, err);
+    static const char *const flag[] = { "--name", "--threads", "--device" }, *const key[] = { "run.name", "run.threads", "run.device" };
+    char **set = cx_alloc((size_t)a->n_flags + CX_COUNT(flag), sizeof *set);
+    cx_status s = set ? CX_OK : cx_fail(err, CX_E_MEMORY, "no memory for the settings");
+    int given = set ? cx_arg_all(a, "--set", set, a->n_flags) : 0, n = given;
+    for (int i = 0; s == CX_OK && i < CX_COUNT(flag); i++)
+        if (cx_arg(a, flag[i]) && !(set[n++] = cx_sprintf("%s=%s", key[i], cx_arg(a, flag[i]))))
+            s = cx_fail(err, CX_E_MEMORY, "no memory for the settings");
+    if (s == CX_OK)
+        s = cx_config_load(path, set, n, c, err);
+    while (n > given)
+        free(set[--n]);
     free(set);
     return s;
 }
@@ -57,6 +61,15 @@ const volatile sig_atomic_t *cx_app_stop_on_signals(void)
     for (int i = 0; i < CX_COUNT(signals); i++)
         sigaction(signals[i], &act, NULL);
     return &stop;
+}
+
+void cx_app_on_device(void *self, const char *description, const char *note)
+{
+    (void)self;
+    if (*note)
+        fprintf(stderr, "%s\n", note);
+    else
+        fprintf(stderr, "device: %s\n", description);
 }
 
 void cx_app_note_device(const cx_backend *b)

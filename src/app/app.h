@@ -6,8 +6,9 @@
 #include "cxnet/train.h"
 #include "verb.h"
 
-/* The experiment in `path` (NULL: defaults), then every --set in order, then `extra` settings ("run.name=x"). Free with cx_config_free. */
-cx_status cx_app_config(const cx_args *a, const char *path, char *const *extra, int n_extra, cx_config *c, cx_error *err);
+/* The experiment in `path` (NULL: defaults), then every --set in order, then --name, --threads and --device as run.name, run.threads and run.device, where the
+ * verb has them. Free with cx_config_free. */
+cx_status cx_app_config(const cx_args *a, const char *path, cx_config *c, cx_error *err);
 /* How many logits the network of c has: one for a binary task, one a class otherwise. */
 int cx_app_outputs(const cx_config *c);
 /* Prints a document, indented, on stdout. Takes the reference of j; NULL is CX_E_MEMORY. */
@@ -18,4 +19,6 @@ cx_status cx_app_print(cx_buf *b, cx_error *err);
 const volatile sig_atomic_t *cx_app_stop_on_signals(void);
 /* Says on standard error why "auto" did not take a GPU, where that is so. */
 void cx_app_note_device(const cx_backend *b);
+/* The same as a cx_run_opts.on_device; where there is nothing to explain, the device. */
+void cx_app_on_device(void *self, const char *description, const char *note);
 #endif

@@ -76,6 +76,7 @@ cx_status cx_bench_roof_alone(const char *device, int threads, bool json, cx_err
     cx_backend *b = NULL;
     cx_roof r;
     TRY(cx_backend_open(device, threads, &b, err));
+    cx_app_note_device(b);
     cx_status s = cx_bench_roof_take(b, &r, err);
     if (s == CX_OK && json) {
         s = cx_app_print_json(json_pack("{s:s,s:i,s:s,s:s,s:s,s:o,s:I,s:I}", "what", "roof", "threads", b->threads, "device", b->description,

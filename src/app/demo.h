@@ -24,6 +24,7 @@ typedef struct {
 
 typedef struct {
     const char *out;
+    const char *device;                   /* as cx_backend_open has it */
     uint64_t seed;
     int threads;
     demo_size size;

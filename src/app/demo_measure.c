@@ -2,6 +2,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include "app.h"
 #include "demo.h"
 
 enum { BATCH = 16, DRAWS = 1000 };
@@ -35,7 +36,8 @@ static cx_status configure(const demo *d, demo_version v, cx_config *c, cx_error
     /* Without a warm-up and clipping, the ten units of a dense layer can all die in the first steps, and nothing is learned. */
     char *set[] = {
         cx_sprintf("run.name=%s", NAME[v]), cx_sprintf("run.dir=%s/runs", d->out), cx_sprintf("run.seed=%d", (int)d->seed),
-        cx_sprintf("run.threads=%d", d->threads), cx_sprintf("data.manifest=%s/manifest.csv", d->dir[v]), cx_sprintf("data.cache=%s/cache", d->out),
+        cx_sprintf("run.threads=%d", d->threads), cx_sprintf("run.device=%s", d->device), cx_sprintf("data.manifest=%s/manifest.csv", d->dir[v]),
+        cx_sprintf("data.cache=%s/cache", d->out),
         cx_sprintf("data.side=%d", d->size.side), cx_sprintf("optim.epochs=%d", d->size.epochs), cx_strdup("data.classes=[No Finding, Opacity]"),
          cx_strdup("data.val=0.15"), cx_strdup("data.test=0.30"),
         /* the films are drawn: no two are copies, and decoding all of them to learn that would cost time */
@@ -57,7 +59,8 @@ cx_status demo_train(demo *d, demo_version v, cx_error *err)
     cx_config c;
     demo_net *n = &d->net[v];
     TRY(configure(d, v, &c, err));
-    cx_status s = cx_run_train(&c, &(cx_run_opts){ .resume = CX_RESUME_NEVER }, n->dir, sizeof n->dir, err);
+    const cx_run_opts o = { .resume = CX_RESUME_NEVER, .on_device = v == DEMO_SHORTCUT ? cx_app_on_device : NULL };
+    cx_status s = cx_run_train(&c, &o, n->dir, sizeof n->dir, err);
     cx_config_free(&c);
     TRY(s);
     char *path = cx_path_join(n->dir, "metrics.csv");

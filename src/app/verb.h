@@ -23,6 +23,9 @@ typedef struct cx_verb {
 /* Flags that mean the same in every verb. */
 #define CX_FLAG_SET { "--set", "KEY=VALUE", "set a key of the experiment, e.g. --set optim.lr=3e-4; may be given more than once" }
 #define CX_FLAG_JSON { "--json", NULL, "print one JSON document instead of text" }
+/* `absent`: what is taken without the flag, a literal. */
+#define CX_FLAG_DEVICE(absent) { "--device", "NAME", "cpu, an instruction set as cpu:avx2, cuda, cuda:1, or auto (a GPU where there is one); absent: " absent \
+    ". `cxnet devices` lists them" }
 #define CX_FLAG_THREADS { "--threads", "N", "threads; 0 or absent: all cores. Results do not depend on it" }
 
 /* A parsed command line: positionals, and the value of each flag ("" for a switch) in the order given. Strings belong to argv or to the args. */

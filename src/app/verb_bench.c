@@ -397,7 +397,7 @@ static const cx_flag flags[] = {
     { "--batch", "N", "films a step (default 16)" },
     { "--channels", "N", "channels of a film (default 3)" },
     { "--steps", "N", "measured steps, after 2 that are not (default 8; films for image: 40)" },
-    { "--device", "NAME", "cpu (default); an instruction set, e.g. cpu:avx2; cuda, cuda:1; auto. `cxnet devices` lists them" },
+    CX_FLAG_DEVICE("cpu"),
     { "--precision", "NAME", "train, infer, step: float32 (default) or bf16: activations lie in memory as bfloat16 (see plan.precision)" },
     { "--fuse", "LIST", "train, infer, step: passes of the plan: all (default), none, or names separated by commas (see plan.fuse)" },
     { "--lean", NULL, "train: compute bottlenecks again in the backward pass (plan.memory: lean)" },

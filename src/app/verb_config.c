@@ -6,7 +6,7 @@ static cx_status run_show(const cx_verb *v, const cx_args *a, cx_error *err)
     (void)v;
     cx_config c;
     cx_buf b = { 0 };
-    TRY(cx_app_config(a, a->n_positional ? a->positional[0] : NULL, NULL, 0, &c, err));
+    TRY(cx_app_config(a, a->n_positional ? a->positional[0] : NULL, &c, err));
     cx_config_yaml(&c, &b);
     cx_config_free(&c);
     return cx_app_print(&b, err);
@@ -24,7 +24,7 @@ static cx_status run_check(const cx_verb *v, const cx_args *a, cx_error *err)
 {
     (void)v;
     cx_config c;
-    TRY(cx_app_config(a, a->positional[0], NULL, 0, &c, err));
+    TRY(cx_app_config(a, a->positional[0], &c, err));
     /* The network is part of what can be wrong: a side too small for the architecture, a pattern that freezes nothing. */
     cx_model_spec spec;
     cx_model m;

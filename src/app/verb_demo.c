@@ -8,7 +8,7 @@
 static const cx_flag flags[] = {
     { "--out", "DIR", "folder for cohorts, runs and report.html (default: demo)" },
     { "--seed", "N", "another cohort and other weights (default: 1)" },
-    { "--threads", "N", "threads; 0: all cores (default). Results do not depend on it" },
+    CX_FLAG_DEVICE("cpu"), CX_FLAG_THREADS,
     { "--quick", NULL, "fewer films and epochs: a look in seconds, wider intervals" },
 };
 
@@ -79,7 +79,8 @@ static cx_status run(const cx_verb *verb, const cx_args *a, cx_error *err)
     (void)verb;
     int seed;
     bool quick = cx_arg(a, "--quick") != NULL;
-    demo d = { .out = cx_arg(a, "--out") ? cx_arg(a, "--out") : "demo", .size = quick ? QUICK : FULL };
+    demo d = { .out = cx_arg(a, "--out") ? cx_arg(a, "--out") : "demo", .device = cx_arg(a, "--device") ? cx_arg(a, "--device") : "cpu",
+        .size = quick ? QUICK : FULL };
     TRY(cx_arg_int(a, "--seed", 1, 0, 2147483647, &seed, err));
     TRY(cx_arg_int(a, "--threads", 0, 0, 1024, &d.threads, err));
     d.seed = (uint64_t)seed;

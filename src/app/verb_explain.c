@@ -458,7 +458,7 @@ static const cx_flag flags[] = {
     { "--layer", "NAME", "layer whose map is weighed; without it, the last convolution" },
     { "--scale", "film|fixed", "full heat is each map's own maximum (film), or the largest of all films (fixed)" },
     { "--max", "N", "only the first N films" },
-    { "--device", "NAME", "backend; without it, the run's own" },
+    CX_FLAG_DEVICE("the run's own"),
     { "--threads", "N", "threads of the backend; 0: all cores" },
     { "--json", NULL, "print the table as JSON" },
 };

@@ -97,7 +97,7 @@ static cx_status run(const cx_verb *v, const cx_args *a, cx_error *err)
 {
     (void)v;
     planned p = { .training = !cx_arg(a, "--eval") };
-    TRY(cx_app_config(a, a->positional[0], NULL, 0, &p.c, err));
+    TRY(cx_app_config(a, a->positional[0], &p.c, err));
     cx_status s = cx_arg_int(a, "--batch", p.c.optim.batch, 1, 4096, &p.batch, err);
     if (s == CX_OK)
         s = build(&p, err);
@@ -123,6 +123,7 @@ static const cx_flag flags[] = {
     CX_FLAG_SET,
     { "--batch", "N", "films per step; absent: optim.batch" },
     { "--eval", NULL, "the plan of inference instead of training" },
+    CX_FLAG_DEVICE("run.device"),
     CX_FLAG_JSON,
 };
 const cx_verb cx_verb_plan = {

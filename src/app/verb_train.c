@@ -17,15 +17,6 @@ static void on_epoch(void *self, int epoch, double train_loss, double val_loss, 
     fflush(stdout);
 }
 
-static void on_device(void *self, const char *description, const char *note)
-{
-    (void)self;
-    if (*note)
-        fprintf(stderr, "%s\n", note);
-    else
-        fprintf(stderr, "device: %s\n", description);
-}
-
 static const char *const shown[][2] = {
     { "auroc", "AUROC" }, { "macro_auroc", "macro AUROC" }, { "auprc", "AUPRC" }, { "accuracy", "accuracy" }, { "f1", "F1" },
     { "macro_f1", "macro F1" }, { "sensitivity", "sensitivity" }, { "specificity", "specificity" }, { "brier", "Brier score" }, { "ece", "ECE" },
@@ -115,7 +106,7 @@ static cx_status train(const cx_args *a, const cx_config *c, cx_error *err)
     int resume;
     TRY(cx_arg_choice(a, "--resume", "auto|must|never", CX_RESUME_AUTO, &resume, err));
     bool json = cx_arg(a, "--json") != NULL;
-    cx_run_opts o = { .resume = (cx_resume)resume, .stop = cx_app_stop_on_signals(), .on_epoch = json ? NULL : on_epoch, .on_device = on_device };
+    cx_run_opts o = { .resume = (cx_resume)resume, .stop = cx_app_stop_on_signals(), .on_epoch = json ? NULL : on_epoch, .on_device = cx_app_on_device };
     TRY(cx_comm_open(c->run.comm, c->run.comm_timeout_s, &o.comm, err));
     const bool speaks = cx_comm_rank(o.comm) == 0;
     if (!speaks) {
@@ -134,23 +125,9 @@ static cx_status run(const cx_verb *v, const cx_args *a, cx_error *err)
 {
     (void)v;
     cx_config c;
-    int n = 0;
-    char *extra[3] = { NULL, NULL, NULL };
-    if (cx_arg(a, "--name"))
-        extra[n++] = cx_sprintf("run.name=%s", cx_arg(a, "--name"));
-    if (cx_arg(a, "--threads"))
-        extra[n++] = cx_sprintf("run.threads=%s", cx_arg(a, "--threads"));
-    if (cx_arg(a, "--device"))
-        extra[n++] = cx_sprintf("run.device=%s", cx_arg(a, "--device"));
-    cx_status s = (n > 0 && !extra[0]) || (n > 1 && !extra[1]) || (n > 2 && !extra[2]) ? cx_fail(err, CX_E_MEMORY, "no memory for the settings")
-                                                               : cx_app_config(a, a->positional[0], extra, n, &c, err);
-    if (s == CX_OK) {
-        s = train(a, &c, err);
-        cx_config_free(&c);
-    }
-    free(extra[0]);
-    free(extra[1]);
-    free(extra[2]);
+    TRY(cx_app_config(a, a->positional[0], &c, err));
+    cx_status s = train(a, &c, err);
+    cx_config_free(&c);
     return s;
 }
 
@@ -159,7 +136,7 @@ static const cx_flag flags[] = {
     { "--name", "NAME", "name of the run and its folder; absent: run.name, or the file's name" },
     { "--resume", "auto|must|never", "auto: go on from the run's checkpoint where there is one; must: only that; never: start over, the old run "
       "is moved aside" },
-    { "--device", "NAME", "cpu, cuda, cuda:1 or auto (a GPU where there is one); absent: run.device. `cxnet devices` lists them" },
+    CX_FLAG_DEVICE("run.device"),
     CX_FLAG_THREADS,
     CX_FLAG_JSON,
 };
@@ -167,6 +144,7 @@ const cx_verb cx_verb_train = {
     .name = "train", .args = "FILE.yaml", .doc = "run an experiment: train, measure once on the test films, explain, report", .min_args = 1, .max_args = 1,
     .run = run, .flags = flags, .n_flags = CX_COUNT(flags),
     .more = "Leaves a folder with the resolved experiment, checkpoints, predictions.csv, metrics.json, metrics.csv and report.html. "
-            "SIGINT, SIGTERM and SIGUSR1 write a checkpoint and end with code 85; the same command goes on from there, to the same bits. "
+            "SIGINT, SIGTERM and SIGUSR1 write a checkpoint and end with code 85; the same command goes on from there, to the same bits; "
+            "with another --device it goes on there, to nearly the same numbers. "
             "Started by mpirun or srun, the ranks train one network together, each on its part of every batch, and rank 0 writes (run.comm)."
 };

@@ -41,7 +41,9 @@ static cx_status open_net(const char *run, const char *config, const char *weigh
     int outputs = cx_task_of(&n->config) == TASK_BINARY ? 1 : n->n_classes;
     cx_config_model(&n->config, outputs, &spec);
     TRY(cx_model_new(&spec, &n->model, err));
-    TRY(cx_backend_open(device ? device : n->config.run.device, threads, &n->backend, err));
+    const cx_status opened = cx_backend_open(device ? device : n->config.run.device, threads, &n->backend, err);
+    if (opened != CX_OK)
+        return device ? opened : cx_prefix(err, opened, "%s: run.device is \"%s\", and --device takes another", run, n->config.run.device);
     TRY(cx_store_new(n->model.graph, n->backend, 0, &n->store, err));
     n->norm = !strcmp(n->config.data.normalise, "imagenet") ? CX_NORM_IMAGENET : CX_NORM_UNIT;
     n->norm.channels = n->config.data.channels;
