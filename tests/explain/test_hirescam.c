@@ -1,18 +1,19 @@
-/* test_hirescam.c - HiResCAM by two closed forms: it adds up to the logit of a network without biases, and equals Grad-CAM before global average pooling. */
-#include "support.h"
+/* test_hirescam.c - HiResCAM by two closed forms: it adds up to the logit of a network without biases, and equals Grad-CAM before global average pooling.
+ * Both on the CPU and, where the networks are not too large for it, on the emulated GPU. */
+#include "backend.h"
 #include "cxnet/explain.h"
 
 enum { FILMS = 3 };
 typedef struct { cx_model m; cx_backend *b; cx_store *store; float *x; } network;
 
 /* Fresh weights of the seed: all biases are zero. */
-static void open_network(network *n, const char *arch, int side)
+static void open_network(network *n, const char *device, const char *arch, int side)
 {
     cx_model_spec spec = { .side = side, .channels = 1, .outputs = 1, .norm_eps = 1e-5 };
     snprintf(spec.arch, sizeof spec.arch, "%s", arch);
     assert_cx_ok(cx_model_new(&spec, &n->m, err));
     assert_cx_ok(cx_graph_check(n->m.graph, err));
-    assert_cx_ok(cx_backend_open("cpu", 2, &n->b, err));
+    assert_cx_ok(cx_backend_open(device, 2, &n->b, err));
     assert_cx_ok(cx_store_new(n->m.graph, n->b, 5, &n->store, err));
     n->x = cx_alloc(FILMS * (size_t)(side * side), sizeof *n->x);
     cx_rng r = cx_rng_new(9, 9);
@@ -30,12 +31,11 @@ static void close_network(network *n)
 
 /* A network of convolutions, ReLUs and dense layers without biases is homogeneous: logit = sum of gradient * activation at any layer. The map keeps what
  * speaks for the class, the map of the negative class what speaks against it, so their sums differ by the logit. */
-static void test_adds_up_to_the_logit(void **state)
+static void adds_up_to_the_logit(const char *device)
 {
-    (void)state;
     static const char *const layer[] = { "relu1", "relu2", "relu3", "relu4", "relu5" };
     network n;
-    open_network(&n, "base_cnn", 112);
+    open_network(&n, device, "base_cnn", 112);
     for (int k = 0; k < CX_COUNT(layer); k++) {
         cx_explainer *e;
         assert_cx_ok(cx_explainer_new(&n.m, n.store, cx_graph_find(n.m.graph, layer[k]), FILMS, &e, err));
@@ -63,11 +63,10 @@ static void test_adds_up_to_the_logit(void **state)
     close_network(&n);
 }
 
-static void test_equals_gradcam_before_pooling(void **state)
+static void equals_gradcam_before_pooling(const char *device)
 {
-    (void)state;
     network n;
-    open_network(&n, "densenet121", 64);
+    open_network(&n, device, "densenet121", 64);
     cx_explainer *e;
     assert_cx_ok(cx_explainer_new(&n.m, n.store, -1, FILMS, &e, err));
     int cls[FILMS] = { 0 }, cells = cx_explainer_width(e) * cx_explainer_height(e);
@@ -84,6 +83,26 @@ static void test_equals_gradcam_before_pooling(void **state)
     free(place);
     cx_explainer_free(e);
     close_network(&n);
+}
+
+static void on_each_device(void (*test)(const char *))
+{
+    static const char *const devices[] = { "cpu", "emu", "cuda" };
+    for (int i = 0; i < CX_COUNT(devices); i++)
+        if (has_device(devices[i]))
+            test(devices[i]);
+}
+
+static void test_adds_up_to_the_logit(void **state)
+{
+    (void)state;
+    on_each_device(adds_up_to_the_logit);
+}
+
+static void test_equals_gradcam_before_pooling(void **state)
+{
+    (void)state;
+    on_each_device(equals_gradcam_before_pooling);
 }
 
 int main(void)

@@ -1,5 +1,5 @@
 /* test_verb_explain.c - the verb from the outside: pictures, maps, table, JSON, bad films and wrong words, on an untrained network saved as a run. */
-#include "support.h"
+#include "backend.h"
 #include <jansson.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -169,6 +169,59 @@ static void json_and_classes(void **state)
     cx_buf_free(&errors);
 }
 
+/* The numbers of a map that explain wrote; free() them. */
+static float *map_of(const char *name, int64_t n)
+{
+    cx_buf raw = { 0 };
+    char *path = cx_path_join(folder, name);
+    float *map = cx_alloc((size_t)n, sizeof *map);
+    assert_cx_ok(cx_file_read(path, 1 << 20, &raw, err));
+    assert_int_equal(raw.len, 128 + (size_t)n * sizeof *map);
+    memcpy(map, raw.data + 128, (size_t)n * sizeof *map);
+    cx_buf_free(&raw);
+    free(path);
+    return map;
+}
+
+/* What the CPU sees, the emulated GPU sees too: probabilities and raw maps of both methods. */
+static void devices_agree(void **state)
+{
+    (void)state;
+    static const char *const methods[] = { "gradcam", "hirescam" }, *const files[] = { "0001-a.npy", "0002-b.npy" };
+    if (!has_device("emu"))
+        skip();
+    for (int m = 0; m < CX_COUNT(methods); m++) {
+        cx_buf out[2] = { { 0 }, { 0 } }, errors = { 0 };
+        json_t *j[2];
+        for (int k = 0; k < 2; k++) {
+            char *args = cx_sprintf("binary --in films --out %s%d --json --class COVID-19 --layer relu3 --method %s --device %s", methods[m], k, methods[m],
+                                    k ? "emu" : "cpu");
+            assert_int_equal(explain(args, &out[k], &errors), 0);
+            assert_non_null(j[k] = json_loads(out[k].data, 0, NULL));
+            free(args);
+        }
+        for (int film = 0; film < 2; film++) {
+            float *map[2];
+            double p[2];
+            for (int k = 0; k < 2; k++) {
+                char *name = cx_sprintf("%s%d/%s", methods[m], k, files[film]);
+                map[k] = map_of(name, 18 * 18);
+                p[k] = json_real_value(json_object_get(json_object_get(json_array_get(json_object_get(j[k], "films"), (size_t)film), "probability"),
+                                                       "COVID-19"));
+                free(name);
+            }
+            assert_true(p[0] > 0 && p[0] < 1 && fabs(p[0] - p[1]) < 1e-5);
+            assert_close(methods[m], map[1], map[0], 18 * 18, 0, 1e-4);
+            free(map[0]), free(map[1]);
+        }
+        for (int k = 0; k < 2; k++) {
+            json_decref(j[k]);
+            cx_buf_free(&out[k]);
+        }
+        cx_buf_free(&errors);
+    }
+}
+
 static void other_tasks_and_limits(void **state)
 {
     (void)state;
@@ -198,6 +251,7 @@ static void wrong_words(void **state)
         { "binary --in films --out x --method lime", 64, "want gradcam or hirescam" },
         { "binary --in films --out x --scale big", 64, "film or fixed" },
         { "binary --in films --out x --max 0", 64, "--max" },
+        { "binary --in films --out x --device gpu", 69, "no backend is called 'gpu'" },
         { "binary --in films", 64, "--out DIR" },
         { "binary --in films --out films/a.png", 73, "films/a.png" },
     };
@@ -214,7 +268,8 @@ static void wrong_words(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_folder), cmocka_unit_test(json_and_classes), cmocka_unit_test(other_tasks_and_limits), cmocka_unit_test(wrong_words),
+        cmocka_unit_test(a_folder), cmocka_unit_test(json_and_classes), cmocka_unit_test(devices_agree),
+        cmocka_unit_test(other_tasks_and_limits), cmocka_unit_test(wrong_words),
     };
     return cmocka_run_group_tests(tests, make, clean);
 }
