@@ -51,7 +51,7 @@ static cx_status run(const cx_verb *v, const cx_args *a, cx_error *err)
     if (!path)
         return cx_fail(err, CX_E_USAGE, "want --device-json FILE, the properties of the GPU");
     TRY(cx_arg_choice(a, "--device", "cuda|emu", 0, &plugin, err));
-    TRY(cx_app_config(a, a->n_positional > 0 ? a->positional[0] : NULL, NULL, 0, &j.c, err));
+    TRY(cx_app_config(a, a->n_positional > 0 ? a->positional[0] : NULL, &j.c, err));
     cx_status s = cx_arg_int(a, "--batch", j.c.optim.batch, 1, 4096, &j.batch, err);
     if (s == CX_OK)
         s = cx_file_read(path, MOST_JSON, &properties, err);
