@@ -41,6 +41,8 @@ static const cases_row large[] = {
     CASE(large_max_pool_1_3, MAX_POOL, 0, ATTR(pool, .kernel = 1, .stride = 3), IN(SIGNED, 2,29,30,17))
     CASE(large_avg_pool_2_2, AVG_POOL, 0, ATTR(pool, .kernel = 2, .stride = 2), IN(SIGNED, 3,57,28,128))
     CASE(large_avg_pool_3_2, AVG_POOL, SLICED | DX_ADD, ATTR(pool, .kernel = 3, .stride = 2, .pad = 1, .count_pad = true), IN(SIGNED, 2,41,40,40))
+    CASE(large_avg_pool_many, AVG_POOL, SLICED, ATTR(pool, .kernel = 2, .stride = 2), IN(SIGNED, 41,4,6,9))
+    CASE(large_global_pool_many, GLOBAL_AVG_POOL, DX_ADD, NULL, IN(SIGNED, 41,2,3,20))
     CASE(large_global_pool, GLOBAL_AVG_POOL, SLICED, NULL, IN(SIGNED, 3,29,31,200))
 };
 
