@@ -35,6 +35,12 @@ struct dim3 {
     unsigned x, y, z;
     dim3(unsigned x_ = 1, unsigned y_ = 1, unsigned z_ = 1) : x(x_), y(y_), z(z_) {}
 };
+struct alignas(16) float4 { float x, y, z, w; };
+struct alignas(8) ushort4 { unsigned short x, y, z, w; };
+static inline float4 make_float4(float x, float y, float z, float w) { return float4{ x, y, z, w }; }
+static inline ushort4 make_ushort4(unsigned short x, unsigned short y, unsigned short z, unsigned short w) { return ushort4{ x, y, z, w }; }
+template <class T> static inline void __stwb(T *to, T v) { *to = v; }
+
 namespace emu {
 enum State { FRESH, READY, AT_BLOCK, AT_WARP, DONE };
 enum { WARP_SIZE = 32, MAX_THREADS = 1024, MAX_SHARED = 227 << 10, MAX_GRID_YZ = 65535, STACK = 64 << 10 };

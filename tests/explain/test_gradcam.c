@@ -246,6 +246,14 @@ static void refusals(void **state)
     assert_cx_fails(CX_E_USAGE, "logit 1", cx_gradcam(e, x, 1, &one, NULL, map, NULL, err));
     cx_explainer_free(e);
     cx_explainer_free(NULL);
+    cx_plan *p;
+    cx_plan_opts opts = { .batch = 2, .backward = true, .output = d.m.logits, .keep = &d.m.features, .n_keep = 1 };
+    assert_cx_ok(cx_plan_new(d.store, &opts, &p, err));
+    assert_cx_fails(CX_E_USAGE, "values 0 to", cx_plan_cam(p, 9999, false, 1, map, err));
+    assert_cx_fails(CX_E_USAGE, "not both kept", cx_plan_cam(p, cx_graph_find(d.m.graph, "block1.concat1"), false, 1, map, err));
+    assert_cx_fails(CX_E_USAGE, "maps of 3 films", cx_plan_cam(p, d.m.features, false, 3, map, err));
+    assert_cx_fails(CX_E_USAGE, "maps of 0 films", cx_plan_cam(p, d.m.features, false, 0, map, err));
+    cx_plan_free(p);
     close_network(&d);
 }
 
