@@ -121,7 +121,7 @@ cx_status cx_stepper_new(cx_store *store, const cx_stepper_opts *o, cx_stepper *
     *out = NULL;
     if (o->ahead < 1 || o->clip < 0)
         return cx_fail(err, CX_E_USAGE, "stepper: want ahead >= 1 and clip >= 0, got %d and %g", o->ahead, o->clip);
-    if (b->stepper && !o->comm)
+    if (b->stepper && !o->comm)         /* with ranks, shares and losses pass through the host in every step, so a device is waited for */
         return b->stepper(b, store, o, out, err);
     plain *s = cx_alloc(1, sizeof *s);
     if (!s)

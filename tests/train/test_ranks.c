@@ -285,6 +285,58 @@ static void test_differences_are_named(void **state)
     assert_said("rank 0: rank 1 has ended: ");
 }
 
+/* Start weights that overflow in the first forward pass. */
+static void write_huge_weights(const char *path)
+{
+    cx_config c;
+    cx_model_spec spec;
+    cx_model model;
+    cx_backend *b;
+    cx_store *s;
+    assert_cx_ok(load(&c, "huge", NULL, 0, err));
+    cx_config_model(&c, 1, &spec);
+    cx_config_free(&c);
+    assert_cx_ok(cx_model_new(&spec, &model, err));
+    assert_cx_ok(cx_backend_open("cpu", 1, &b, err));
+    assert_cx_ok(cx_store_new(model.graph, b, 1, &s, err));
+    for (int v = 0; v < model.graph->n_values; v++) {
+        const int64_t n = model.graph->values[v].kind == CX_PARAM ? cx_elems(model.graph->values[v].shape) : 0;
+        float *host = cx_alloc((size_t)n, sizeof *host);
+        for (int64_t i = 0; i < n; i++)
+            host[i] = 1e15f;
+        if (n)
+            assert_cx_ok(cx_store_set(s, v, host, err));
+        free(host);
+    }
+    assert_cx_ok(cx_weights_save(s, path, NULL, 0, NULL, 0, err));
+    cx_store_free(s);
+    cx_backend_close(b);
+    cx_model_free(&model);
+}
+
+/* All ranks stop at the same step, and the log has the films of all. */
+static void test_nan_names_the_films_of_all(void **state)
+{
+    (void)state;
+    char path[320], set[400];
+    cx_buf log = { 0 };
+    int films = 0;
+    NEEDS_MPI();
+    snprintf(path, sizeof path, "%s/huge.safetensors", root);
+    write_huge_weights(path);
+    snprintf(set, sizeof set, "model.weights=%s", path);
+    assert_run(70, 2, "nan", '-', 0, set);
+    assert_said("rank 0: the loss is ");
+    snprintf(path, sizeof path, "%s/nan/log.txt", root);
+    assert_cx_ok(cx_file_read(path, 1 << 20, &log, err));
+    const char *at = strstr(log.data, "; films: ");
+    assert_non_null(at);
+    for (const char *end = strchr(at, '\n'); (at = strstr(at, ".png")) && at < end; at++)
+        films++;
+    assert_int_equal(films, 8);
+    cx_buf_free(&log);
+}
+
 static void test_dense_net_with_norms_over_all_films(void **state)
 {
     (void)state;
@@ -336,6 +388,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_a_killed_rank),
         cmocka_unit_test(test_a_rank_that_hangs),
         cmocka_unit_test(test_differences_are_named),
+        cmocka_unit_test(test_nan_names_the_films_of_all),
         cmocka_unit_test(test_dense_net_with_norms_over_all_films),
         cmocka_unit_test(test_four_emulated_gpus),
     };
