@@ -277,8 +277,8 @@ cx_status cx_run_manifest_write(cx_run *r, const char *status, cx_error *err)
     strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &utc));
     json_t *j = json_pack("{s:s, s:s, s:s, s:s, s:s, s:i, s:i, s:i, s:i, s:s, s:s, s:I, s:i, s:I}",
                           "status", status, "written", when, "version", CX_VERSION, "commit", cx_build_commit(), "device", r->backend->description,
-                          "threads", r->backend->threads, "ranks",
-                              cx_comm_ranks(r->comm), "seed", r->config->run.seed, "split_seed", r->config->data.split_seed,
+                          "threads", r->backend->threads, "ranks", cx_comm_ranks(r->comm), "seed", r->config->run.seed,
+                          "split_seed", r->config->data.split_seed,
                           "data_manifest", h->manifest.path, "data_manifest_sha256", h->manifest.sha256,
                           "updates", (json_int_t)r->state.updates, "best_epoch", r->state.best_epoch + 1, "trainable_floats",
                               (json_int_t)cx_store_trainable(r->store));

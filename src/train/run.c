@@ -220,13 +220,14 @@ static cx_status open_loader(cx_run *r, cx_error *err)
     r->batch = c->optim.batch < n ? c->optim.batch : n;
     r->steps = n / r->batch;
     r->part = r->batch / ranks;
-    cx_status s = r->part * ranks == r->batch ? CX_OK : cx_fail(err, CX_E_CONFIG, "optim.batch: %d ranks cannot share %d films%s equally; want a multiple of "
-        "%d", ranks, r->batch, r->batch < c->optim.batch ? ", which are all there are to train on," : "", ranks);
-    if (s == CX_OK)
-        s = cx_loader_new(&(cx_loader_opts){ .cache = r->cache, .index = index, .n = n, .targets = r->cohort.target,
-        .n_targets = r->cohort.n_targets, .batch = r->batch, .part = cx_comm_rank(r->comm), .parts = ranks,
-                                .shuffle = true, .augment = &a, .norm = r->norm, .seed = (uint64_t)c->run.seed, .workers = c->run.workers },
-                                    &r->train_loader, err);
+    cx_status s = CX_OK;
+    if (r->part * ranks != r->batch)
+        s = cx_fail(err, CX_E_CONFIG, "optim.batch: %d ranks cannot share %d films%s equally; want a multiple of %d", ranks, r->batch,
+                    r->batch < c->optim.batch ? ", which are all there are to train on," : "", ranks);
+    else
+        s = cx_loader_new(&(cx_loader_opts){ .cache = r->cache, .index = index, .n = n, .targets = r->cohort.target, .n_targets = r->cohort.n_targets,
+                          .batch = r->batch, .part = cx_comm_rank(r->comm), .parts = ranks, .shuffle = true, .augment = &a, .norm = r->norm,
+                          .seed = (uint64_t)c->run.seed, .workers = c->run.workers }, &r->train_loader, err);
     free(index);
     return s;
 }
