@@ -10,11 +10,12 @@
 #include "cxnet/base.h"
 #include "library.h"
 
-enum { PART = 256, SCRATCH = 32 << 20 };    /* parts of c->work begin at multiples of PART; what algorithms may use, as NVIDIA advises for Hopper */
+enum { PART = 256, MOST_SCRATCH = 32 << 20 };   /* parts of c->work begin at multiples of PART; what algorithms may use, as NVIDIA advises for Hopper */
 
-/* c (rows, columns) = a b, or += if add; depth is what is summed over. a is (rows, depth), or its transpose where a_t; b (depth, columns), or its transpose. */
-typedef struct { int64_t rows, columns, depth, a_ld, b_ld, c_ld; bool a_t, b_t; cx_dtype in, out; uint32_t a_align, b_align, c_align; } product;
-typedef struct { product of; bool found; cublasLtMatmulAlgo_t algorithm; } choice;
+/* c (rows, columns) = a b, or += if add; depth is what is summed over. a is (rows, depth), or its transpose where a_t; b (depth, columns), or its transpose.
+ * aligned: all three begin at multiples of 16 bytes, and not just of their numbers. */
+typedef struct { int64_t rows, columns, depth, a_ld, b_ld, c_ld; bool a_t, b_t, aligned; cx_dtype in, out; } product;
+typedef struct { product of; bool found; cublasLtMatmulAlgo_t algorithm; size_t scratch; } choice;
 
 struct cx_cublaslt {
     cx_cublaslt_api api;
@@ -89,14 +90,16 @@ static bool describe(const cx_cublaslt *l, const product *p, layouts *m)
 }
 
 /* No sums by atomics: parts of a split sum are kept apart and added in order. */
-static bool ask(const cx_cublaslt *l, const product *p, const layouts *m, cublasLtMatmulAlgo_t *out)
+static bool ask(const cx_cublaslt *l, const layouts *m, choice *out)
 {
+    const product *p = &out->of;
+    const uint32_t in = p->aligned ? 16 : (uint32_t)cx_dtype_bytes(p->in), to = p->aligned ? 16 : (uint32_t)cx_dtype_bytes(p->out);
     const struct { cublasLtMatmulPreferenceAttributes_t name; uint32_t value; } limits[] = {
         { CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE },
-        { CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, p->b_align }, { CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, p->a_align },
-        { CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, p->c_align }, { CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, p->c_align },
+        { CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, in }, { CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, in },
+        { CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, to }, { CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, to },
     };
-    const uint64_t scratch = SCRATCH;
+    const uint64_t scratch = MOST_SCRATCH;
     cublasLtMatmulPreference_t wish = NULL;
     cublasLtMatmulHeuristicResult_t result;
     int n = 0;
@@ -106,8 +109,10 @@ static bool ask(const cx_cublaslt *l, const product *p, const layouts *m, cublas
         ok = l->api.cublasLtMatmulPreferenceSetAttribute(wish, limits[i].name, &limits[i].value, sizeof limits[i].value) == CUBLAS_STATUS_SUCCESS;
     ok = ok && l->api.cublasLtMatmulAlgoGetHeuristic(l->handle, m->how, m->b, m->a, m->c, m->c, wish, 1, &result, &n) == CUBLAS_STATUS_SUCCESS && n == 1 &&
          result.state == CUBLAS_STATUS_SUCCESS;
-    if (ok)
-        *out = result.algo;
+    if (ok) {
+        out->algorithm = result.algo;
+        out->scratch = result.workspaceSize;
+    }
     if (wish)
         (void)l->api.cublasLtMatmulPreferenceDestroy(wish);
     return ok;
@@ -116,16 +121,15 @@ static bool ask(const cx_cublaslt *l, const product *p, const layouts *m, cublas
 static bool same(const product *a, const product *b)
 {
     return a->rows == b->rows && a->columns == b->columns && a->depth == b->depth && a->a_ld == b->a_ld && a->b_ld == b->b_ld && a->c_ld == b->c_ld &&
-           a->a_t == b->a_t && a->b_t == b->b_t && a->in == b->in && a->out == b->out && a->a_align == b->a_align && a->b_align == b->b_align &&
-           a->c_align == b->c_align;
+           a->a_t == b->a_t && a->b_t == b->b_t && a->in == b->in && a->out == b->out && a->aligned == b->aligned;
 }
 
 /* NULL: it has no algorithm. */
-static const cublasLtMatmulAlgo_t *choose(cx_cublaslt *l, const product *p)
+static const choice *choose(cx_cublaslt *l, const product *p)
 {
     for (int i = 0; i < l->n; i++)
         if (same(&l->choices[i].of, p))
-            return l->choices[i].found ? &l->choices[i].algorithm : NULL;
+            return l->choices[i].found ? &l->choices[i] : NULL;
     if (!cx_grow(&l->choices, &l->capacity, (size_t)l->n + 1, sizeof *l->choices))
         return NULL;
     choice *at = &l->choices[l->n++];
@@ -133,21 +137,16 @@ static const cublasLtMatmulAlgo_t *choose(cx_cublaslt *l, const product *p)
     *at = (choice){ .of = *p };
     if (!l->handle && l->api.cublasLtCreate(&l->handle) != CUBLAS_STATUS_SUCCESS)
         l->handle = NULL;
-    at->found = l->handle && describe(l, p, &m) && ask(l, p, &m, &at->algorithm);
+    at->found = l->handle && describe(l, p, &m) && ask(l, &m, at);
     drop(l, &m);
-    return at->found ? &at->algorithm : NULL;
+    return at->found ? at : NULL;
 }
 
 /* ---- products of a call ------------------------------------------------------------------------------------------------ */
 
 static cx_cublaslt *library_of(const cx_call *c) { return ((const cx_cuda_handle *)c->self)->cublaslt; }
 
-/* What an address is a multiple of, up to 16. */
-static uint32_t alignment_of(const float *p)
-{
-    const uintptr_t at = (uintptr_t)p;
-    return at % 16 == 0 ? 16 : at % 8 == 0 ? 8 : at % 4 == 0 ? 4 : 2;
-}
+static bool is_aligned(const float *p) { return (uintptr_t)p % 16 == 0; }
 
 typedef enum { FORWARD, DATA, WEIGHT } which;
 
@@ -155,26 +154,26 @@ typedef enum { FORWARD, DATA, WEIGHT } which;
 static product product_of(which what, const cx_tensor *x, const cx_tensor *w, const cx_tensor *y)
 {
     const int64_t pixels = cx_pixels(x->s), inputs = x->s.c, outputs = y->s.c;
-    const uint32_t ax = alignment_of(x->p), aw = alignment_of(w->p), ay = alignment_of(y->p);
+    const bool aligned = is_aligned(x->p) && is_aligned(w->p) && is_aligned(y->p);
     if (what == FORWARD)
-        return (product){ pixels, outputs, inputs, x->ld, w->ld, y->ld, false, true, x->type, y->type, ax, aw, ay };
+        return (product){ pixels, outputs, inputs, x->ld, w->ld, y->ld, false, true, aligned, x->type, y->type };
     if (what == DATA)
-        return (product){ pixels, inputs, outputs, y->ld, w->ld, x->ld, false, false, y->type, x->type, ay, aw, ax };
-    return (product){ outputs, inputs, pixels, y->ld, x->ld, w->ld, true, false, y->type, w->type, ay, ax, aw };
+        return (product){ pixels, inputs, outputs, y->ld, w->ld, x->ld, false, false, aligned, y->type, x->type };
+    return (product){ outputs, inputs, pixels, y->ld, x->ld, w->ld, true, false, aligned, y->type, w->type };
 }
 
 static cx_status multiply(const cx_call *c, which what, const cx_tensor *x, const cx_tensor *w, const cx_tensor *y, bool add, size_t scratch)
 {
     cx_cublaslt *l = library_of(c);
     const product p = product_of(what, x, w, y);
-    const cublasLtMatmulAlgo_t *algorithm = choose(l, &p);
+    const choice *chosen = choose(l, &p);
     const float alpha = 1, beta = add;
     const void *a = what == FORWARD ? x->p : y->p, *b = what == WEIGHT ? x->p : w->p;
     void *to = what == FORWARD ? y->p : what == DATA ? x->p : w->p;
     layouts m = { .how = NULL };
-    const bool ok = algorithm && describe(l, &p, &m) &&
-                    l->api.cublasLtMatmul(l->handle, m.how, &alpha, b, m.b, a, m.a, &beta, to, m.c, to, m.c, algorithm, (char *)c->work + scratch, SCRATCH,
-                                          ((const cx_cuda_queue *)c->self)->stream) == CUBLAS_STATUS_SUCCESS;
+    const bool ok = chosen && describe(l, &p, &m) &&
+                    l->api.cublasLtMatmul(l->handle, m.how, &alpha, b, m.b, a, m.a, &beta, to, m.c, to, m.c, &chosen->algorithm, (char *)c->work + scratch,
+                                          chosen->scratch, ((const cx_cuda_queue *)c->self)->stream) == CUBLAS_STATUS_SUCCESS;
     drop(l, &m);
     return ok ? CX_OK : CX_E_INTERNAL;
 }
@@ -187,6 +186,48 @@ static bool is_ready(const cx_call *c) { return !c->relu && c->fold.post.s.c == 
 static bool writes_y(const cx_call *c) { return c->y[0].type == CX_F32 || is_ready(c); }
 static bool writes_dx(const cx_call *c) { return c->fold.pre.s.c == 0 && c->fold.sums.s.c == 0; }
 static bool wants_dx(const cx_call *c) { return c->dx[0].s.c || c->fold.sums.s.c; }
+
+/* ---- products to come: addresses are not known yet ------------------------------------------------------------------------ */
+
+static cx_tensor dense(cx_shape s, cx_dtype type) { return (cx_tensor){ .s = s, .ld = s.c, .type = type }; }
+
+static product planned(const cx_call *c, cx_dtype type, which what, bool aligned)
+{
+    const cx_tensor x = reads_x(c) ? c->x[0] : dense(c->x[0].s, type), dy = reads_dy(c, type) ? c->dy[0] : dense(c->y[0].s, type);
+    const cx_tensor y = writes_y(c) ? c->y[0] : dense(c->y[0].s, CX_F32), dx = writes_dx(c) ? c->dx[0] : dense(c->x[0].s, CX_F32);
+    const cx_tensor w = dense(c->x[1].s, what == WEIGHT ? CX_F32 : type);
+    product p = product_of(what, what == DATA ? &dx : &x, &w, what == FORWARD ? &y : &dy);
+    p.aligned = aligned;
+    return p;
+}
+
+/* Whatever the addresses will be. */
+static bool has_product(const cx_call *c, cx_dtype type, which what)
+{
+    const product even = planned(c, type, what, true), odd = planned(c, type, what, false);
+    return choose(library_of(c), &even) && choose(library_of(c), &odd);
+}
+
+static size_t scratch_of(const cx_call *c, cx_dtype type, which what)
+{
+    size_t most = 0;
+    for (int aligned = 0; aligned < 2; aligned++) {
+        const product p = planned(c, type, what, aligned);
+        const choice *chosen = choose(library_of(c), &p);
+        most = chosen && chosen->scratch > most ? chosen->scratch : most;
+    }
+    return most;
+}
+
+static size_t all_scratch(const cx_call *c, cx_dtype type, bool backward)
+{
+    if (!backward)
+        return scratch_of(c, type, FORWARD);
+    const size_t data = wants_dx(c) ? scratch_of(c, type, DATA) : 0, weight = c->dx[1].s.c ? scratch_of(c, type, WEIGHT) : 0;
+    return data > weight ? data : weight;
+}
+
+/* ---- c->work -------------------------------------------------------------------------------------------------------------- */
 
 typedef struct { size_t x, w, y, dx, scratch, sums, all; } parts;
 
@@ -207,7 +248,7 @@ static parts lay_out(const cx_call *c, cx_dtype type, bool backward)
     p.y = add_part(&p.all, backward ? !reads_dy(c, type) : !writes_y(c), bytes_of(c->y[0].s, backward ? type : CX_F32));
     p.dx = add_part(&p.all, backward && wants_dx(c) && !writes_dx(c), bytes_of(c->x[0].s, CX_F32));
     p.sums = add_part(&p.all, true, backward ? cx_cuda_take_bytes(c) : cx_cuda_statistics_bytes(c));
-    p.scratch = add_part(&p.all, true, SCRATCH);
+    p.scratch = add_part(&p.all, true, all_scratch(c, type, backward));
     return p;
 }
 
@@ -270,22 +311,6 @@ static cx_status backward(const cx_call *c, cx_dtype type)
 
 /* ---- rows --------------------------------------------------------------------------------------------------------------- */
 
-/* At any address that numbers of the type can have. */
-static bool has_product(const cx_call *c, cx_dtype type, which what, cx_dtype out)
-{
-    const cx_tensor x = { .s = c->x[0].s, .ld = reads_x(c) ? c->x[0].ld : c->x[0].s.c, .type = type }, dy = { .s = c->y[0].s, .ld = c->y[0].s.c, .type = type };
-    cx_tensor w = { .s = c->x[1].s, .ld = c->x[1].s.c, .type = type }, y = c->y[0], dx = x;
-    y.type = out;
-    if (what == DATA)
-        dx.type = out;
-    if (what == WEIGHT)
-        w.type = out;
-    product p = product_of(what, what == DATA ? &dx : &x, &w, what == FORWARD ? &y : &dy);
-    p.a_align = p.b_align = (uint32_t)cx_dtype_bytes(type);
-    p.c_align = (uint32_t)cx_dtype_bytes(out);
-    return choose(library_of(c), &p) != NULL;
-}
-
 /* In bf16, rows at multiples of 16 bytes, which tensor cores want. */
 static bool is_even(const cx_call *c, cx_dtype type)
 {
@@ -298,8 +323,8 @@ static bool accepts(const cx_call *c, cx_dtype type)
     if (!handle || !handle->cublaslt || c->x[0].type != type || !is_even(c, type))
         return false;
     if (c->dy[0].s.c == 0)
-        return has_product(c, type, FORWARD, writes_y(c) ? c->y[0].type : CX_F32);
-    return (!wants_dx(c) || has_product(c, type, DATA, CX_F32)) && (c->dx[1].s.c == 0 || has_product(c, type, WEIGHT, CX_F32));
+        return has_product(c, type, FORWARD);
+    return (!wants_dx(c) || has_product(c, type, DATA)) && (c->dx[1].s.c == 0 || has_product(c, type, WEIGHT));
 }
 
 static bool accepts_linear(const cx_call *c) { return accepts(c, CX_F32); }

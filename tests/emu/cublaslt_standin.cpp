@@ -12,7 +12,7 @@ struct cublasLtMatrixLayoutOpaque_t { cudaDataType type; uint64_t rows, columns;
 struct cublasLtMatmulPreferenceOpaque_t { uint64_t scratch; uint32_t reduction, alignment[4]; };
 
 namespace {
-enum { SCRATCH = 1 << 20 };
+enum { SCRATCH = 1 << 14 };
 // In the words of a cublasLtMatmulAlgo_t.
 struct Algorithm { uint64_t atomics, shape, scratch, alignment[4], unused; };
 static_assert(sizeof(Algorithm) == sizeof(cublasLtMatmulAlgo_t), "an algorithm is 64 bytes");
