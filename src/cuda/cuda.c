@@ -148,30 +148,35 @@ static const cx_impl plain[CX_OP_COUNT] = {
 #undef OP
 };
 
-static void add_impls(cx_cuda_impls *out, int op, const cx_impl *list, int n)
+/* Those of a list that multiply in bfloat16, or those that do not. */
+static void add_impls(cx_cuda_impls *out, int op, const cx_impl *list, int n, bool dot)
 {
-    for (int i = 0; i < n && out->n[op] < CX_CUDA_MOST_IMPLS; i++)
-        out->impl[op][out->n[op]++] = list[i];
+    for (int i = 0; i < n; i++)
+        if (list[i].dot == dot && out->n[op] < CX_CUDA_MOST_IMPLS)
+            out->impl[op][out->n[op]++] = list[i];
 }
 
+/* First who multiplies in bfloat16, for the others may get what is stored in it by way of float32 copies. */
 void cx_cuda_list_impls(const cx_cuda_handle *h, cx_cuda_impls *out)
 {
     (void)h;
-    for (int op = 0; op < CX_OP_COUNT; op++) {
-        out->n[op] = 0;
+    *out = (cx_cuda_impls){ .n = { 0 } };
+    for (int i = 0; i < 2 * CX_OP_COUNT; i++) {
+        const int op = i / 2;
+        const bool dot = i % 2 == 0;
 #ifdef CX_CUBLASLT
         int products = 0;
         const cx_impl *by_cublaslt = cx_cublaslt_impls((cx_op_id)op, &products);
         if (h->cublaslt)
-            add_impls(out, op, by_cublaslt, products);
+            add_impls(out, op, by_cublaslt, products, dot);
 #endif
 #ifdef CX_CUDNN
         int convolutions = 0;
         const cx_impl *by_cudnn = cx_cudnn_impls((cx_op_id)op, &convolutions);
         if (h->cudnn)
-            add_impls(out, op, by_cudnn, convolutions);
+            add_impls(out, op, by_cudnn, convolutions, dot);
 #endif
-        add_impls(out, op, &plain[op], 1);
+        add_impls(out, op, &plain[op], 1, dot);
     }
 }
 
