@@ -50,6 +50,15 @@ cx_status cx_cuda_add_ranks(void *stream, float *own, const float *parts, int64_
 int64_t cx_cuda_cam_doubles(cx_shape act);
 cx_status cx_cuda_cam(void *stream, bool by_place, cx_tensor act, cx_tensor grad, double *scratch, float *map);
 
+/* ---- the roof ---------------------------------------------------------------------------------------------------------
+ * Loops of as many threads as fill any GPU, each of which leaves a float in out, on the device (so that nothing is left out as useless). */
+enum { CX_CUDA_ROOF_BLOCKS = 8192, CX_CUDA_ROOF_THREADS = CX_CUDA_ROOF_BLOCKS * 256, CX_CUDA_TURN_FLOPS = 64 };
+/* x < 1: what a thread leaves goes to 8 / (1 - x) as the turns go up. */
+cx_status cx_cuda_roof_fma(void *stream, int64_t turns, float x, float *out);
+/* floats: a multiple of 4, 16-byte aligned. What the threads leave adds up to the sum of all. */
+cx_status cx_cuda_roof_read(void *stream, int64_t floats, const float *from, float *out);
+cx_status cx_cuda_roof_copy(void *stream, int64_t floats, const float *from, float *to);
+
 /* ---- a step that is captured once and replayed ------------------------------------------------------------------------
  * What changes from step to step is read from device memory when the kernels run, and whether a step is sound is decided there, so that the host need not wait:
  *

@@ -7,6 +7,7 @@
 #include "graph/backends.h"
 #include "cuda.h"
 #include "ranks.h"
+#include "roof.h"
 #include "stepper.h"
 #include "workspace.h"
 #ifdef CX_CUDNN
@@ -320,7 +321,9 @@ __attribute__((visibility("default"))) cx_status cx_plugin_open(const char *name
     }
     c->handle.queue.stream = c->stream;
     cx_cuda_list_impls(&c->handle, &c->impls);
-#ifdef CX_EMULATED
+#ifndef CX_EMULATED
+    c->base.roof = cx_cuda_roof;        /* of an emulated GPU a figure would mean nothing */
+#else
     emu_schedule(threads % 3);          /* so that tests which vary the number of threads vary the schedule, */
     emu_shuffle((unsigned)threads);     /* and the order among streams */
 #endif

@@ -210,6 +210,29 @@ static void films_of_each_replay(void **unused)
     free(got);
 }
 
+/* ---- the roof ------------------------------------------------------------------------------------------------------- */
+
+/* A loop that left something out would put the roof too high. Numbers are small and whole, so that sums are exact. */
+static void the_roof_does_its_work(void **unused)
+{
+    (void)unused;
+    enum { FLOATS = 4 * 3001 };
+    float *x = cx_alloc_aligned(2 * FLOATS, sizeof *x), *out = cx_alloc(CX_CUDA_ROOF_THREADS, sizeof *out);
+    double sum = 0, want = 0;
+    for (int i = 0; i < FLOATS; i++)
+        want += (double)(x[i] = (float)(i % 17));
+    assert_int_equal(cx_cuda_roof_read(NULL, FLOATS, x, out), CX_OK);
+    for (int i = 0; i < CX_CUDA_ROOF_THREADS; i++)
+        sum += (double)out[i];
+    assert_true(sum == want);
+    assert_int_equal(cx_cuda_roof_copy(NULL, FLOATS, x, x + FLOATS), CX_OK);
+    assert_memory_equal(x + FLOATS, x, FLOATS * sizeof *x);
+    assert_int_equal(cx_cuda_roof_fma(NULL, 8, 0.25f, out), CX_OK);
+    for (int i = 0; i < CX_CUDA_ROOF_THREADS; i += 1001)
+        assert_true(fabs((double)out[i] - 8 / 0.75) < 1e-5);
+    free(x), free(out);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -218,6 +241,7 @@ int main(void)
         cmocka_unit_test(a_fault_stays),
         cmocka_unit_test(maps_equal_plain_loops),
         cmocka_unit_test(films_of_each_replay),
+        cmocka_unit_test(the_roof_does_its_work),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
