@@ -77,7 +77,7 @@ cx_status cx_bench_roof_alone(const char *device, int threads, bool json, cx_err
     cx_roof r;
     TRY(cx_backend_open(device, threads, &b, err));
     cx_app_note_device(b);
-    cx_status s = cx_bench_roof_take(b, &r, err);
+    cx_status s = b->roof ? b->roof(b, &r, err) : cx_fail(err, CX_E_UNSUPPORTED, "bench roof: what %s can do at most is not known", b->description);
     if (s == CX_OK && json) {
         s = cx_app_print_json(json_pack("{s:s,s:i,s:s,s:s,s:s,s:o,s:I,s:I}", "what", "roof", "threads", b->threads, "device", b->description,
                                         "version", CX_VERSION, "commit", cx_build_commit(), "roof", one_json(&r),

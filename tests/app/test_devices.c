@@ -57,6 +57,8 @@ static void test_every_verb_takes_a_device(void **state)
     assert_runs(69, "", "no backend is called 'gpu': want auto, cpu,", "bench roof --device gpu");
     assert_runs(69, "", "no backend is called 'gpu': want auto, cpu,", "demo --out %s/demo --quick --device gpu", dir);
     assert_runs(64, "", "--device wants a value", "plan %s/e.yaml --device", dir);
+    if (has_device("emu"))
+        assert_runs(69, "", "is not known", "bench roof --device emu");
     assert_runs(0, "portable", "", "plan %s/e.yaml --device cpu:portable", dir);
 }
 

@@ -58,7 +58,7 @@ static size_t give_back(Blocks &blocks, void *p)
     if (found == blocks.end())
         return 0;
     const size_t room = found->second;
-    mmap(p, room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+    mmap(p, room + PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);    // neighbours become one: maps are limited
     blocks.erase(found);
     return room;
 }

@@ -116,6 +116,7 @@ static bool work_some()
 
 static void work_until(const std::function<bool()> &done)
 {
+    Open open;                  // once: opening touches every page of the device
     while (!done())
         if (!work_some())
             die("waits for work that nobody queued");

@@ -39,7 +39,7 @@ static const training small[] = {
     { "U-Net", narrow_unet, 3, 5, 0.2, 0.006 },
     { "U-Net with norms", unet_with_norms, 3, 5, 0.05, 0.01 },
 };
-static const training large = { "DenseNet-121", densenet121, 2, 3, 0.005, 0.3 };
+static const training large = { "DenseNet-121", densenet121, 2, 2, 0.005, 0.3 };
 
 /* ---- one training --------------------------------------------------------------------------------------------------- */
 
