@@ -4,10 +4,14 @@
  * far as it can before the next one starts, so that one which forgot to wait gets far ahead of the others. What is caught, with a line that names kernel,
  * block, thread and source line, and exit code 3:
  *   - a barrier that some threads never reach, or reach at another line; an exchange among lanes that its mask does not name; a deadlock;
- *   - a missing barrier, in at least one of three schedules (emu_schedule: warps and lanes ascending, descending, scattered);
+ *   - a missing barrier, in at least one of three schedules (emu_schedule: blocks, warps and lanes ascending, descending, scattered);
+ *   - by tests that compare the bits of schedules, what depends on the order of blocks;
  *   - shared memory read before it was written: it starts as NaN (all bits set); shared memory beyond 227 KiB a block;
- *   - launches that no sm_90 takes: more than 1,024 threads a block, an empty or too large grid.
- * Accesses outside of what was allocated are AddressSanitizer's to find: global memory is the host's, each shared array a block of its own.
+ *   - an access past the end of a shared array, a fiber's stack or an allocation of the device, and a write in front of a shared array;
+ *   - an access that is not aligned as its type asks (compiled with -fsanitize=alignment,bounds, see tests/CMakeLists.txt). A shared array is aligned as its
+ *     type asks and no better;
+ *   - launches that no sm_90 takes: more than 1,024 threads a block, an empty or too large grid. Registers are tools/check_sass.py's.
+ * AddressSanitizer also finds accesses outside of what the host allocated, and reads in front of a shared array.
  * Not modelled: time, coalescing, weak memory order, blocks that run side by side (a kernel whose blocks wait for each other does not belong here). */
 #ifndef CX_CUDA_EMU_H
 #define CX_CUDA_EMU_H
@@ -46,6 +50,7 @@ enum State { FRESH, READY, AT_BLOCK, AT_WARP, DONE };
 enum { WARP_SIZE = 32, MAX_THREADS = 1024, MAX_SHARED = 227 << 10, MAX_GRID_YZ = 65535, STACK = 64 << 10 };
 
 struct Fiber;
+struct Array;
 struct Thread {
     dim3 idx;
     unsigned id;
@@ -59,16 +64,16 @@ struct Block {
     dim3 grid, dim, idx;
     std::vector<Thread> thread;
     std::vector<uint64_t> slot; /* what each thread puts up for exchange */
-    std::map<const void *, std::unique_ptr<char[]>> shared;
+    std::vector<Array *> shared; /* those that the block has asked for */
     size_t shared_bytes;
-    Thread *now;
+    Thread *now;                /* NULL before the first */
     const std::function<void()> *body;
 };
 extern Block *B;
 
 void launch(const char *kernel, dim3 grid, dim3 dim, const std::function<void()> &body);
 void wait(State s, int line, unsigned mask);
-void *shared(const void *key, size_t bytes);
+void *shared(const void *key, size_t bytes, size_t align);
 [[noreturn]] void fail(const char *why, const Thread &t);
 
 /* Queues a launch. The kernel's parameters are what they are now, as CUDA copies them. */
@@ -129,6 +134,6 @@ inline double __dmul_rn(double a, double b) { return a * b; }
 inline double __dadd_rn(double a, double b) { return a + b; }
 inline int __float2int_rn(float x) { return (int)lrintf(x); }
 
-#define SHARED(type, name, n) static char name##_key; type *name = (type *)emu::shared(&name##_key, sizeof(type) * (n))
+#define SHARED(type, name, n) static char name##_key; type *name = (type *)emu::shared(&name##_key, sizeof(type) * (n), alignof(type))
 #define LAUNCH(kernel, grid, block, stream, ...) emu::launch_on(stream, #kernel, grid, block, kernel, __VA_ARGS__)
 #endif

@@ -64,7 +64,7 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream);
 cudaError_t cudaGraphDestroy(cudaGraph_t graph);
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec);     /* while it is on its way: the program ends */
 
-/* Not CUDA's. 0, 1 or 2: the order in which the launches that are done next run warps and lanes. */
+/* Not CUDA's. 0, 1 or 2: the order in which the launches that are done next run blocks, warps and lanes. */
 void emu_schedule(int order);
 /* Begins the draws of streams and graph nodes anew. */
 void emu_shuffle(unsigned seed);

@@ -13,8 +13,9 @@ extern "C" {
 
 enum { N = 96 };
 
-// Whether kernel `run` ends with this text on standard error and code 3 in schedule `order`; with text empty: whether it ends well.
-static bool ends_with(void (*run)(), int order, const char *text)
+// Whether kernel `run` ends with this text on standard error and code 3 in schedule `order`, or (where a sanitizer sees it first) with that one and another
+// code; with text empty: whether it ends well.
+static bool ends_with(void (*run)(), int order, const char *text, const char *sanitizer)
 {
     int fd[2], status;
     assert_int_equal(pipe(fd), 0);
@@ -33,14 +34,16 @@ static bool ends_with(void (*run)(), int order, const char *text)
         said.append(part, (size_t)n);
     close(fd[0]);
     waitpid(child, &status, 0);
-    const bool well = WIFEXITED(status) && WEXITSTATUS(status) == 0;
-    return *text ? WIFEXITED(status) && WEXITSTATUS(status) == 3 && said.find(text) != std::string::npos : well;
+    const int code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+    if (!*text)
+        return code == 0;
+    return (code == 3 && said.find(text) != std::string::npos) || (sanitizer && code != 0 && said.find(sanitizer) != std::string::npos);
 }
 
-static void caught(const char *what, void (*run)(), const char *text)
+static void caught(const char *what, void (*run)(), const char *text, const char *sanitizer = nullptr)
 {
     for (int order = 0; order < 3; order++)
-        if (ends_with(run, order, text))
+        if (ends_with(run, order, text, sanitizer))
             return;
     fail_msg("%s: no schedule said \"%s\"", what, text);
 }
@@ -83,7 +86,7 @@ static void right_kernels_run(void **)
     for (int i = 0; i < N; i++)
         in[i] = (float)(i * 7 % 31);
     for (int order = 0; order < 3; order++)
-        assert_true(ends_with(run_reverse, order, ""));
+        assert_true(ends_with(run_reverse, order, "", nullptr));
 }
 
 // ---- wrong ones -----------------------------------------------------------------------------------------------------
@@ -151,6 +154,59 @@ __global__ void much_shared(float *y)
 }
 static void run_much_shared() { LAUNCH(much_shared, 1, N, nullptr, out); }
 
+// 96 floats from a shared array at this distance.
+__global__ void beside_shared(float *y, int distance)
+{
+    SHARED(float, t, N);
+    t[threadIdx.x] = 1;
+    __syncthreads();
+    float *at = t + threadIdx.x + distance;
+    if (distance < 0)
+        *at = 2;
+    y[threadIdx.x] = *at;
+}
+static void run_past_shared() { LAUNCH(beside_shared, 1, N, nullptr, out, 3); }
+static void run_before_shared() { LAUNCH(beside_shared, 1, N, nullptr, out, -3); }
+
+struct alignas(16) four { float v[4]; };
+__global__ void fours(const float *x, float *y)
+{
+    const four f = *(const four *)(const void *)(x + 4 * threadIdx.x);
+    y[threadIdx.x] = f.v[0] + f.v[1] + f.v[2] + f.v[3];
+}
+alignas(16) static float aligned[N + 4];
+static void run_unaligned() { LAUNCH(fours, 1, N / 4, nullptr, aligned + 2, out); }
+static void run_aligned() { LAUNCH(fours, 1, N / 4, nullptr, aligned + 4, out); }
+
+// CUDA aligns an array of float as a float.
+__global__ void fours_of_floats(float *y)
+{
+    SHARED(float, t, N);
+    t[threadIdx.x] = 1;
+    __syncthreads();
+    y[threadIdx.x] = ((const four *)(const void *)t)[threadIdx.x / 4].v[0];
+}
+static void run_fours_of_floats() { LAUNCH(fours_of_floats, 1, N, nullptr, out); }
+
+__global__ void index_past_array(float *y)
+{
+    float t[4] = { 1, 2, 3, 4 };
+    for (int i = 0; i <= (int)blockDim.x; i++)
+        t[i] += y[i];
+    y[0] = t[0] + t[3];
+}
+static void run_index_past_array() { LAUNCH(index_past_array, 1, 4, nullptr, out); }
+
+__device__ static float deep(int n, const float *y)     // 1 KiB a call
+{
+    volatile float t[256];
+    for (int i = 0; i < 256; i++)
+        t[i] = y[i % N];
+    return n > 0 ? t[n % 256] + deep(n - 1, y) * t[0] : t[1];
+}
+__global__ void much_stack(float *y) { y[threadIdx.x] = deep(200, y); }
+static void run_much_stack() { LAUNCH(much_stack, 1, N, nullptr, out); }
+
 __global__ void nothing(float *y) { y[0] = 1; }
 static void run_large_block() { LAUNCH(nothing, 1, 1025, nullptr, out); }
 static void run_empty_grid() { LAUNCH(nothing, 0, 32, nullptr, out); }
@@ -167,6 +223,13 @@ static void wrong_kernels_are_caught(void **)
     caught("not in its own mask", run_not_in_mask, "not named in its own mask");
     caught("reads outside its mask", run_reads_outside_mask, "its mask does not name");
     caught("240 KiB of shared memory", run_much_shared, "more than 227 KiB");
+    caught("past a shared array", run_past_shared, "not its own", "AddressSanitizer: use-after-poison");
+    caught("before a shared array", run_before_shared, "beside a shared array", "AddressSanitizer: use-after-poison");
+    assert_true(ends_with(run_aligned, 0, "", nullptr));
+    caught("16 bytes at a multiple of 8", run_unaligned, "not aligned", "misaligned address");
+    caught("16 bytes of an array of floats", run_fours_of_floats, "not aligned", "misaligned address");
+    caught("an index past its array", run_index_past_array, "index past its array", "runtime error");
+    caught("200 KiB of stack", run_much_stack, "not its own", "AddressSanitizer");
     caught("1,025 threads", run_large_block, "1 to 1,024 threads");
     caught("an empty grid", run_empty_grid, "empty or too large");
     caught("a grid too tall", run_tall_grid, "empty or too large");
