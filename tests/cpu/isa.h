@@ -1,5 +1,5 @@
 /* isa.h - the instruction sets of this machine, the emulated GPU and a real one, and one implementation run with exactly the scratch that it asks for: shared
- * by the tests of kernels. CX_TEST_OPS=conv2d,relu in the environment holds them to some operators. */
+ * by the tests of kernels. CX_TEST_OPS=conv2d,relu in the environment holds them to some operators, CX_TEST_ISA=emu to one instruction set. */
 #ifndef CX_TESTS_CPU_ISA_H
 #define CX_TESTS_CPU_ISA_H
 #include "backend.h"
@@ -31,12 +31,16 @@ static inline void with_work(cx_backend *b, cx_call *c, const cx_impl *impl, boo
     c->work = NULL;
 }
 
-static inline bool is_gpu(const char *isa) { return strcmp(isa, "emu") == 0 || strcmp(isa, "cuda") == 0; }
+static inline bool is_emulated(const char *isa) { return strcmp(isa, "emu") == 0; }
+static inline bool is_gpu(const char *isa) { return is_emulated(isa) || strcmp(isa, "cuda") == 0; }
 
-/* The implementations of an instruction set, opened for a number of threads; NULL when this machine, or (emu) this build, does not have it. On the emulated
- * GPU the number chooses among its three schedules. */
+/* The implementations of an instruction set, opened for a number of threads; NULL when it is not wanted, or this machine, or (emu) this build, does not have
+ * it. On the emulated GPU the number chooses among its three schedules. */
 static inline cx_backend *open_isa(const char *isa, int threads)
 {
+    const char *only = getenv("CX_TEST_ISA");
+    if (only && strcmp(only, isa) != 0)
+        return NULL;
     if (is_gpu(isa))
         return open_named(isa, threads);
     char *name = cx_sprintf("cpu:%s", isa);
@@ -51,7 +55,7 @@ static inline cx_backend *open_isa(const char *isa, int threads)
 /* The emulated GPU does some 1e7 FLOPs a second: of each kind of case it gets the smaller ones. */
 static inline bool is_slow(const char *isa, cx_op_id op, const cx_call *c, int64_t most)
 {
-    return strcmp(isa, "emu") == 0 && cx_ops[op].flops && cx_ops[op].flops(c) > most;
+    return is_emulated(isa) && cx_ops[op].flops && cx_ops[op].flops(c) > most;
 }
 
 static inline bool is_reference(const cx_impl *impl) { return strcmp(impl->name, "reference") == 0; }

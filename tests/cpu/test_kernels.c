@@ -24,6 +24,16 @@ static const cases_row large[] = {
     CASE(large_add, ADD, RELU | DX_ADD, NULL, IN(SIGNED, 2,41,17,48), IN(SIGNED, 2,41,17,48))
     CASE(large_sigmoid, SIGMOID, 0, NULL, IN(SIGNED, 2,64,65,3))
     CASE(large_convt_taps, CONV_TRANSPOSE2D, SLICED | DX_ADD, ATTR(convt, .stride = 2), IN(SIGNED, 3,12,10,64), IN(SIGNED, 64,2,2,19), IN(SIGNED, 1,1,1,19))
+    CASE(large_convt_s4, CONV_TRANSPOSE2D, RELU, ATTR(convt, .stride = 4, .pad = 1), IN(SIGNED, 2,3,5,6), IN(SIGNED, 6,3,6,5), IN(SIGNED, 1,1,1,5))
+    CASE(large_convt_s40, CONV_TRANSPOSE2D, 0, ATTR(convt, .stride = 40), IN(SIGNED, 1,2,2,3), IN(SIGNED, 3,5,41,2))
+    CASE(large_conv_s3, CONV2D, SLICED | DX_ADD, ATTR(conv, .stride = 3, .pad_top = 2, .pad_right = 1),
+         IN(SIGNED, 2,17,13,5), IN(SIGNED, 7,4,2,5), IN(SIGNED, 1,1,1,7))
+    CASE(large_conv_s4, CONV2D, RELU, ATTR(conv, .stride = 4, .pad_bottom = 3, .pad_left = 1), IN(SIGNED, 1,19,22,3), IN(SIGNED, 70,5,3,3))
+    CASE(large_conv_s5, CONV2D, SLICED, ATTR(conv, .stride = 5, .pad_left = 3, .pad_right = 3),
+         IN(SIGNED, 1,12,31,4), IN(SIGNED, 3,2,7,4), IN(SIGNED, 1,1,1,3))
+    CASE(large_conv_s40, CONV2D, DX_ADD, ATTR(conv, .stride = 40, .pad_top = 3), IN(SIGNED, 1,47,90,3), IN(SIGNED, 4,7,7,3), IN(SIGNED, 1,1,1,4))
+    CASE(large_conv_pixels, CONV2D, DX_ADD, ATTR(conv, .stride = 1), IN(SIGNED, 1,256,257,2), IN(SIGNED, 1,1,1,2), IN(SIGNED, 1,1,1,1))
+    CASE(large_linear_long, LINEAR, RELU | DX_ADD, NULL, IN(SIGNED, 3,1,1,5000), IN(SIGNED, 5,1,1,5000), IN(SIGNED, 1,1,1,5))
     CASE(large_dice, DICE_LOSS, 0, ATTR(dice, .smooth = 1), IN(UNIT, 2,129,150,1), IN(BINARY_MASKED, 2,129,150,1))
     CASE(large_dice_slice, DICE_LOSS, SLICED | DX_ADD, ATTR(dice, .smooth = 1), IN(UNIT, 3,61,67,3), IN(BINARY, 3,61,67,3))
     CASE(large_dice_far, DICE_LOSS, 0, ATTR(dice, .smooth = 1), IN(UNIT, 3,431,421,1), IN(BINARY, 3,431,421,1))
@@ -35,6 +45,8 @@ static const cases_row large[] = {
     CASE(large_concat, CONCAT, DX_ADD, NULL, IN(SIGNED, 3,20,11,32), IN(SIGNED, 3,20,11,33))
     CASE(large_flatten, FLATTEN, SLICED, NULL, IN(SIGNED, 3,20,11,10))
     CASE(large_upsample, UPSAMPLE, 0, ATTR(upsample, .out_h = 56, .out_w = 44), IN(SIGNED, 3,27,22,24))
+    CASE(large_upsample_wide, UPSAMPLE, SLICED | DX_ADD, ATTR(upsample, .out_h = 3, .out_w = 600), IN(SIGNED, 1,2,2,3))
+    CASE(large_upsample_tall, UPSAMPLE, 0, ATTR(upsample, .out_h = 600, .out_w = 3), IN(SIGNED, 1,2,2,3))
     CASE(large_max_pool_3_2, MAX_POOL, 0, ATTR(pool, .kernel = 3, .stride = 2, .pad = 1), IN(SIGNED, 3,57,56,64))
     CASE(large_max_pool_5_1, MAX_POOL, SLICED | DX_ADD, ATTR(pool, .kernel = 5, .stride = 1, .pad = 2), IN(SIGNED, 2,29,21,83))
     CASE(large_max_pool_9_2, MAX_POOL, 0, ATTR(pool, .kernel = 9, .stride = 1, .pad = 4), IN(SIGNED, 1,27,11,20))
@@ -113,11 +125,16 @@ static void each_gradient_alone(cx_backend *b, const cases_run *all, const cx_im
     }
 }
 
+/* Filling the largest tensors takes longest, on the emulated GPU its many blocks: these go with two thread counts only, and without each gradient alone. Seven
+ * threads are the schedule of one there. */
+static bool is_huge(const char *isa, const cx_call *c) { return cx_elems(c->y[0].s) > 1000000 || (is_emulated(isa) && cx_pixels(c->y[0].s) > 50000); }
+
 static void check_impl(const char *isa, const cases_run *want, int at)
 {
     cases_run first = { 0 };
-    const bool huge = cx_elems(want->c.y[0].s) > 1000000;      /* filling its tensors takes longest: 1 and 7 threads only */
-    for (int t = 0; t < CX_COUNT(thread_counts); t += huge ? CX_COUNT(thread_counts) - 1 : 1) {
+    const bool huge = is_huge(isa, &want->c);
+    const int counts = CX_COUNT(thread_counts) - is_emulated(isa);
+    for (int t = 0; t < counts; t += huge ? counts - 1 : 1) {
         cx_backend *b = open_isa(isa, thread_counts[t]);
         int n = 0;
         const cx_impl *impl = &b->impls(b, want->k->op, &n)[at];
