@@ -50,7 +50,9 @@ if(CX_CUDA STREQUAL ON OR (CX_CUDA STREQUAL AUTO AND NOT CX_SANITIZE))
       get_filename_component(folder ${CX_CUDNN_LIBRARY} DIRECTORY)
       set_target_properties(cxnet_cuda PROPERTIES BUILD_RPATH ${folder} INSTALL_RPATH ${folder})
     endif()
-    target_compile_options(cxnet_cuda PRIVATE "$<$<COMPILE_LANGUAGE:CUDA>:-Werror=all-warnings;-lineinfo>" "$<$<COMPILE_LANGUAGE:C>:-Wall;-Wextra;-Werror>")
+    # A kernel that spills registers, in either architecture, is an error.
+    target_compile_options(cxnet_cuda PRIVATE "$<$<COMPILE_LANGUAGE:CUDA>:-Werror=all-warnings;-Xptxas=--warn-on-spills;-lineinfo>"
+        "$<$<COMPILE_LANGUAGE:C>:-Wall;-Wextra;-Werror>")
     target_link_libraries(cxnet_cuda PRIVATE cxnet_static ${CX_LIBS} CUDA::cudart_static)
     target_link_options(cxnet_cuda PRIVATE -Wl,--exclude-libs,ALL)
     install(TARGETS cxnet_cuda LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
