@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Takes away what orders the threads of a kernel, one statement at a time, and asks whether the tests of kernels notice on the emulated GPU.
 
-    tools/mutate_kernels.py                          every mutant (by hand: a quarter of an hour)
+    tools/mutate_kernels.py                          every mutant (by hand: some minutes)
     tools/mutate_kernels.py --sample 4 --seed 1      a few of them, chosen by the seed
     tools/mutate_kernels.py --only gemm.cuh          those of one file
     tools/mutate_kernels.py --list                   names them, builds nothing
@@ -33,9 +33,10 @@ ROOT = Path(__file__).resolve().parents[1]
 KNOWN = ROOT / "tools" / "mutants.txt"
 LEAST_CAUGHT = 0.9
 PLUGIN = "tests/plugins/libcxnet_emu.so"
-# Of a file with launchers of operators; and of the files that have others.
+# Of a file with launchers of operators; and of single files, which are asked first.
 OPERATOR_TESTS = ["test_kernels", "test_folded_kernels", "test_bf16_kernels"]
-OTHER_TESTS = {"optim.cu": ["test_optim"]}
+OTHER_TESTS = {"optim.cu": ["test_optim", "test_launchers"], "cam.cu": ["test_launchers"]}
+LINKED = {"test_launchers"}                     # has the kernels in itself, not in the plug-in
 
 # function: what encloses it; nth: which of the like statements there, from 1 on. text becomes with at [begin, end) of the file.
 Mutant = namedtuple("Mutant", "file line function nth text begin end replacement")
@@ -126,13 +127,13 @@ class Sources:
 
     def served(self, files):
         names = {n for f in files for n in re.findall(r"\bcx_cuda_(?:fwd|bwd)_(\w+)\s*\(\s*const\s+cx_call\s*\*\s*c\s*\)\s*\{", self.code[f])}
-        return sorted(names & self.ops)
+        return sorted(o for o in self.ops if any(n == o or n.startswith(o + "_") for n in names))     # conv2d_dot is a second conv2d
 
     def tests(self, m):
         """[(program, operators)], the likeliest to notice first."""
         files = self.affected(m)
         ops = self.served(files)
-        tests = [(t, ",".join(ops)) for t in OPERATOR_TESTS if ops] + [(t, "") for f in files for t in OTHER_TESTS.get(f, [])]
+        tests = [(t, "") for f in files for t in OTHER_TESTS.get(f, [])] + [(t, ",".join(ops)) for t in OPERATOR_TESTS if ops]
         if not tests:
             sys.exit(f"mutate_kernels: no test is known for {m.file}, {m.function}: name it in OTHER_TESTS, or delete a function that nothing calls")
         return tests
@@ -160,13 +161,17 @@ class Build:
     def __init__(self, folder):
         self.folder = folder
         commands = json.loads((folder / "compile_commands.json").read_text())
-        self.compile = {Path(c["file"]).name: c for c in commands if "/cxnet_emu.dir/" in c["command"] and c["file"].endswith(".cu")}
-        out = subprocess.run(["ninja", "-C", str(folder), "-t", "commands", PLUGIN], check=True, capture_output=True, text=True).stdout
-        self.link = out.strip().split("\n")[-1]
+        self.compile = {Path(c["file"]).name: c for c in commands if "/cx_emu.dir/" in c["command"] and c["file"].endswith(".cu")}
+        self.links = {target: self.link_command(target) for target in [PLUGIN] + ["tests/" + t for t in LINKED]}
 
-    def make(self, work, files):
-        """Compiles `files` of work/kernels and links the plug-in work/libcxnet_emu.so; returns an error's text, or None."""
-        link = self.link.replace(PLUGIN, str(work / "libcxnet_emu.so"))
+    def link_command(self, target):
+        out = subprocess.run(["ninja", "-C", str(self.folder), "-t", "commands", target], check=True, capture_output=True, text=True).stdout
+        return out.strip().split("\n")[-1]
+
+    def make(self, work, files, programs):
+        """Compiles `files` of work/kernels; links into work the plug-in, and those of `programs` that have kernels in themselves. An error's text, or None."""
+        targets = [PLUGIN] + ["tests/" + t for t in LINKED & programs]
+        link = " && ".join(self.links[t].replace(f" -o {t} ", f" -o {work / Path(t).name} ") for t in targets)
         for f in files:
             c = self.compile[f]
             args = shlex.split(c["command"])
@@ -186,7 +191,8 @@ class Build:
         if ops:
             env["CX_TEST_OPS"] = ops
         try:
-            r = subprocess.run([str(self.folder / "tests" / test)], cwd=ROOT, env=env, capture_output=True, text=True, errors="replace", timeout=limit)
+            program = plugins / test if test in LINKED and (plugins / test).exists() else self.folder / "tests" / test
+            r = subprocess.run([str(program)], cwd=ROOT, env=env, capture_output=True, text=True, errors="replace", timeout=limit)
         except subprocess.TimeoutExpired:
             return False, f"still running after {limit:.0f} s"
         lines = [line for line in (r.stdout + r.stderr).split("\n") if line.strip()]
@@ -202,7 +208,7 @@ def judge(m, sources, build, limits):
         path = work / "kernels" / m.file
         text = path.read_text()
         path.write_text(text[:m.begin] + m.replacement + text[m.end:])
-        error = build.make(work, sources.affected(m))
+        error = build.make(work, sources.affected(m), {test for test, _ in sources.tests(m)})
         if error:
             sys.exit(f"mutate_kernels: {m.file}:{m.line} without \"{m.text}\" does not compile:\n{error}")
         for test, ops in sources.tests(m):
