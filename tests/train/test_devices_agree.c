@@ -6,6 +6,7 @@
 #include "cxnet/stepper.h"
 #include "graph/nets.h"
 #include "graph/ref_backend.h"
+#include "graph/store.h"
 
 enum { MAX_STEPS = 5, SCHEDULES = 3 };
 
@@ -31,35 +32,26 @@ static net unet_with_norms(void)
 }
 static net densenet121(void) { return of_model((cx_model_spec){ .arch = "densenet121", .side = 64, .channels = 1, .outputs = 1 }, CX_LOSS_BCE); }
 
-/* far: what bfloat16 may cost, as the share of the way that a training goes; twice what was seen. */
-typedef struct { const char *name; net_fn make; int batch, steps; double lr, far; } training;
+/* What bfloat16 may cost: in a loss, relative, and as the share of the way that a training goes; twice what was seen. */
+typedef struct { const char *name; net_fn make; int batch, steps; double lr, loss, way; } training;
 static const training small[] = {
-    { "base CNN", base_cnn, 6, 5, 0.05, 0.2 },
-    { "DenseNet of 2 blocks", two_blocks, 6, 5, 0.05, 0.015 },
-    { "U-Net", narrow_unet, 3, 5, 0.2, 0.006 },
-    { "U-Net with norms", unet_with_norms, 3, 5, 0.05, 0.01 },
+    { "base CNN", base_cnn, 6, 5, 0.05, 4e-3, 0.2 },
+    { "DenseNet of 2 blocks", two_blocks, 6, 5, 0.05, 4e-3, 0.015 },
+    { "U-Net", narrow_unet, 3, 5, 0.2, 4e-3, 0.006 },
+    { "U-Net with norms", unet_with_norms, 3, 5, 0.05, 4e-3, 0.01 },
 };
-static const training large = { "DenseNet-121", densenet121, 2, 2, 0.005, 0.3 };
+static const training large = { "DenseNet-121", densenet121, 4, 2, 0.002, 0.025, 0.03 };
 
 /* ---- one training --------------------------------------------------------------------------------------------------- */
 
-/* values: all parameters and running statistics in graph order, before and after. */
-typedef struct { float loss[MAX_STEPS]; float *start, *end; int64_t n; } outcome;
+/* PARAM before and after: parameters and running statistics; offset [values]: where each begins, -1 where it is neither. */
+typedef struct { float loss[MAX_STEPS]; float *start, *end; int64_t n, *offset; } outcome;
 
-static float *values_of(cx_store *s, int64_t *n)
+static float *values_of(cx_store *s)
 {
-    const cx_graph *g = cx_store_graph(s);
-    float *all = NULL;
-    *n = 0;
-    for (int v = 0; v < g->n_values; v++) {
-        if (g->values[v].kind != CX_PARAM && g->values[v].kind != CX_STATE)
-            continue;
-        const int64_t count = cx_elems(g->values[v].shape);
-        all = realloc(all, (size_t)(*n + count) * sizeof *all);
-        assert_non_null(all);
-        assert_cx_ok(cx_store_get(s, v, all + *n, err));
-        *n += count;
-    }
+    float *all = cx_alloc((size_t)s->total, sizeof *all);
+    assert_non_null(all);
+    assert_cx_ok(s->b->download(s->b, all, s->param, (size_t)s->total * sizeof *all, err));
     return all;
 }
 
@@ -84,7 +76,10 @@ static outcome train(cx_backend *b, const training *t, bool bf16)
     cx_stepper *stepper;
     assert_cx_ok(cx_graph_check(n.g, err));
     assert_cx_ok(cx_store_new(n.g, b, 3, &s, err));
-    o.start = values_of(s, &o.n);
+    o.start = values_of(s);
+    o.n = s->total;
+    o.offset = cx_alloc((size_t)s->n_values, sizeof *o.offset);
+    memcpy(o.offset, s->offset, (size_t)s->n_values * sizeof *o.offset);
     const cx_plan_opts opts = { .batch = t->batch, .training = true, .backward = true, .output = n.loss, .param_grads = true, .bf16 = bf16 };
     assert_cx_ok(cx_plan_new(s, &opts, &p, err));
     assert_cx_ok(cx_stepper_new(s, &(cx_stepper_opts){ .plan = p, .input = n.x, .target = n.target, .loss = n.loss, .clip = 5, .ahead = t->steps },
@@ -103,7 +98,7 @@ static outcome train(cx_backend *b, const training *t, bool bf16)
         assert_true(got && r.t == i + 1 && isfinite(r.norm));
         o.loss[i] = r.loss;
     }
-    o.end = values_of(s, &o.n);
+    o.end = values_of(s);
     cx_stepper_free(stepper);
     cx_plan_free(p);
     cx_store_free(s);
@@ -115,6 +110,7 @@ static void forget(outcome *o)
 {
     free(o->start);
     free(o->end);
+    free(o->offset);
 }
 
 static outcome train_on(const char *device, int threads, const training *t, bool bf16)
@@ -159,16 +155,15 @@ static outcome train_references(const training *t)
 
 /* ---- how far apart two of them are ------------------------------------------------------------------------------------ */
 
-/* loss: largest difference, relative. value: largest difference of a number over the largest number of its tensor. way: length of the difference of what the
- * training changed, over the length of the change. */
-typedef struct { double loss, value, way; } distance;
+/* loss: largest difference, relative. value: largest difference of a number over the largest number of its tensor; fresh: the same of the tensors that began
+ * at zero, and so hold nothing but what these few steps made. way: length of the difference of all that the training changed, over the length of the change. */
+typedef struct { double loss, value, fresh, way; } distance;
 
 static distance between(const training *t, const outcome *a, const outcome *b)
 {
     distance d = { 0 };
     net n = t->make();
     double apart = 0, moved = 0;
-    int64_t at = 0;
     assert_int_equal(a->n, b->n);
     assert_memory_equal(a->start, b->start, (size_t)a->n * sizeof *a->start);
     for (int i = 0; i < t->steps; i++)
@@ -176,18 +171,19 @@ static distance between(const training *t, const outcome *a, const outcome *b)
     for (int v = 0; v < n.g->n_values; v++) {
         if (n.g->values[v].kind != CX_PARAM && n.g->values[v].kind != CX_STATE)
             continue;
-        double largest = 0, worst = 0;
-        for (const int64_t end = at + cx_elems(n.g->values[v].shape); at < end; at++) {
+        double largest = 0, worst = 0, began = 0;
+        for (int64_t at = a->offset[v], end = at + cx_elems(n.g->values[v].shape); at < end; at++) {
             const double x = (double)a->end[at], y = (double)b->end[at], was = (double)b->start[at];
             assert_true(isfinite(x) && isfinite(y));
+            began = fmax(began, fabs(was));
             largest = fmax(largest, fabs(y));
             worst = fmax(worst, fabs(x - y));
             apart += (x - y) * (x - y);
             moved += (y - was) * (y - was);
         }
-        d.value = fmax(d.value, largest > 0 ? worst / largest : worst > 0 ? INFINITY : 0);
+        double *d_of = began > 0 ? &d.value : &d.fresh;
+        *d_of = fmax(*d_of, largest > 0 ? worst / largest : worst > 0 ? INFINITY : 0);
     }
-    assert_int_equal(at, a->n);
     cx_graph_free(n.g);
     d.way = sqrt(apart / moved);
     return d;
@@ -195,17 +191,18 @@ static distance between(const training *t, const outcome *a, const outcome *b)
 
 static void show(const training *t, const char *what, distance d)
 {
-    print_message("%-20s %-28s loss %.1e, values %.1e, way %.1e\n", t->name, what, d.loss, d.value, d.way);
+    print_message("%-20s %-28s loss %.1e, values %.1e, fresh ones %.1e, way %.1e\n", t->name, what, d.loss, d.value, d.fresh, d.way);
 }
 
 /* ---- tests ---------------------------------------------------------------------------------------------------------- */
 
-/* Float32 sums in another order: each kernel is within 2e-5 of the reference, and in these networks no ReLU falls to the other side. */
+/* Float32 sums in another order: each kernel is within 2e-5 of the reference. In the small networks no ReLU falls to the other side; in a DenseNet-121 of
+ * random weights some do, and what began at zero shows it. */
 static void check_float32(const training *t, const outcome *emu, const outcome *cpu)
 {
     const distance d = between(t, emu, cpu);
     show(t, "float32, emu to cpu", d);
-    assert_true(d.loss <= 1e-4 && d.value <= 1e-4 && d.way <= 1e-4);
+    assert_true(d.loss <= 1e-4 && d.value <= 1e-4 && d.way <= 1e-4 && (t == &large || d.fresh <= 1e-4));
 }
 
 /* A stored number is off by 2^-9 of itself, and a difference of the last bit of a float32 may turn a rounding to the other side: two devices are about as far
@@ -216,8 +213,8 @@ static void check_bf16(const training *t, const outcome *emu, const outcome *cpu
     show(t, "bf16, emu to cpu", d);
     show(t, "bf16 to float32, emu", a);
     show(t, "bf16 to float32, cpu", b);
-    assert_true(a.loss <= 4e-3 && b.loss <= 4e-3 && d.loss <= 4e-3);
-    assert_true(a.way <= t->far && b.way <= t->far && a.way > 1e-5);                  /* it did round something */
+    assert_true(a.loss <= t->loss && b.loss <= t->loss && d.loss <= t->loss);
+    assert_true(a.way <= t->way && b.way <= t->way && a.way > 1e-5);                  /* it did round something */
     assert_true(d.way <= 1.5 * fmax(a.way, b.way));
 }
 
