@@ -10,6 +10,7 @@
 #include "cxnet/model.h"
 #ifdef CX_CUDNN
 #include "cuda/cudnn_graph.h"
+#include "cuda/misuse.h"
 #endif
 
 static const struct { cx_model_spec spec; cx_loss_kind loss; } networks[] = {
@@ -289,7 +290,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_plans_are_kept), cmocka_unit_test(test_warming_fails),
 #ifdef CX_CUDNN
-        cmocka_unit_test(test_wrong_graphs), cmocka_unit_test(test_libcudnn_plans_all),
+        cmocka_unit_test(test_misuse_is_refused), cmocka_unit_test(test_wrong_graphs), cmocka_unit_test(test_libcudnn_plans_all),
 #endif
     };
     (void)plan_all;
