@@ -1,10 +1,9 @@
 /* test_cudnn_graphs.c - every convolution that the CUDA backend hands to cuDNN for our networks is one that the real libcudnn plans for sm_90, with an engine
  * of the kind that cudnn_graph.h promises. Which those are comes from real plans: of every network, at several sides and batches, for training and evaluation,
  * in both precisions, made on the emulated GPU and read back from the file that it keeps. No GPU is needed: the properties of one stand in for it. */
-#include "support.h"
+#include "app/program.h"
 #include <jansson.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 #include "cxnet/graph.h"
 #include "cxnet/model.h"
@@ -177,6 +176,18 @@ static void test_warming_fails(void **state)
     setenv("CXNET_CACHE", folder, 1);
 }
 
+static void test_verb(void **state)
+{
+    (void)state;
+    assert_runs(64, "", "want --device-json", "cuda warm");
+    assert_runs(66, "", "none.json", "cuda warm --device-json none.json");
+    if (!have_emulator())
+        skip();
+    assert_runs(65, "", "README.md", "cuda warm --device emu --device-json README.md");
+    assert_runs(0, " new\n", "", "cuda warm --device emu --device-json tests/cuda/h100.json --batch 1 --set data.side=65");
+    assert_runs(0, " 0 of them new\n", "", "cuda warm --device emu --device-json tests/cuda/h100.json --batch 1 --set data.side=65");
+}
+
 /* ---- the real library --------------------------------------------------------------------------------------------------- */
 
 #ifdef CX_CUDNN
@@ -288,7 +299,7 @@ static void test_libcudnn_plans_all(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_plans_are_kept), cmocka_unit_test(test_warming_fails),
+        cmocka_unit_test(test_plans_are_kept), cmocka_unit_test(test_warming_fails), cmocka_unit_test(test_verb),
 #ifdef CX_CUDNN
         cmocka_unit_test(test_misuse_is_refused), cmocka_unit_test(test_wrong_graphs), cmocka_unit_test(test_libcudnn_plans_all),
 #endif
