@@ -142,7 +142,7 @@ extern "C" cx_status cx_cuda_sum_squares(void *stream, int64_t n, const float *x
 
 /* ---- clipping ----------------------------------------------------------------------------------------------------------- */
 
-/* The host's rule (src/train/run.c) step by step: root and quotient in double, both correctly rounded, and one rounding to float. */
+/* The host's rule (src/graph/stepper.c): root and quotient in double, both correctly rounded, and one rounding to float. */
 __global__ void __launch_bounds__(1) clip_step(const double *squares, double clip, const float *loss, cx_cuda_step *step)
 {
     if (step->fault != CX_CUDA_SOUND)
@@ -152,10 +152,6 @@ __global__ void __launch_bounds__(1) clip_step(const double *squares, double cli
     step->loss = loss ? *loss : 0;
     step->scale = (float)(clip > 0 && norm > clip ? clip / norm : 1);
     step->fault = !isfinite(step->loss) ? CX_CUDA_LOSS : !isfinite(norm) ? CX_CUDA_NORM : CX_CUDA_SOUND;
-    if (step->fault == CX_CUDA_SOUND) {
-        step->loss_sum += (double)step->loss;
-        step->steps++;
-    }
 }
 
 extern "C" cx_status cx_cuda_clip(void *stream, const double *squares, double clip, const float *loss, cx_cuda_step *step)
