@@ -315,7 +315,11 @@ static cx_status astray_forward(const cx_call *c)
 static void what_cannot_be_captured(void **state)
 {
     (void)state;
+    setenv("CXNET_CUDNN", "none", 1);                   /* the kernels of this house can do without a handle */
+    setenv("CXNET_CUBLASLT", "none", 1);
     cx_backend *b = open_named("emu", 1);
+    unsetenv("CXNET_CUDNN");
+    unsetenv("CXNET_CUBLASLT");
     if (!b)
         return;
     const trial *how = &trials[0];
