@@ -5,8 +5,12 @@
 #include <cuda_runtime.h>
 #include <math.h>
 #define SHARED(type, name, n) __shared__ type name[n]
+#define UNROLL _Pragma("unroll")
+#define ROLLED _Pragma("unroll 1")
 #define LAUNCH(kernel, grid, block, stream, ...) kernel<<<grid, block, 0, (cudaStream_t)(stream)>>>(__VA_ARGS__)
 #else
+#define UNROLL
+#define ROLLED
 #include "cuda_emu.h"
 #endif
 #include "cxnet/op.h"

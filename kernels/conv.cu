@@ -19,9 +19,9 @@ __global__ void __launch_bounds__(THREADS) bias_parts(k_gradient g, unsigned col
         part[at * c + k] = sum;
 }
 
-size_t cx_cuda_gradient_bytes(const cx_call *c, const k_window &w)
+size_t cx_cuda_gradient_bytes(const cx_call *c, const k_chunks &g)
 {
-    const size_t weights = chunks_of(w).chunks * (size_t)cx_elems(c->x[1].s) * sizeof(float);
+    const size_t weights = g.chunks * (size_t)cx_elems(c->x[1].s) * sizeof(float);
     const size_t bias = c->n_in > 2 ? (size_t)(parts_of(cx_pixels(c->y[0].s), BIAS_PIXELS) * c->x[2].s.c) * sizeof(double) : 0;
     return weights > bias ? weights : bias;
 }
@@ -52,24 +52,18 @@ __global__ void __launch_bounds__(THREADS) conv2d_bwd_weight(k_window w, k_chunk
     correlate(w, g, dy, x, part);
 }
 
-static k_window window_of(const cx_call *c)
-{
-    const cx_conv_attr *a = (const cx_conv_attr *)c->attr;
-    return k_window{ c->y[0].s, c->x[0].s, (int)c->x[1].s.h, (int)c->x[1].s.w, a->stride, a->pad_top, a->pad_left };
-}
-
 extern "C" size_t cx_cuda_workspace_conv2d(const cx_call *c, bool backward)
 {
-    const k_window w = window_of(c);
+    const k_window w = conv2d_window(c);
     if (!backward)
         return c->fold.stats.s.c ? tile_bytes(blocks_down(w), c->y[0].s.c) : 0;
-    const size_t sums = c->fold.sums.s.c ? tile_bytes(blocks_up(w), c->x[0].s.c) : 0, gradients = cx_cuda_gradient_bytes(c, w);
+    const size_t sums = c->fold.sums.s.c ? tile_bytes(blocks_up(w), c->x[0].s.c) : 0, gradients = cx_cuda_gradient_bytes(c, chunks_of(w));
     return sums > gradients ? sums : gradients;
 }
 
 extern "C" cx_status cx_cuda_fwd_conv2d(const cx_call *c)
 {
-    const k_window w = window_of(c);
+    const k_window w = conv2d_window(c);
     const k_blocks g = blocks_down(w);
     const bool stats = c->fold.stats.s.c && !c->redo;
     LAUNCH(conv2d_fwd, blocks_in(g), THREADS, stream_of(c), w, g, c->x[1].p, source_of(c), output_of(c, stats));
@@ -80,7 +74,7 @@ extern "C" cx_status cx_cuda_fwd_conv2d(const cx_call *c)
 
 extern "C" cx_status cx_cuda_bwd_conv2d(const cx_call *c)
 {
-    const k_window w = window_of(c);
+    const k_window w = conv2d_window(c);
     if (wants_dx(c)) {
         const k_blocks g = blocks_up(w);
         LAUNCH(conv2d_bwd_x, blocks_in(g), THREADS, stream_of(c), w, g, c->x[1].p, gradient_of(c), gated_of(c));

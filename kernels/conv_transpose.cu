@@ -26,7 +26,7 @@ static k_window window_of(const cx_call *c)
 
 extern "C" size_t cx_cuda_workspace_conv_transpose2d(const cx_call *c, bool backward)
 {
-    return backward ? cx_cuda_gradient_bytes(c, window_of(c)) : 0;
+    return backward ? cx_cuda_gradient_bytes(c, chunks_of(window_of(c))) : 0;
 }
 
 extern "C" cx_status cx_cuda_fwd_conv_transpose2d(const cx_call *c)

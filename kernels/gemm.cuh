@@ -1,5 +1,5 @@
 /* gemm.cuh - one tile of the matrix products behind convolutions (implicit GEMM, float32): 256 threads make 64 x 64 of the result, 4 x 4 each, in steps of 16
- * along K. A step brings 8 KiB for 131,072 FLOPs, 16 a byte of L2: FLOPs are the floor where K and the outputs are 64 or more, below that the bytes of x and y.
+ * along K (dot.cuh: on tensor cores). A step brings 8 KiB for 131,072 FLOPs, 16 a byte of L2: FLOPs are the floor where K and the outputs are 64 or more, below that the bytes of x and y.
  *
  * Reading (padding, prologue, carry, mask), multiplying and storing (bias, norm, ReLU, gate, sums) are apart and meet in shared memory.
  *
@@ -8,6 +8,7 @@
  * round. Going up, the result is made phase by phase: places that are equal modulo the stride meet the same taps, and no others. */
 #ifndef CX_GEMM_CUH
 #define CX_GEMM_CUH
+#include "quads.cuh"
 #include "sums.cuh"
 
 enum { TILE = 64, STEP = 16, LANES = 16, QUADS = TILE / 4, PITCH = QUADS + 1 };
@@ -17,16 +18,16 @@ typedef struct { cx_shape small, large; int kh, kw, stride, top, left; } k_windo
 
 /* ---- blocks, on the host: from shapes only -------------------------------------------------------------------------- */
 
-/* Of convolve: block (phase * tiles + tile) * columns + column. across: phases along x. */
+/* Of convolve: block (phase * tiles + tile) * columns + column, each of rows x width numbers of the result. across: phases along x. */
 typedef struct { unsigned columns, tiles, phases, across; } k_blocks;
-static inline k_blocks blocks_down(const k_window &w)
+static inline k_blocks blocks_down(const k_window &w, int rows = TILE, int width = TILE)
 {
-    return k_blocks{ (unsigned)parts_of(w.small.c, TILE), (unsigned)parts_of(cx_pixels(w.small), TILE), 1, 1 };
+    return k_blocks{ (unsigned)parts_of(w.small.c, width), (unsigned)parts_of(cx_pixels(w.small), rows), 1, 1 };
 }
-static inline k_blocks blocks_up(const k_window &w)
+static inline k_blocks blocks_up(const k_window &w, int rows = TILE, int width = TILE)
 {
     const int64_t s = w.stride, h = w.large.h, x = w.large.w, across = s < x ? s : x;
-    return k_blocks{ (unsigned)parts_of(w.large.c, TILE), (unsigned)parts_of(w.large.n * parts_of(h, s) * parts_of(x, s), TILE),
+    return k_blocks{ (unsigned)parts_of(w.large.c, width), (unsigned)parts_of(w.large.n * parts_of(h, s) * parts_of(x, s), rows),
                      (unsigned)(across * (s < h ? s : h)), (unsigned)across };
 }
 static inline unsigned blocks_in(const k_blocks &g) { return g.columns * g.tiles * g.phases; }
@@ -37,17 +38,26 @@ static inline size_t tile_bytes(const k_blocks &g, int64_t channels) { return (s
  * lose digits, none so short that adding the chunks takes longer than making them. */
 enum { FILL = 528, SHORTEST = 256, LONGEST = 4096 };
 typedef struct { unsigned columns, rows, chunks; int64_t length; } k_chunks;
+static inline k_chunks chunks_for(int64_t pixels, int64_t columns, int64_t rows, int step, int blocks = FILL)
+{
+    int64_t length = parts_of(pixels, parts_of(blocks, columns * rows));
+    length = length < SHORTEST ? (int64_t)SHORTEST : length > LONGEST ? (int64_t)LONGEST : parts_of(length, step) * step;
+    return k_chunks{ (unsigned)columns, (unsigned)rows, (unsigned)parts_of(pixels, length), length };
+}
 static inline k_chunks chunks_of(const k_window &w)
 {
-    const int64_t pixels = cx_pixels(w.small), columns = parts_of((int64_t)w.kh * w.kw * w.large.c, TILE), rows = parts_of(w.small.c, TILE);
-    int64_t length = parts_of(pixels, parts_of(FILL, columns * rows));
-    length = length < SHORTEST ? (int64_t)SHORTEST : length > LONGEST ? (int64_t)LONGEST : parts_of(length, STEP) * STEP;
-    return k_chunks{ (unsigned)columns, (unsigned)rows, (unsigned)parts_of(pixels, length), length };
+    return chunks_for(cx_pixels(w.small), parts_of((int64_t)w.kh * w.kw * w.large.c, TILE), parts_of(w.small.c, TILE), STEP);
 }
 static inline unsigned blocks_in(const k_chunks &g) { return g.columns * g.rows * g.chunks; }
 
-/* conv.cu: what conv_transpose2d shares. Scratch for the gradients of weights and bias; the chunks of correlate, in c->work, added into dx[1]; dx[2]. */
-size_t cx_cuda_gradient_bytes(const cx_call *c, const k_window &w);
+static inline k_window conv2d_window(const cx_call *c)
+{
+    const cx_conv_attr *a = (const cx_conv_attr *)c->attr;
+    return k_window{ c->y[0].s, c->x[0].s, (int)c->x[1].s.h, (int)c->x[1].s.w, a->stride, a->pad_top, a->pad_left };
+}
+
+/* conv.cu: what all convolutions share. Scratch for the gradients of weights and bias; the chunks of correlate, in c->work, added into dx[1]; dx[2]. */
+size_t cx_cuda_gradient_bytes(const cx_call *c, const k_chunks &g);
 void cx_cuda_add_chunks(const cx_call *c, const k_chunks &g);
 void cx_cuda_bias_gradient(const cx_call *c);
 
@@ -125,9 +135,9 @@ static __device__ __forceinline__ k_axis axis_up(int64_t small, int64_t large, i
 
 /* A row of the tile: its pixel in the result, -1 where there is none; the first pixel of its image in the source, and where tap 0 is. */
 typedef struct { int64_t result, image; int y, x; } k_row;
-static __device__ __forceinline__ void place_rows(k_row *rows, const k_axis &y, const k_axis &x, const cx_shape &result, int64_t first)
+template <int ROWS> static __device__ __forceinline__ void place_rows(k_row *rows, const k_axis &y, const k_axis &x, const cx_shape &result, int64_t first)
 {
-    if (threadIdx.x < TILE) {
+    if (threadIdx.x < ROWS) {
         const int64_t at = first + threadIdx.x, per = (int64_t)y.places * x.places, n = at / per;
         const int jy = (int)(at % per) / x.places, jx = (int)(at % per) % x.places;
         const bool in = n < result.n;
@@ -135,6 +145,18 @@ static __device__ __forceinline__ void place_rows(k_row *rows, const k_axis &y, 
                                    in ? y.in + jy * y.in_step : NOWHERE, in ? x.in + jx * x.in_step : NOWHERE };
     }
     __syncthreads();
+}
+
+/* What a block makes, ROWS x COLUMNS of it, and its rows. empty: there are none; phases are not all as large as the first. */
+typedef struct { unsigned tile; int column; bool empty; k_axis y, x; } k_tile;
+template <bool UP, int ROWS, int COLUMNS> static __device__ __forceinline__ k_tile find_tile(const k_window &w, const k_blocks &g, k_row *rows)
+{
+    const unsigned tile = blockIdx.x / g.columns, phase = tile / g.tiles;
+    const int64_t first = (int64_t)(tile % g.tiles) * ROWS;
+    const k_axis y = UP ? axis_up(w.small.h, w.large.h, w.kh, w.stride, w.top, phase / g.across) : axis_down(w.small.h, w.large.h, w.kh, w.stride, w.top);
+    const k_axis x = UP ? axis_up(w.small.w, w.large.w, w.kw, w.stride, w.left, phase % g.across) : axis_down(w.small.w, w.large.w, w.kw, w.stride, w.left);
+    place_rows<ROWS>(rows, y, x, UP ? w.large : w.small, first);
+    return k_tile{ tile, (int)(blockIdx.x % g.columns) * COLUMNS, first >= w.small.n * y.places * x.places, y, x };
 }
 
 /* Where along K a thread is: K runs over taps, and within a tap over channels. */
@@ -200,61 +222,129 @@ template <bool UP, class Source> struct k_taps {
     }
 };
 
-/* ---- storing -------------------------------------------------------------------------------------------------------- */
+/* ---- storing: four neighbouring columns a thread ------------------------------------------------------------------------ */
 
-enum { SHARERS = THREADS / TILE };              /* threads that share a column of the result: each has every SHARERS-th row */
+/* Rows of vectors at a thread's channels; `none` for channels that are not there, or without such a vector. */
+static __device__ __forceinline__ void four_of(const cx_tensor &t, int which, const k_place &p, float none, float v[4])
+{
+    UNROLL for (int j = 0; j < 4; j++)
+        v[j] = j < p.n && t.s.c ? row(t, which, p.k + j) : none;
+}
+
+/* keep: what a block made, ROWS x COLUMNS numbers in shared memory, rows APART apart. Thread t has the quad t % ACROSS of every SHARERS-th row. */
 
 /* y[0]; part: mean and sum of squared deviations of each tile and channel, if statistics are wanted. */
-typedef struct { cx_tensor y, post; const float *bias; bool relu; double *part; } k_output;
+typedef struct { cx_tensor y, post; const float *bias; bool relu, wide; double *part; } k_output;
 static inline k_output output_of(const cx_call *c, bool stats)
 {
-    return k_output{ c->y[0], c->fold.post, c->n_in > 2 ? c->x[2].p : nullptr, c->relu, stats ? (double *)c->work : nullptr };
+    return k_output{ c->y[0], c->fold.post, c->n_in > 2 ? c->x[2].p : nullptr, c->relu, is_wide(c->y[0]), stats ? (double *)c->work : nullptr };
 }
+template <int ROWS, int COLUMNS, int APART>
 static __device__ __forceinline__ void keep(const k_output &o, float *result, const k_row *rows, int64_t tile, int64_t column)
 {
-    const int64_t c = o.y.s.c, k = column + threadIdx.x % TILE, left = pixels(o.y.s) - tile * TILE;
-    const bool in = k < c, normed = in && o.post.s.c;
-    const float bias = in && o.bias ? o.bias[k] : 0, scale = normed ? row(o.post, CX_FOLD_SCALE, k) : 1, shift = normed ? row(o.post, CX_FOLD_SHIFT, k) : 0;
-    double sum = 0;
-    for (int r = threadIdx.x / TILE; in && r < TILE && rows[r].result >= 0; r += SHARERS) {
-        float *at = &result[r * TILE + threadIdx.x % TILE], v = fmaf(*at + bias, scale, shift);
-        v = o.relu && v < 0 ? 0 : v;
-        store(o.y, rows[r].result, k, v);
-        *at = v;
-        sum += (double)v;
+    constexpr int ACROSS = COLUMNS / 4, SHARERS = THREADS / ACROSS;
+    const int64_t c = o.y.s.c, left = pixels(o.y.s) - tile * ROWS;
+    k_place p = { 0, column + threadIdx.x % ACROSS * 4, 0, false };
+    float bias[4], scale[4], shift[4], sum[4] = { 0, 0, 0, 0 }, squares[4] = { 0, 0, 0, 0 };
+    double mean[4], square[4];
+    p.n = (int)max((int64_t)0, min(c - p.k, (int64_t)4));
+    p.wide = o.wide && p.n == 4;
+    four_of(o.post, CX_FOLD_SCALE, p, 1, scale);
+    four_of(o.post, CX_FOLD_SHIFT, p, 0, shift);
+    UNROLL for (int j = 0; j < 4; j++)
+        bias[j] = j < p.n && o.bias ? o.bias[p.k + j] : 0;
+    for (int r = threadIdx.x / ACROSS; r < ROWS && rows[r].result >= 0; r += SHARERS) {
+        k_float4 *const at = (k_float4 *)(void *)&result[r * APART + threadIdx.x % ACROSS * 4], q = *at;
+        float v[4];
+        UNROLL for (int j = 0; j < 4; j++) {
+            v[j] = fmaf(q.v[j] + bias[j], scale[j], shift[j]);
+            v[j] = o.relu && v[j] < 0 ? 0 : v[j];
+            sum[j] += v[j];
+        }
+        p.row = rows[r].result;
+        store_quad(o.y, p, v);
+        if (o.part)
+            *at = k_float4{ { v[0], v[1], v[2], v[3] } };
     }
     if (!o.part)
         return;
-    const double mean = sum_every<SHARERS>(sum) / (double)min(left, (int64_t)TILE);
-    double squares = 0;
-    for (int r = threadIdx.x / TILE; in && r < TILE && rows[r].result >= 0; r += SHARERS) {
-        const double d = (double)result[r * TILE + threadIdx.x % TILE] - mean;
-        squares += d * d;
+    UNROLL for (int j = 0; j < 4; j++)
+        mean[j] = (double)sum[j];
+    sum_every<SHARERS, 4>(mean);
+    UNROLL for (int j = 0; j < 4; j++)
+        mean[j] /= (double)min(left, (int64_t)ROWS);
+    for (int r = threadIdx.x / ACROSS; r < ROWS && rows[r].result >= 0; r += SHARERS) {
+        const k_float4 q = *(const k_float4 *)(const void *)&result[r * APART + threadIdx.x % ACROSS * 4];
+        UNROLL for (int j = 0; j < 4; j++)
+            squares[j] = fmaf(q.v[j] - (float)mean[j], q.v[j] - (float)mean[j], squares[j]);
     }
-    squares = sum_every<SHARERS>(squares);
-    if (in && threadIdx.x < TILE) {
-        o.part[tile * 2 * c + k] = mean;
-        o.part[(tile * 2 + 1) * c + k] = squares;
-    }
+    UNROLL for (int j = 0; j < 4; j++)
+        square[j] = (double)squares[j];
+    sum_every<SHARERS, 4>(square);
+    UNROLL for (int j = 0; j < 4; j++)
+        if (threadIdx.x < ACROSS && j < p.n) {
+            o.part[tile * 2 * c + p.k + j] = mean[j];
+            o.part[(tile * 2 + 1) * c + p.k + j] = square[j];
+        }
 }
 
 /* dx[0], behind the gate; part: its two sums for each tile and channel, if wanted. */
-typedef struct { k_gate gate; double *part; } k_gated;
-static inline k_gated gated_of(const cx_call *c) { return k_gated{ gate_of(c), c->fold.sums.s.c ? (double *)c->work : nullptr }; }
+typedef struct { k_gate gate; bool wide; double *part; } k_gated;
+static inline k_gated gated_of(const cx_call *c)
+{
+    return k_gated{ gate_of(c), is_wide(c->x[0]) && is_wide(c->dx[0]), c->fold.sums.s.c ? (double *)c->work : nullptr };
+}
+/* As pass_gate, in float32. What a thread reads of TOGETHER rows is on its way at the same time. */
+enum { TOGETHER = 4 };
+template <int ROWS, int COLUMNS, int APART>
 static __device__ __forceinline__ void keep(const k_gated &o, float *result, const k_row *rows, int64_t tile, int64_t column)
 {
-    const int64_t c = o.gate.src.x.s.c, k = column + threadIdx.x % TILE;
-    const bool in = k < c;
-    double sum[2] = { 0, 0 };
-    for (int r = threadIdx.x / TILE; in && r < TILE && rows[r].result >= 0; r += SHARERS)
-        pass_gate(o.gate, rows[r].result, k, (double)result[r * TILE + threadIdx.x % TILE], sum);
+    constexpr int ACROSS = COLUMNS / 4, SHARERS = THREADS / ACROSS;
+    const k_gate &t = o.gate;
+    const bool normed = t.src.pre.s.c > 0;
+    static_assert(ROWS % (SHARERS * TOGETHER) == 0, "whole turns");
+    const int64_t c = t.src.x.s.c;
+    k_place p = { 0, column + threadIdx.x % ACROSS * 4, 0, false };
+    float scale[4], shift[4], mean[4], sum[2][4] = { { 0, 0, 0, 0 }, { 0, 0, 0, 0 } };
+    p.n = (int)max((int64_t)0, min(c - p.k, (int64_t)4));
+    p.wide = o.wide && p.n == 4;
+    four_of(t.src.pre, CX_FOLD_SCALE, p, 1, scale);
+    four_of(t.src.pre, CX_FOLD_SHIFT, p, 0, shift);
+    UNROLL for (int j = 0; j < 4; j++)
+        mean[j] = j < p.n && t.sums.s.c ? row(t.src.pre, CX_FOLD_MEAN, p.k + j) : 0;
+    for (int r = threadIdx.x / ACROSS; r < ROWS; r += SHARERS * TOGETHER) {
+        k_fetched before[TOGETHER], read[TOGETHER];
+        UNROLL for (int i = 0; i < TOGETHER; i++) {
+            p.row = rows[r + i * SHARERS].result;
+            before[i] = p.row >= 0 && t.dx.p && t.add ? fetch_quad(t.dx, p) : k_fetched{};
+            read[i] = p.row >= 0 && normed ? fetch_quad(t.src.x, p) : k_fetched{};
+        }
+        UNROLL for (int i = 0; i < TOGETHER; i++) {
+            const k_float4 q = *(const k_float4 *)(const void *)&result[(r + i * SHARERS) * APART + threadIdx.x % ACROSS * 4];
+            float x[4], g[4];
+            p.row = rows[r + i * SHARERS].result;
+            if (p.row < 0)
+                continue;
+            unpack_quad(t.src.x, p, read[i], x);
+            UNROLL for (int j = 0; j < 4; j++) {
+                g[j] = t.src.relu && fmaf(x[j], scale[j], shift[j]) <= 0 ? 0 : q.v[j];
+                sum[0][j] += g[j];
+                sum[1][j] = fmaf(g[j], x[j] - mean[j], sum[1][j]);
+                g[j] = fmaf(g[j], scale[j], before[i].f.v[j]);
+            }
+            if (t.dx.p)
+                store_quad(t.dx, p, g);
+        }
+    }
     if (!o.part)
         return;
-    for (int i = 0; i < 2; i++) {
-        const double s = sum_every<SHARERS>(sum[i]);
-        if (in && threadIdx.x < TILE)
-            o.part[(tile * 2 + i) * c + k] = s;
-    }
+    double both[8];
+    UNROLL for (int j = 0; j < 8; j++)
+        both[j] = (double)sum[j / 4][j % 4];
+    sum_every<SHARERS, 8>(both);
+    UNROLL for (int j = 0; j < 8; j++)
+        if (threadIdx.x < ACROSS && j % 4 < p.n)
+            o.part[(tile * 2 + j / 4) * c + p.k + j % 4] = both[j];
 }
 
 /* ---- both products -------------------------------------------------------------------------------------------------- */
@@ -265,16 +355,26 @@ static __device__ __forceinline__ void convolve(const k_window &w, const k_block
 {
     SHARED(k_float4, result, TILE * QUADS);
     SHARED(k_row, rows, TILE);
-    const unsigned tile = blockIdx.x / g.columns, phase = tile / g.tiles, column = blockIdx.x % g.columns * TILE;
-    const int64_t first = (int64_t)(tile % g.tiles) * TILE;
-    const k_axis y = UP ? axis_up(w.small.h, w.large.h, w.kh, w.stride, w.top, phase / g.across) : axis_down(w.small.h, w.large.h, w.kh, w.stride, w.top);
-    const k_axis x = UP ? axis_up(w.small.w, w.large.w, w.kw, w.stride, w.left, phase % g.across) : axis_down(w.small.w, w.large.w, w.kw, w.stride, w.left);
-    place_rows(rows, y, x, UP ? w.large : w.small, first);
-    k_taps<UP, Source> taps(w, y, x, src, weight, rows, column);
-    const bool empty = first >= w.small.n * y.places * x.places;    /* phases are not all as large as the first */
-    multiply_all(taps, empty ? 0 : ((int64_t)y.taps * x.taps * taps.channels + STEP - 1) / STEP, result);
-    keep(sink, (float *)(void *)result, rows, tile, column);
+    const k_tile t = find_tile<UP, TILE, TILE>(w, g, rows);
+    k_taps<UP, Source> taps(w, t.y, t.x, src, weight, rows, t.column);
+    multiply_all(taps, t.empty ? 0 : ((int64_t)t.y.taps * t.x.taps * taps.channels + STEP - 1) / STEP, result);
+    keep<TILE, TILE, TILE>(sink, (float *)(void *)result, rows, t.tile, t.column);
 }
+
+/* A pixel on its way through a map. */
+struct k_walk {
+    int64_t n;
+    int y, x;
+    __device__ __forceinline__ k_walk(const cx_shape &s, int64_t pixel) : n(pixel / (s.h * s.w)), y((int)(pixel % (s.h * s.w) / s.w)), x((int)(pixel % s.w)) {}
+    __device__ __forceinline__ void advance(const cx_shape &s, int by)
+    {
+        for (x += by; x >= s.w; x -= (int)s.w)
+            if (++y == s.h) {
+                y = 0;
+                n++;
+            }
+    }
+};
 
 /* Along the pixels of the small side, each beside its taps on the large side. */
 template <class Small, class Large> struct k_pairs {
@@ -282,29 +382,25 @@ template <class Small, class Large> struct k_pairs {
     const k_window &w;
     const Small &small;
     const Large &large;
-    int64_t pixel, end, n;          /* of the small side; its image, */
-    int y, x;                       /* and where in it */
+    int64_t pixel, end;             /* of the small side, */
+    k_walk at;                      /* and where it is */
     int row, rows;                  /* the first of this thread's channels of the small side, and how many there are from there on */
     int ty[4], tx[4], channel[4];   /* its taps, and the channels of the large side */
 
     __device__ __forceinline__ k_pairs(const k_window &w_, const Small &s, const Large &l, int64_t first, int64_t end_, int row_, int column)
-        : w(w_), small(s), large(l), pixel(first + my_k<false>()), end(end_), row(row_ + my_place<false>()), rows((int)w.small.c - row)
+        : w(w_), small(s), large(l), pixel(first + my_k<false>()), end(end_), at(w_.small, pixel), row(row_ + my_place<false>()), rows((int)w.small.c - row)
     {
-        const int64_t per = w.small.h * w.small.w;
-        n = pixel / per;
-        y = (int)(pixel % per / w.small.w);
-        x = (int)(pixel % w.small.w);
         for (int i = 0; i < 4; i++) {
-            const int at = column + my_place<false>() + i * LANES, tap = at / (int)w.large.c;
-            channel[i] = at % (int)w.large.c;
+            const int place = column + my_place<false>() + i * LANES, tap = place / (int)w.large.c;
+            channel[i] = place % (int)w.large.c;
             ty[i] = tap < w.kh * w.kw ? tap / w.kw - w.top : NOWHERE;
             tx[i] = tap % w.kw - w.left;
         }
     }
     __device__ __forceinline__ void read(float v[4], float u[4])
     {
-        const int ly = y * w.stride, lx = x * w.stride;
-        const int64_t image = n * w.large.h;
+        const int ly = at.y * w.stride, lx = at.x * w.stride;
+        const int64_t image = at.n * w.large.h;
         for (int i = 0; i < 4; i++)
             v[i] = pixel < end && i * LANES < rows ? number(small, pixel, row + i * LANES) : 0;
         for (int i = 0; i < 4; i++) {
@@ -313,11 +409,7 @@ template <class Small, class Large> struct k_pairs {
             u[i] = in ? number(large, (image + sy) * w.large.w + sx, channel[i]) : 0;
         }
         pixel += STEP;
-        for (x += STEP; x >= w.small.w; x -= (int)w.small.w)
-            if (++y == w.small.h) {
-                y = 0;
-                n++;
-            }
+        at.advance(w.small, STEP);
     }
 };
 
@@ -332,7 +424,7 @@ static __device__ __forceinline__ void correlate(const k_window &w, const k_chun
     k_pairs<Small, Large> pairs(w, small, large, first, end, row, column);
     multiply_all(pairs, (end - first + STEP - 1) / STEP, result);
     float *to = part + chunk * w.small.c * width;
-    for (int64_t r = threadIdx.x / TILE; k < width && r < TILE && row + r < w.small.c; r += SHARERS)
+    for (int64_t r = threadIdx.x / TILE; k < width && r < TILE && row + r < w.small.c; r += THREADS / TILE)
         to[(row + r) * width + k] = ((const float *)(const void *)result)[r * TILE + threadIdx.x % TILE];
 }
 

@@ -27,6 +27,13 @@ cx_status cx_cuda_fwd_statistics(const cx_call *c);
 cx_status cx_cuda_bwd_statistics(const cx_call *c);
 cx_status cx_cuda_fwd_convert(const cx_call *c);
 
+/* conv2d with cx_impl.dot: an x[0] in CX_BF16, of 8 channels or more, as many of y[0]. The members of a cx_impl. */
+bool cx_cuda_accepts_conv2d_dot(const cx_call *c);
+cx_status cx_cuda_fwd_conv2d_dot(const cx_call *c);
+cx_status cx_cuda_bwd_conv2d_dot(const cx_call *c);
+size_t cx_cuda_packed_conv2d_dot(const cx_call *c);
+cx_status cx_cuda_pack_conv2d_dot(const cx_call *c);
+
 /* As cx_backend.update and sum_squares. *out: a double on the device. scratch: cx_cuda_sum_doubles(n) doubles on the device. */
 cx_status cx_cuda_update(void *stream, const cx_update *u, int64_t n, float *param, const float *grad, float *m, float *v);
 int64_t cx_cuda_sum_doubles(int64_t n);

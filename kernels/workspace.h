@@ -7,6 +7,7 @@ extern "C" {
 #endif
 
 size_t cx_cuda_workspace_conv2d(const cx_call *c, bool backward);
+size_t cx_cuda_workspace_conv2d_dot(const cx_call *c, bool backward);
 size_t cx_cuda_workspace_conv_transpose2d(const cx_call *c, bool backward);
 size_t cx_cuda_workspace_linear(const cx_call *c, bool backward);
 size_t cx_cuda_workspace_batch_norm(const cx_call *c, bool backward);

@@ -157,14 +157,29 @@ static void add_impls(cx_cuda_impls *out, int op, const cx_impl *list, int n, bo
             out->impl[op][out->n[op]++] = list[i];
 }
 
-/* First who multiplies in bfloat16, for the others may get what is stored in it by way of float32 copies. */
+/* What the folds of a DenseNet were made for: 1x1 convolutions, and growth convolutions of few outputs. */
+static bool accepts_growth(const cx_call *c)
+{
+    enum { WIDE = 64 };
+    const cx_shape w = c->x[1].s;
+    return cx_cuda_accepts_conv2d_dot(c) && ((w.h == 1 && w.w == 1) || w.n < WIDE);
+}
+
+#define DOT_CONV2D(takes) \
+    { .name = "conv2d cuda bf16", .accepts = takes, .workspace = cx_cuda_workspace_conv2d_dot, .fwd = cx_cuda_fwd_conv2d_dot, .bwd = cx_cuda_bwd_conv2d_dot, \
+        .packed = cx_cuda_packed_conv2d_dot, .pack = cx_cuda_pack_conv2d_dot, .bf16 = true, .dot = true }
+static const cx_impl growth = DOT_CONV2D(accepts_growth), any_dot = DOT_CONV2D(cx_cuda_accepts_conv2d_dot);
+
+/* First who multiplies in bfloat16, for the others may get what is stored in it by way of float32 copies; among them growth convolutions by kernels of this
+ * house, all else by a library that is there. */
 void cx_cuda_list_impls(const cx_cuda_handle *h, cx_cuda_impls *out)
 {
     (void)h;
     *out = (cx_cuda_impls){ .n = { 0 } };
     for (int i = 0; i < 2 * CX_OP_COUNT; i++) {
         const int op = i / 2;
-        const bool dot = i % 2 == 0;
+        const bool dot = i % 2 == 0, conv2d = op == CX_OP_CONV2D;
+        add_impls(out, op, &growth, conv2d, dot);
 #ifdef CX_CUBLASLT
         int products = 0;
         const cx_impl *by_cublaslt = cx_cublaslt_impls((cx_op_id)op, &products);
@@ -177,6 +192,7 @@ void cx_cuda_list_impls(const cx_cuda_handle *h, cx_cuda_impls *out)
         if (h->cudnn)
             add_impls(out, op, by_cudnn, convolutions, dot);
 #endif
+        add_impls(out, op, &any_dot, conv2d, dot);
         add_impls(out, op, &plain[op], 1, dot);
     }
 }

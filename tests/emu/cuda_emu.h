@@ -51,6 +51,7 @@ enum { WARP_SIZE = 32, MAX_THREADS = 1024, MAX_SHARED = 227 << 10, MAX_GRID_YZ =
 
 struct Fiber;
 struct Array;
+struct Copies;
 struct Thread {
     dim3 idx;
     unsigned id;
@@ -68,12 +69,14 @@ struct Block {
     size_t shared_bytes;
     Thread *now;                /* NULL before the first */
     const std::function<void()> *body;
+    std::vector<Copies> copies; /* of each thread: tensor_emu.h */
 };
 extern Block *B;
 
 void launch(const char *kernel, dim3 grid, dim3 dim, const std::function<void()> &body);
 void wait(State s, int line, unsigned mask);
 void *shared(const void *key, size_t bytes, size_t align);
+bool is_shared(const void *p, size_t bytes);
 [[noreturn]] void fail(const char *why, const Thread &t);
 
 /* Queues a launch. The kernel's parameters are what they are now, as CUDA copies them. */
@@ -136,4 +139,5 @@ inline int __float2int_rn(float x) { return (int)lrintf(x); }
 
 #define SHARED(type, name, n) static char name##_key; type *name = (type *)emu::shared(&name##_key, sizeof(type) * (n), alignof(type))
 #define LAUNCH(kernel, grid, block, stream, ...) emu::launch_on(stream, #kernel, grid, block, kernel, __VA_ARGS__)
+#include "tensor_emu.h"
 #endif

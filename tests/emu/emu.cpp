@@ -116,6 +116,7 @@ static void fiber_main()
 #endif
     for (;;) {
         (*B->body)();
+        end_copies();
         B->now->state = DONE;
         to_scheduler();
     }
@@ -331,11 +332,19 @@ static void run_block(dim3 idx)
     give_back_shared();
 }
 
+bool is_shared(const void *p, size_t bytes)
+{
+    for (const Array *a : B->shared)
+        if ((const char *)p >= a->at && (const char *)p + bytes <= a->at + a->bytes)
+            return true;
+    return false;
+}
+
 void launch(const char *kernel, dim3 grid, dim3 dim, const std::function<void()> &body)
 {
     Open open;
     Faults faults;
-    Block block = { kernel, grid, dim, dim3(0, 0, 0), {}, {}, {}, 0, nullptr, &body };
+    Block block = { kernel, grid, dim, dim3(0, 0, 0), {}, {}, {}, 0, nullptr, &body, {} };
     B = &block;
     const size_t n = (size_t)dim.x * dim.y * dim.z;
     if (n < 1 || n > MAX_THREADS || dim.z > 64)
@@ -344,6 +353,7 @@ void launch(const char *kernel, dim3 grid, dim3 dim, const std::function<void()>
         fail("the grid is empty or too large", nobody);
     block.thread.resize(n);
     block.slot.resize(n);
+    block.copies.resize(n);
     const size_t blocks = (size_t)grid.x * grid.y * grid.z;
     for (size_t k = 0; k < blocks; k++) {
         const size_t i = nth(k, blocks);

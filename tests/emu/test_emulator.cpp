@@ -235,6 +235,164 @@ static void wrong_kernels_are_caught(void **)
     caught("a grid too tall", run_tall_grid, "empty or too large");
 }
 
+// ---- instructions of tensor cores ---------------------------------------------------------------------------------------
+
+enum { SIDE = 16 };
+alignas(16) static uint16_t left[SIDE * SIDE], right[SIDE * SIDE];
+static float product[SIDE * SIDE];
+static uint32_t words[2][4][32];
+
+static float number(uint16_t half) { return emu::bf16_to_float(half); }
+
+// product += left right, of 16 x 16 numbers each; words: what the lanes got of left.
+__global__ void multiply(const uint16_t *a, const uint16_t *b, float *d, uint32_t *seen)
+{
+    struct alignas(16) line { uint16_t v[8]; };
+    SHARED(line, s, 4 * SIDE);
+    const int lane = threadIdx.x, g = lane / 4, t = lane % 4 * 2;
+    cp_async16(&s[lane], a + lane * 8, 16);
+    cp_async_commit();
+    cp_async16(&s[2 * SIDE + lane], b + lane * 8, 16);
+    cp_async_commit();
+    cp_async_wait<0>();
+    __syncwarp();
+    uint32_t p[4], q[4], turned[4];
+    ldmatrix_x4(p, &s[lane % 16 * 2 + lane / 16]);
+    ldmatrix_x4_trans(turned, &s[lane % 16 * 2 + lane / 16]);
+    ldmatrix_x4_trans(q, &s[2 * SIDE + lane % 16 * 2 + lane / 16]);
+    for (int m = 0; m < 4; m++) {
+        seen[m * 32 + lane] = p[m];
+        seen[128 + m * 32 + lane] = turned[m];
+    }
+    for (int half = 0; half < 2; half++) {
+        float v[4];
+        for (int i = 0; i < 4; i++)
+            v[i] = d[(g + i / 2 * 8) * SIDE + half * 8 + t + i % 2];
+        mma_bf16(v, p, q + 2 * half);
+        for (int i = 0; i < 4; i++)
+            d[(g + i / 2 * 8) * SIDE + half * 8 + t + i % 2] = v[i];
+    }
+}
+
+static void run_multiply()
+{
+    LAUNCH(multiply, 1, 32, nullptr, left, right, product, words[0][0]);
+    for (int r = 0; r < SIDE; r++)
+        for (int c = 0; c < SIDE; c++) {
+            double want = r - c;
+            for (int k = 0; k < SIDE; k++)
+                want += (double)number(left[r * SIDE + k]) * (double)number(right[k * SIDE + c]);
+            if (!(fabs((double)product[r * SIDE + c] - want) < 1e-5))
+                _exit(4);
+        }
+    // The words of lane 4 g + t / 2: numbers t and t + 1 of row g of matrix m, which is the upper or lower, left or right quarter; or of its column g.
+    for (int m = 0; m < 4; m++)
+        for (int l = 0; l < 32; l++) {
+            const uint16_t *quarter = left + m % 2 * 8 * SIDE + m / 2 * 8;
+            const int g = l / 4, t = l % 4 * 2;
+            if (words[0][m][l] != (quarter[g * SIDE + t] | (uint32_t)quarter[g * SIDE + t + 1] << 16) ||
+                words[1][m][l] != (quarter[t * SIDE + g] | (uint32_t)quarter[(t + 1) * SIDE + g] << 16))
+                _exit(5);
+        }
+}
+
+static void matrices_are_as_documented(void **)
+{
+    for (int i = 0; i < SIDE * SIDE; i++) {
+        left[i] = (uint16_t)(pack_bf16((float)(i * 37 % 101 - 50) / 64, 0));
+        right[i] = (uint16_t)(pack_bf16((float)(i * 53 % 97 - 48) / 32, 0));
+        product[i] = (float)(i / SIDE - i % SIDE);
+    }
+    for (int order = 0; order < 3; order++)
+        assert_true(ends_with(run_multiply, order, ""));
+    assert_int_equal(pack_bf16(1.00390625f, -1.01171875f), 0xbf823f80);     // ties go to even
+    assert_true(std::isnan(number((uint16_t)pack_bf16(NAN, 0))));
+}
+
+// b <- the first n bytes of a, then zeros, by way of shared memory; read before the wait, or behind it.
+__global__ void copy(const uint16_t *a, float *d, int bytes, bool early)
+{
+    struct alignas(16) line { uint16_t v[8]; };
+    SHARED(line, s, 2);
+    cp_async16(&s[0], a, 16);
+    cp_async_commit();
+    cp_async16(&s[1], a, bytes);
+    cp_async_commit();
+    cp_async_wait<1>();
+    for (int i = 0; i < 8; i++) {
+        d[i] = number(s[0].v[i]);
+        d[8 + i] = number(s[1].v[i]);       // on its way
+    }
+    cp_async_wait<0>();
+    for (int i = 0; i < 8 && !early; i++)
+        d[8 + i] = number(s[1].v[i]);
+}
+
+static void check_copy(int bytes, bool early)
+{
+    float got[16];
+    LAUNCH(copy, 1, 1, nullptr, left, got, bytes, early);
+    for (int i = 0; i < 16; i++)
+        if (early && i >= 8 ? !std::isnan(got[i]) : got[i] != (i < 8 || i % 8 < bytes / 2 ? number(left[i % 8]) : 0))
+            _exit(6);
+}
+
+static void run_copies()
+{
+    for (int bytes = 0; bytes <= 16; bytes += 2) {
+        check_copy(bytes, false);
+        check_copy(bytes, true);
+    }
+}
+
+static void copies_arrive_at_the_wait(void **)
+{
+    for (int order = 0; order < 3; order++)
+        assert_true(ends_with(run_copies, order, ""));
+}
+
+enum { WHOLE, ONE_LESS, TWO_LINES, UNALIGNED, NOT_SHARED, PAST_END, COPY_UNALIGNED, COPY_FROM_UNALIGNED, NO_WAIT, NO_COMMIT, TOO_LONG };
+__global__ void misuse(int how, const uint16_t *global, float *d)
+{
+    struct alignas(16) line { uint16_t v[8]; };
+    SHARED(line, s, 32);
+    const uint16_t *row = s[0].v + threadIdx.x % 32 * 8 + (how == UNALIGNED) + (how == PAST_END) * 8;
+    uint32_t p[4] = { 0, 0, 0, 0 };
+    float v[4] = { 0, 0, 0, 0 };
+    if (how >= COPY_UNALIGNED) {
+        cp_async16(s[threadIdx.x].v + (how == COPY_UNALIGNED), global + (how == COPY_FROM_UNALIGNED), how == TOO_LONG ? 18 : 16);
+        if (how != NO_COMMIT)
+            cp_async_commit();
+        cp_async_wait<1>();
+    } else if (how == ONE_LESS && threadIdx.x == 7) {
+        return;
+    } else if (how == TWO_LINES && threadIdx.x == 7) {
+        mma_bf16(v, p, p);
+    } else {
+        ldmatrix_x4(p, how == NOT_SHARED ? global : row);
+        mma_bf16(v, p, p);
+    }
+    d[threadIdx.x] = v[0];
+}
+template <int HOW, int THREADS> static void run_misuse() { LAUNCH(misuse, 1, THREADS, nullptr, HOW, left, out); }
+
+static void misused_instructions_are_caught(void **)
+{
+    for (int order = 0; order < 3; order++)
+        assert_true(ends_with(run_misuse<WHOLE, 64>, order, ""));
+    caught("half a warp", run_misuse<WHOLE, 48>, "wants a warp of 32");
+    caught("a lane that returned", run_misuse<ONE_LESS, 32>, "has returned");
+    caught("two matrix instructions", run_misuse<TWO_LINES, 32>, "at two source lines");
+    caught("rows that are not aligned", run_misuse<UNALIGNED, 32>, "in shared memory is not a multiple of 16");
+    caught("rows in global memory", run_misuse<NOT_SHARED, 32>, "do not lie in a shared array");
+    caught("rows past the end", run_misuse<PAST_END, 32>, "do not lie in a shared array");
+    caught("a copy to no multiple of 16", run_misuse<COPY_UNALIGNED, 1>, "in shared memory is not a multiple of 16");
+    caught("a copy from no multiple of 16", run_misuse<COPY_FROM_UNALIGNED, 1>, "from global memory that is not a multiple of 16");
+    caught("a copy never waited for", run_misuse<NO_WAIT, 1>, "while its copies were on their way");
+    caught("a copy in no group", run_misuse<NO_COMMIT, 1>, "while its copies were on their way");
+    caught("a copy of 18 bytes", run_misuse<TOO_LONG, 1>, "more than 16 bytes");
+}
+
 // ---- device memory ----------------------------------------------------------------------------------------------------
 
 static float *device;
@@ -273,7 +431,8 @@ static void device_memory_is_the_devices(void **)
 int main()
 {
     const CMUnitTest tests[] = {
-        cmocka_unit_test(right_kernels_run), cmocka_unit_test(wrong_kernels_are_caught), cmocka_unit_test(device_memory_is_the_devices),
+        cmocka_unit_test(right_kernels_run), cmocka_unit_test(wrong_kernels_are_caught), cmocka_unit_test(matrices_are_as_documented),
+        cmocka_unit_test(copies_arrive_at_the_wait), cmocka_unit_test(misused_instructions_are_caught), cmocka_unit_test(device_memory_is_the_devices),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
