@@ -37,7 +37,7 @@ void cx_cuda_bias_gradient(const cx_call *c)
 
 /* ---- conv2d ------------------------------------------------------------------------------------------------------------ */
 
-__global__ void __launch_bounds__(THREADS) conv2d_fwd(k_window w, k_blocks g, const float *weight, k_source x, k_output y)
+__global__ void __launch_bounds__(THREADS, 2) conv2d_fwd(k_window w, k_blocks g, const float *weight, k_source x, k_output y)
 {
     convolve<false>(w, g, weight, x, y);
 }

@@ -11,7 +11,6 @@ enum { SANITIZED = true };
 #else
 enum { SANITIZED = false };
 #endif
-static bool is_emulated(int isa) { return strcmp(dot_isas[isa], "emu") == 0; }
 
 typedef struct {
     cases_run run;                  /* the case; x and y hold bfloat16 numbers as float32 */
@@ -252,7 +251,7 @@ static int check_row(int isa, const cases_row *k)
     int checked = 0;
     for (int j = -1; j < CX_COUNT(folded_sets); j++) {
         const int folds = j < 0 ? 0 : folded_sets[j];
-        if (!folded_fits(k, folds) || (SANITIZED && is_emulated(isa) && j > 0 && !(folds & FOLD_SLICED && folds & FOLD_POST)))
+        if (!folded_fits(k, folds) || (SANITIZED && is_emulated(dot_isas[isa]) && j > 0 && !(folds & FOLD_SLICED && folds & FOLD_POST)))
             continue;
         checked += check(isa, k, folds, false, false);
         for (int narrow = 0; !(folds & FOLD_POST) && narrow < 2; narrow++)
@@ -296,12 +295,12 @@ static void check_isa(int isa)
     }
     cx_backend_close(b);
     int checked = 0;
-    const int cases_here = SANITIZED && is_emulated(isa) ? 0 : FOLDED_TOTAL;
+    const int cases_here = SANITIZED && is_emulated(dot_isas[isa]) ? 0 : FOLDED_TOTAL;
     for (int i = 0; i < cases_here; i++)
         if (folded_row(i)->op == CX_OP_CONV2D)
             checked += check_row(isa, folded_row(i));
     assert_true(checked > 0 || cases_here == 0);
-    for (int i = 0; !is_emulated(isa) && i < CX_COUNT(large); i++)
+    for (int i = 0; !is_emulated(dot_isas[isa]) && i < CX_COUNT(large); i++)
         assert_true(check_row(isa, &large[i]) > 0);
     for (int i = 0; i < CX_COUNT(tiles); i++)
         assert_true(check_row(isa, &tiles[i]) > 0);

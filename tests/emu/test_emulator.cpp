@@ -304,7 +304,7 @@ static void matrices_are_as_documented(void **)
         product[i] = (float)(i / SIDE - i % SIDE);
     }
     for (int order = 0; order < 3; order++)
-        assert_true(ends_with(run_multiply, order, ""));
+        assert_true(ends_with(run_multiply, order, "", nullptr));
     assert_int_equal(pack_bf16(1.00390625f, -1.01171875f), 0xbf823f80);     // ties go to even
     assert_true(std::isnan(number((uint16_t)pack_bf16(NAN, 0))));
 }
@@ -348,7 +348,7 @@ static void run_copies()
 static void copies_arrive_at_the_wait(void **)
 {
     for (int order = 0; order < 3; order++)
-        assert_true(ends_with(run_copies, order, ""));
+        assert_true(ends_with(run_copies, order, "", nullptr));
 }
 
 enum { WHOLE, ONE_LESS, TWO_LINES, UNALIGNED, NOT_SHARED, PAST_END, COPY_UNALIGNED, COPY_FROM_UNALIGNED, NO_WAIT, NO_COMMIT, TOO_LONG };
@@ -379,7 +379,7 @@ template <int HOW, int THREADS> static void run_misuse() { LAUNCH(misuse, 1, THR
 static void misused_instructions_are_caught(void **)
 {
     for (int order = 0; order < 3; order++)
-        assert_true(ends_with(run_misuse<WHOLE, 64>, order, ""));
+        assert_true(ends_with(run_misuse<WHOLE, 64>, order, "", nullptr));
     caught("half a warp", run_misuse<WHOLE, 48>, "wants a warp of 32");
     caught("a lane that returned", run_misuse<ONE_LESS, 32>, "has returned");
     caught("two matrix instructions", run_misuse<TWO_LINES, 32>, "at two source lines");
