@@ -102,8 +102,9 @@ static void test_near_float32(void **state)
     }
 }
 
-/* Whatever passes are off, every instruction set that multiplies in float32 computes what the references do around the same rounding: 1.1e-6 apart at most. A float32 difference may turn a rounding to the other side, which would move a stored number by 2^-8 and the gradients
- * by far more than this bound; in these networks none does. */
+/* Whatever passes are off, every instruction set that multiplies in float32 computes what the references do around the same rounding: 1.1e-6 apart at most.
+ * A float32 difference may turn a rounding to the other side, which would move a stored number by 2^-8 and the gradients by far more than this bound; in
+ * these networks none does. */
 static void test_kernels_equal_references(void **state)
 {
     (void)state;
