@@ -3,7 +3,8 @@
  * A cx_comm is a table of functions, filled by a plug-in that is opened when it is wanted (libcxnet_mpi.so); a backend may put a faster sum in its place
  * (cx_backend.join). NULL stands for a single process wherever a comm is taken. All ranks make the same calls in the same order, from one thread each.
  * A rank that has failed says so to the others (cx_comm_close), a rank that has vanished is missed: a call that waits for it ends as CX_E_PEER with a
- * sentence that names it, at once where it ran on the same machine or its end was announced, after `patience` otherwise. From then on every call fails so. */
+ * sentence that names it, at once where it ran on the same machine or its end was announced, after `patience` otherwise. From then on every call fails
+ * so. A sum that a backend has taken over (NCCL) is queued and watched by nobody: who is lost inside it is missed by the launcher alone. */
 #ifndef CXNET_COMM_H
 #define CXNET_COMM_H
 #include "cxnet/graph.h"

@@ -52,10 +52,8 @@ struct cx_stepper {
 
 /* What a rank's part of a batch weighs. A loss is a mean over labelled entries (ce_loss: weighted by class), so that of the batch is the sum over ranks of
  * share * loss of the part. A stepper with comm makes, in every step and on every rank alike: cx_share_of; its share the seed of the backward pass
- * (cx_plan_set_grad, sticky); between backward and the norm of the gradient, comm->sum over the trainable floats of GRAD. Where the backend has joined the
- * comm, that sum is queued like any kernel, and may be captured; where it has not, it goes by the host, and divides what is captured in two. The loss of the
- * batch is cx_share_loss, or share * loss added by comm->sum; either way at a place that does not depend on which results have been picked up, since all
- * ranks must come there. A plan with sync_norm talks in the middle of its passes: not to be captured. */
+ * (cx_plan_set_grad, sticky); between backward and the norm of the gradient, comm->sum over the trainable floats of GRAD; and cx_share_loss. With comm every
+ * backend gets the stepper of src/graph/stepper.c. */
 typedef struct {
     cx_comm *comm;
     int64_t n;                 /* targets of a part */

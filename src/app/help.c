@@ -44,7 +44,8 @@ void cx_help_all(FILE *f)
         row(f, 30, cx_verbs[i]->name, cx_verbs[i]->args, cx_verbs[i]->doc);
     fputc('\n', f);
     wrapped(f, "\"cxnet help VERB\" shows the flags of a verb. NO_COLOR is respected. Exit codes: 0 done, 64 usage, 65 bad data, 66 no input, 69 unsupported, "
-               "70 internal error or a loss that is not finite, 71 memory, 73 and 74 output, 78 configuration, 85 interrupted and resumable.", 0);
+               "70 internal error or a loss that is not finite, 71 memory, 73 and 74 output, 75 another rank failed or vanished, 78 configuration, "
+               "85 interrupted and resumable.", 0);
 }
 
 void cx_help_group(const char *word, FILE *f)

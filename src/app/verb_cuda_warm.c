@@ -80,5 +80,6 @@ const cx_verb cx_verb_cuda_warm = {
     .run = run, .flags = flags, .n_flags = CX_COUNT(flags),
     .more = "The plans go where runs look for them, and put away what they make themselves: the folder CXNET_CACHE or, without it,\n"
             "XDG_CACHE_HOME/cxnet or ~/.cache/cxnet, in one file for each version of cuDNN and kind of GPU. A run that finds its plans there\n"
-            "compiles nothing. tests/cuda/h100.json shows the properties that are wanted.\n"
+            "compiles nothing; a cohort smaller than a batch, or several ranks, want plans of their own (--batch).\n"
+            "tests/cuda/h100.json shows the properties that are wanted.\n"
 };

@@ -146,5 +146,6 @@ const cx_verb cx_verb_train = {
     .more = "Leaves a folder with the resolved experiment, checkpoints, predictions.csv, metrics.json, metrics.csv and report.html. "
             "SIGINT, SIGTERM and SIGUSR1 write a checkpoint and end with code 85; the same command goes on from there, to the same bits; "
             "with another --device it goes on there, to nearly the same numbers. "
-            "Started by mpirun or srun, the ranks train one network together, each on its part of every batch, and rank 0 writes (run.comm)."
+            "Started by mpirun or srun, the ranks train one network together, each on its part of every batch, and rank 0 writes (run.comm). "
+            "Stop mpirun by SIGUSR1: a second after SIGTERM it kills its ranks, and a step may take longer."
 };

@@ -1,6 +1,7 @@
 /* cuda.c - the CUDA backend: device memory, one stream, and the kernels of every operator. Compiled twice: against CUDA into libcxnet_cuda.so, and against the
  * emulated GPU of tests/emu into libcxnet_emu.so; both are opened on demand by src/graph/backend.c. Depends on graph.h, kernels.h. */
 #include <stdlib.h>
+#include <string.h>
 #include "check.h"
 #include "cxnet/base.h"
 #include "films.h"
@@ -275,6 +276,13 @@ static void cuda_close(cx_backend *b)
     free(c);
 }
 
+static void add_note(cuda *c, const char *what, const char *why)
+{
+    const size_t at = strlen(c->base.note);
+    snprintf(c->base.note + at, sizeof c->base.note - at, "%s%s%s", at ? "; " : "", what, why);
+}
+
+
 /* What is not here is told, and done without. */
 static void open_libraries(cuda *c, const char *device)
 {
@@ -282,14 +290,14 @@ static void open_libraries(cuda *c, const char *device)
     (void)c, (void)device, (void)why;
 #ifdef CX_CUBLASLT
     if (cx_cublaslt_open(&c->handle.cublaslt, &why) != CX_OK)
-        snprintf(c->base.note, sizeof c->base.note, "%s: matrix products without cuBLASLt: %s", c->base.name, why.text);
+        add_note(c, "matrix products without cuBLASLt: ", why.text);
 #endif
 #ifdef CX_CUDNN
     char note[200], *folder = cx_cuda_cache_folder();
     if (cx_cudnn_open(NULL, folder, device, &c->handle.cudnn, note, &why) != CX_OK)
-        snprintf(c->base.note, sizeof c->base.note, "%s: convolutions without cuDNN: %s", c->base.name, why.text);
+        add_note(c, "convolutions without cuDNN: ", why.text);
     else if (note[0])
-        snprintf(c->base.note, sizeof c->base.note, "%s: cuDNN's plans are made anew; %s", c->base.name, note);
+        add_note(c, "cuDNN's plans are made anew; ", note);
     free(folder);
 #endif
 }

@@ -15,6 +15,7 @@ struct cx_cudnn {
     cx_cudnn_device *device;
     entry *entries;
     int n, made;
+    bool stale;                             /* the file was ignored: a better one is to take its place */
     size_t capacity;
     char *path;                             /* NULL: nowhere */
 };
@@ -133,7 +134,7 @@ cx_status cx_cudnn_open(const char *device_json, const char *folder, const char 
         c->path = path_of(c, folder, device);
     if (c->path && cx_file_exists(c->path) && read_plans(c, &why) != CX_OK) {
         forget(c);
-        c->made = 1;                        /* so that a better one takes its place */
+        c->stale = true;
         snprintf(note, 200, "ignored: %.180s", why.text);
     }
     *out = c;
@@ -144,7 +145,7 @@ cx_status cx_cudnn_close(cx_cudnn *c, cx_error *err)
 {
     if (!c)
         return CX_OK;
-    cx_status s = c->path && c->made > 0 && c->n > 0 ? write_plans(c, err) : CX_OK;
+    cx_status s = c->path && (c->made > 0 || c->stale) && c->n > 0 ? write_plans(c, err) : CX_OK;
     forget(c);
     cx_cudnn_device_free(c->device);
     free(c->entries);

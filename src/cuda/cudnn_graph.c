@@ -364,8 +364,10 @@ cx_status cx_cudnn_plan_new(cx_cudnn_device *d, const cx_cudnn_conv *g, cx_cudnn
     builder b = { p, &d->api, CUDNN_STATUS_SUCCESS, "" };
     cudnnBackendDescriptor_t ops = graph(&b, g);
     try_mode(&b, ops, CUDNN_HEUR_MODE_A, g->type);
-    if (!p->plan)
+    if (!p->plan) {
+        b.e = CUDNN_STATUS_SUCCESS;                     /* what the first mode could not say, the second may */
         try_mode(&b, ops, CUDNN_HEUR_MODE_FALLBACK, g->type);
+    }
     if (p->plan) {
         *out = p;
         return CX_OK;

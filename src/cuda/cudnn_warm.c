@@ -94,7 +94,7 @@ __attribute__((visibility("default"))) cx_status cx_plugin_warm(const char *name
     TRY(device_of(device_json, device, err));
     char *folder = cx_cuda_cache_folder();
     if (!folder)
-        return cx_fail(err, CX_E_USAGE, "nowhere to keep plans: neither CXNET_CACHE nor XDG_CACHE_HOME nor HOME names a folder");
+        return cx_fail(err, CX_E_USAGE, "nowhere to keep plans: CXNET_CACHE is empty, or neither it nor XDG_CACHE_HOME nor HOME names a folder");
     planner *p = cx_alloc(1, sizeof *p);
     cx_status s = p ? cx_cudnn_open(device_json, folder, device, &p->handle.cudnn, out->note, err) : cx_fail(err, CX_E_MEMORY, "out of memory");
     free(folder);

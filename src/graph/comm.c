@@ -42,7 +42,7 @@ cx_status cx_comm_open(const char *how, double patience_s, cx_comm **out, cx_err
     cx_comm_plugin_fn open = NULL;
     const cx_status s = cx_plugin_symbol("mpi", "cx_comm_plugin_open", &symbol, err);
     if (s != CX_OK)
-        return cx_prefix(err, s, "%d ranks were started, but cannot be joined", ranks);
+        return cx_prefix(err, s, "%d ranks were started, but cannot be joined (run.comm=none trains without the others)", ranks);
     memcpy(&open, &symbol, sizeof open);
     TRY(open(patience_s, out, err));
     if ((*out)->ranks == ranks || ranks < 1)

@@ -30,7 +30,7 @@ cx_status cx_plugin_symbol(const char *name, const char *symbol, void **out, cx_
         s = cx_file_exists(path) ? cx_fail(err, CX_E_UNSUPPORTED, "%s: %s", name, dlerror())
                                  : cx_fail(err, CX_E_UNSUPPORTED, "%s: this build has no such plug-in (no file %s)", name, path);
     if (object && !(*out = dlsym(object, symbol)))
-        s = cx_fail(err, CX_E_UNSUPPORTED, "%s: %s has no %s", name, path, symbol);
+        s = cx_fail(err, CX_E_UNSUPPORTED, "%s: %s has no %s; it was built without what that needs", name, path, symbol);
     free(path);
     free(plain);
     return s;

@@ -11,14 +11,23 @@ static size_t opt_bytes(const cx_store *s, const cx_plan_opts *o)
     return (o->param_grads ? 2 : (s->m != NULL) + (s->v != NULL)) * (size_t)s->trainable * sizeof(float);
 }
 
-/* Whether a plan of this batch fits into `room` bytes beside PARAM and GRAD. ACT and WORK are also other plans', and do not shrink. A fiftieth stays free:
- * allocations are rounded up, and a stepper holds films too. */
-static bool fits(cx_store *s, cx_plan_opts o, int batch, size_t room)
+/* Bytes that such a plan wants beside PARAM and GRAD. ACT and WORK are also other plans', and do not shrink. */
+static size_t wanted(const cx_store *s, const cx_plan_opts *o, const cx_plan_stats *t)
 {
+    return larger(t->act_bytes, s->act_bytes) + larger(t->work_bytes, s->work_bytes) + t->prepared_bytes + opt_bytes(s, o);
+}
+
+/* The largest batch that fits into `room` bytes, by a straight line between batch 1 and the one that did not: to plan others would ask libraries for each.
+ * A fiftieth stays free: allocations are rounded up, and a stepper holds films too. 0: not even one film. */
+static int fitting(cx_store *s, const cx_plan_opts *opts, const cx_plan_stats *full, size_t room)
+{
+    cx_plan_opts one = *opts;
     cx_plan_stats t;
-    o.batch = batch;
-    return cx_plan_describe(s, &o, &t, NULL) == CX_OK &&
-           larger(t.act_bytes, s->act_bytes) + larger(t.work_bytes, s->work_bytes) + t.prepared_bytes + opt_bytes(s, &o) <= room - room / 50;
+    one.batch = 1;
+    if (cx_plan_describe(s, &one, &t, NULL) != CX_OK)
+        return 0;
+    const double least = (double)wanted(s, opts, &t), most = (double)wanted(s, opts, full), free = (double)(room - room / 50);
+    return free < least || most <= least ? 0 : 1 + (int)((free - least) * (opts->batch - 1) / (most - least));
 }
 
 cx_status cx_plan_unfit(const cx_plan *p, const cx_plan_opts *opts, cx_error *err)
@@ -27,16 +36,12 @@ cx_status cx_plan_unfit(const cx_plan *p, const cx_plan_opts *opts, cx_error *er
     const cx_plan_stats t = cx_plan_get_stats(p);
     const size_t room = s->b->free_bytes(s->b) + s->act_bytes + s->work_bytes + t.opt_bytes + (p->prepared ? t.prepared_bytes : 0);
     char text[6][16], answer[64] = "not even batch 1 would fit: take a smaller side";
-    int low = 0, high = opts->batch;                            /* fits; does not */
-    while (high - low > 1) {
-        const int middle = low + (high - low) / 2;
-        *(fits(s, *opts, middle, room) ? &low : &high) = middle;
-    }
+    const int best = fitting(s, opts, &t, room), fits = best < opts->batch ? best : opts->batch - 1;
     const size_t bytes[6] = { t.param_bytes, t.grad_bytes, opt_bytes(s, opts), t.act_bytes + t.prepared_bytes, t.work_bytes, room };
     for (int i = 0; i < 6; i++)
         cx_format_bytes(bytes[i], text[i]);
-    if (low > 0)
-        snprintf(answer, sizeof answer, "batch %d would fit", low);
+    if (fits > 0)
+        snprintf(answer, sizeof answer, "batch %d would fit", fits);
     return cx_fail(err, CX_E_MEMORY, "%s: no room for batch %d: PARAM %s, GRAD %s, OPT %s, ACT %s, WORK %s; %s are free for the last three: %s", s->b->name,
                    opts->batch, text[0], text[1], text[2], text[3], text[4], text[5], answer);
 }

@@ -105,8 +105,13 @@ static cx_status open_cache(cx_run *r, cx_buf *bad, cx_error *err)
 {
     const cx_config *c = r->config;
     const cx_cohort *h = &r->cohort;
-    if (cx_comm_rank(r->comm) > 0)
-        TRY(cx_comm_barrier(r->comm, err));
+    if (cx_comm_rank(r->comm) > 0) {
+        const double patience = r->comm->patience_s;
+        r->comm->patience_s = INFINITY;                 /* rank 0 may decode for hours; that it is gone would show */
+        const cx_status decoded = cx_comm_barrier(r->comm, err);
+        r->comm->patience_s = patience;
+        TRY(cx_prefix(err, decoded, "rank 0 decodes the films"));
+    }
     char *dir = cache_dir(c);
     cx_status s = dir ? cx_cache_open(&h->manifest, h->sample, h->n, c->data.side, dir, c->data.max_bad, bad, &r->cache, err)
                       : cx_fail(err, CX_E_MEMORY, "out of memory");
@@ -307,16 +312,15 @@ static cx_status not_finite(cx_run *r, const cx_step_result *at, cx_error *err)
 {
     cx_buf names = { 0 };
     int *film;
-    cx_status s = films_of(r, at->t, &film, err);
+    const int n = films_of(r, at->t, &film, NULL) == CX_OK ? r->batch : 0;      /* 0: another rank is gone, and the log lacks the names */
     const bool loss = !isfinite(at->loss);
     const char *what = loss ? "the loss" : "the norm of the gradient";
     const double value = loss ? (double)at->loss : at->norm;
     const int step = r->state.step - (int)(r->state.updates - at->t);
-    for (int i = 0; s == CX_OK && i < r->batch; i++)
+    for (int i = 0; i < n; i++)
         cx_buf_printf(&names, "%s%s", i ? ", " : "", r->cohort.manifest.samples[r->cohort.sample[film[i]]].path);
     cx_run_log(r, "%s is %g at epoch %d, step %d; films: %s", what, value, r->state.epoch + 1, step, names.data ? names.data : "");
-    if (s == CX_OK)
-        s = cx_fail(err, CX_E_NAN, "%s is %g at epoch %d, step %d, learning rate %g; "
+    const cx_status s = cx_fail(err, CX_E_NAN, "%s is %g at epoch %d, step %d, learning rate %g; "
                           "lower optim.lr or set optim.clip_norm; all films of the batch are in %s/log.txt: %.200s", what, value, r->state.epoch + 1, step,
                           cx_schedule_lr(r->config, &r->state, r->state.epoch, step - 1, r->steps), r->dir, names.data ? names.data : "");
     cx_buf_free(&names);
