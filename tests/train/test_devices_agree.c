@@ -197,7 +197,7 @@ static void show(const training *t, const char *what, distance d)
 /* ---- tests ---------------------------------------------------------------------------------------------------------- */
 
 /* Float32 sums in another order: each kernel is within 2e-5 of the reference. Where a ReLU falls to the other side, what began at zero shows it, since it holds
- * nothing but these few steps: it is printed, and counts in the way. */
+ * nothing but these few steps: see check_references. */
 static void check_float32(const training *t, const outcome *emu, const outcome *cpu)
 {
     const distance d = between(t, emu, cpu);
@@ -218,7 +218,9 @@ static void check_bf16(const training *t, const outcome *emu, const outcome *cpu
     assert_true(d.way <= 1.5 * fmax(a.way, b.way));
 }
 
-/* One ReLU that the references decide otherwise moves single numbers; the way as a whole does not know it. */
+/* One ReLU that the references decide otherwise moves single numbers; the way as a whole does not know it. In the 2-block DenseNet one does, on the CPU and
+ * by the plain kernels of emu, not by its stand-in of cuDNN: there emu is with the references to 3e-6, otherwise with the CPU to 9e-6, where the two are
+ * 5e-3 apart. */
 static void check_references(const training *t, const outcome *emu, const outcome *cpu)
 {
     outcome ref = train_references(t);
@@ -226,6 +228,7 @@ static void check_references(const training *t, const outcome *emu, const outcom
     show(t, "float32, emu to references", a);
     show(t, "float32, cpu to references", b);
     assert_true(a.loss <= 1e-4 && b.loss <= 1e-4 && a.way <= 1e-4 && b.way <= 1e-4);
+    assert_true(fmin(a.fresh, between(t, emu, cpu).fresh) <= 1e-4);
     forget(&ref);
 }
 
