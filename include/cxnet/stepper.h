@@ -1,7 +1,9 @@
 /* stepper.h - training steps one after another: batch in, forward, backward, clip, update, and the loss when it is known.
  *
  * A CPU has finished a step when cx_stepper_step returns. A GPU has only been told: it runs up to `ahead` steps behind the host, and its results are picked up
- * later, in order. Whoever trains writes for the second case and gets the first one with it. Depends on comm.h. */
+ * later, in order. Whoever trains writes for the second case and gets the first one with it. So with films: a CPU is handed a network's input, made on the host
+ * (CX_GIVE_INPUT in data.h); a GPU makes it from bytes, inside the step, and is sent 64 bytes a film (CX_GIVE_DRAWS), or those and the film (CX_GIVE_FILMS).
+ * The bits are the same. Depends on comm.h. */
 #ifndef CXNET_STEPPER_H
 #define CXNET_STEPPER_H
 #include "cxnet/comm.h"
@@ -9,9 +11,39 @@
 extern "C" {
 #endif
 
+/* ---- films ---------------------------------------------------------------------------------------------------------------- */
+
+/* Where films lie that a device makes into an input of (batch, side, side, norm.channels), by cx_backend.films. */
+typedef struct {
+    const uint8_t *px;         /* on the device, [count, side, side], for as long as anybody reads this source; NULL: each batch brings its films along */
+    int count;                 /* films at px */
+    cx_normalise norm;
+} cx_film_source;
+
+/* Host memory, copied before a call returns. Which members count is decided by the source of who takes the batch. */
+typedef struct {
+    const float *input;        /* without a source: as large as the plan's value */
+    const cx_film_draw *draw;  /* with one: [films]. draw[i].film: of the films at source.px, or of those that the batch brings */
+    const uint8_t *px;         /* with one that has no px: [films, side, side] */
+    const float *target;       /* as large as the plan's value; for steps only */
+} cx_step_batch;
+
+typedef struct cx_feed cx_feed;
+/* Writes an input of p, batch after batch, with the same bits from floats and from films. films: NULL without a source; copied. The plan, whose input it stays,
+ * must outlive the feed. On the device it holds the draws of a batch, and its films where batches bring them. CX_E_UNSUPPORTED: the backend is the host, which
+ * has no `films`. CX_E_SHAPE: the input is not square or has other channels than norm. CX_E_USAGE: not an input, or count < 1 films at px. CX_E_MEMORY. */
+cx_status cx_feed_new(cx_plan *p, int input, const cx_film_source *films, cx_feed **out, cx_error *err);
+void cx_feed_free(cx_feed *f);                     /* waits for work that reads it; NULL is allowed */
+/* The first n films of the plan's input, 1 to its batch; zeros behind them. Allocates nothing. CX_E_USAGE: the batch lacks what it must bring, or a draw asks
+ * for a film that is not there. */
+cx_status cx_feed_put(cx_feed *f, const cx_step_batch *batch, int n, cx_error *err);
+
+/* ---- steps ---------------------------------------------------------------------------------------------------------------- */
+
 typedef struct cx_stepper_opts {
     cx_plan *plan;             /* with training, backward and param_grads; its output is a loss */
     int input, target, loss;   /* values of its graph: films, targets, and that output */
+    const cx_film_source *films;       /* NULL: batches bring the input. Otherwise as cx_feed_new wants it; copied */
     double clip;               /* a gradient whose norm (Euclidean, over all trainable parameters) is larger is scaled down to it; 0: never */
     cx_comm *comm;             /* NULL: alone. Otherwise every rank steps with its part of a batch (cx_plan_opts.comm, the same as here), and all end with the
                                   same parameters and moments: those of one process with the whole batch, but for the order of its sums. The loss is bce_loss
@@ -27,16 +59,17 @@ typedef struct {
 
 typedef struct cx_stepper cx_stepper;
 /* The plan and its store must outlive the stepper, and the plan stays the caller's: other plans of the store may run, and be made, between two steps. For a
- * GPU it holds `ahead` batches in pinned memory of the host and two on the device. */
+ * GPU it holds `ahead` batches in pinned memory of the host and two on the device, as large as what they bring. */
 cx_status cx_stepper_new(cx_store *s, const cx_stepper_opts *o, cx_stepper **out, cx_error *err);
 void cx_stepper_free(cx_stepper *s);               /* waits for what is on its way; NULL is allowed */
 
-/* One step. input and target, floats in host memory, as large as the plan's values: copied before the call returns. u: everything but grad_scale, which is the
- * stepper's. u->t counts up by one from step to step, and dropout of step t draws as cx_plan_forward(plan, seed, t - 1) does.
+/* One step, with a whole batch of the plan. u: everything but grad_scale, which is the stepper's. u->t counts up by one from step to step, and dropout of step
+ * t draws as cx_plan_forward(plan, seed, t - 1) does.
  * A step whose loss or norm is not finite changes no parameter and no moment, nor does any step queued after it (running statistics have moved); it is the last
  * one that gives a result. A step that fails (CX_E_PEER: another rank is gone) leaves parameters, moments and, with comm, running statistics as they were
- * before it. CX_E_USAGE: such a result has been picked up, or `ahead` results wait. Other errors are those of the plan and the backend. */
-cx_status cx_stepper_step(cx_stepper *s, const float *input, const float *target, uint64_t seed, const cx_update *u, cx_error *err);
+ * before it. CX_E_USAGE: such a result has been picked up, `ahead` results wait, or the batch is not as cx_feed_put wants it. Other errors are those of the
+ * plan and the backend. */
+cx_status cx_stepper_step(cx_stepper *s, const cx_step_batch *batch, uint64_t seed, const cx_update *u, cx_error *err);
 
 /* The next result, in the order of the steps: *got says whether there was one. wait: waits until there is; unless no step is on its way, or none that gives
  * one. */
@@ -45,10 +78,17 @@ cx_status cx_stepper_next(cx_stepper *s, bool wait, cx_step_result *out, bool *g
 /* ---- inside: what a backend that runs beside the host fills in (cx_backend.stepper); all others get the one of src/graph/stepper.c -------------------- */
 
 struct cx_stepper {
-    cx_status (*step)(cx_stepper *s, const float *input, const float *target, uint64_t seed, const cx_update *u, cx_error *err);
+    cx_status (*step)(cx_stepper *s, const cx_step_batch *batch, uint64_t seed, const cx_update *u, cx_error *err);
     cx_status (*next)(cx_stepper *s, bool wait, cx_step_result *out, bool *got, cx_error *err);
     void (*free)(cx_stepper *s);
 };
+
+/* The refusals of cx_feed_new, for an input x of backend b, and of cx_feed_put. films may be NULL. */
+cx_status cx_films_check(cx_backend *b, const cx_film_source *films, cx_tensor x, cx_error *err);
+cx_status cx_batch_check(const cx_film_source *films, const cx_step_batch *batch, int n, cx_error *err);
+/* Bytes that n films at side px, or their draws, take in a batch from this source. */
+static inline size_t cx_batch_px_bytes(const cx_film_source *films, int64_t n, int64_t side) { return films && !films->px ? (size_t)(n * side * side) : 0; }
+static inline size_t cx_batch_draw_bytes(const cx_film_source *films, int64_t n) { return films ? (size_t)n * sizeof(cx_film_draw) : 0; }
 
 /* What a rank's part of a batch weighs. A loss is a mean over labelled entries (ce_loss: weighted by class), so that of the batch is the sum over ranks of
  * share * loss of the part. A stepper with comm makes, in every step and on every rank alike: cx_share_of; its share the seed of the backward pass

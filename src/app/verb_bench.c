@@ -142,7 +142,7 @@ static cx_status one_step(const options *o, bench *b, cx_error *err)
     }
     const cx_update u = { .kind = CX_ADAM, .lr = 1e-4, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .grad_scale = 1, .t = ++b->updates };
     if (b->stepper) {
-        TRY(cx_stepper_step(b->stepper, b->films, b->labels, 1, &u, err));
+        TRY(cx_stepper_step(b->stepper, &(cx_step_batch){ .input = b->films, .target = b->labels }, 1, &u, err));
         b->pending++;
         return collect(b, AHEAD - 1, err);
     }

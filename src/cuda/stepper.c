@@ -3,10 +3,11 @@
  *
  *     host      pack a slot (pinned)            ...                          pick up the slot's result
  *     copies    slot -> lane
- *     stream                    lane -> plan, rules    forward, backward, norm, clip, update    state -> slot
+ *     stream                    lane -> plan, front    films, forward, backward, norm, clip, update    state -> slot
  *
  * A slot is used again once its result has been picked up, a lane once its batch has been taken from it. What differs from step to step is read from device
- * memory (rules), so the graph stays as it is until other memory is to be used: then a step is queued call by call, and captured if the next one is like it. */
+ * memory (front: rules, draws and films), so the graph stays as it is until other memory is to be used: then a step is queued call by call, and captured if the
+ * next one is like it. */
 #include "stepper.h"
 #include <math.h>
 #include <stdlib.h>
@@ -22,7 +23,7 @@ enum { LANES = 2, ALIGN = 256 };
 typedef struct { uint64_t clock[2]; cx_scalars scalars; } rules;
 
 typedef struct {
-    char *packet;                   /* pinned: rules, target, input */
+    char *packet;                   /* pinned: rules, draws, films, then target, input, each if there is such */
     cx_cuda_step *result;           /* pinned */
     cudaEvent_t done;
     int64_t t;
@@ -42,14 +43,15 @@ typedef struct {
     cx_store *store;
     cx_cuda_queue *queue;
     cudaStream_t stream, copies;
-    size_t at_target, at_input, packet_bytes;
+    cx_film_source films;           /* what o.films points at, if not NULL */
+    size_t at_draw, at_px, at_target, at_input, packet_bytes;
     void *device, *pinned;          /* all of its memory */
     slot *slot;                     /* [o.ahead]: `waiting` of them from `first` on are on their way */
     int first, waiting;
     lane lane[LANES];
     int64_t steps;
     cx_cuda_step *state;            /* on the device, as all that follow */
-    rules *rules;
+    rules *rules;                   /* the front, as it lies in a packet up to at_target */
     double *squares, *scratch;
     float *m, *v;
     binding bound;                  /* of the last step */
@@ -59,16 +61,28 @@ typedef struct {
 
 static size_t aligned(size_t bytes) { return (bytes + ALIGN - 1) / ALIGN * ALIGN; }
 static size_t bytes_of(const stepper *s, int value) { return (size_t)cx_elems(cx_plan_value(s->o.plan, value).s) * sizeof(float); }
+static cx_shape films_of(const stepper *s) { return cx_plan_value(s->o.plan, s->o.input).s; }
+static size_t draw_bytes(const stepper *s) { return cx_batch_draw_bytes(s->o.films, films_of(s).n); }
+static size_t px_bytes(const stepper *s) { return cx_batch_px_bytes(s->o.films, films_of(s).n, films_of(s).h); }
+static size_t input_bytes(const stepper *s) { return s->o.films ? 0 : bytes_of(s, s->o.input); }
 
 /* ---- the batch ---------------------------------------------------------------------------------------------------- */
 
-static void pack(const stepper *s, slot *w, const float *input, const float *target, uint64_t seed, const cx_update *u)
+static void pack_part(const slot *w, size_t at, const void *from, size_t bytes)
+{
+    if (bytes)
+        memcpy(w->packet + at, from, bytes);
+}
+
+static void pack(const stepper *s, slot *w, const cx_step_batch *batch, uint64_t seed, const cx_update *u)
 {
     const rules r = { { seed, (uint64_t)(u->t - 1) }, cx_update_prepare(u) };
     w->t = u->t;
-    memcpy(w->packet, &r, sizeof r);
-    memcpy(w->packet + s->at_target, target, bytes_of(s, s->o.target));
-    memcpy(w->packet + s->at_input, input, bytes_of(s, s->o.input));
+    pack_part(w, 0, &r, sizeof r);
+    pack_part(w, s->at_draw, batch->draw, draw_bytes(s));
+    pack_part(w, s->at_px, batch->px, px_bytes(s));
+    pack_part(w, s->at_target, batch->target, bytes_of(s, s->o.target));
+    pack_part(w, s->at_input, batch->input, input_bytes(s));
 }
 
 static cx_status send(stepper *s, const slot *w, lane *l, cx_error *err)
@@ -85,23 +99,36 @@ static cx_status put(stepper *s, int value, const char *from, cx_error *err)
     return CX_OK;
 }
 
-/* Writes the plan's input and target, and the rules: behind the step before, which still reads them. */
+/* Writes the front and the plan's target, and its input where batches bring it: behind the step before, which still reads them. */
 static cx_status take(stepper *s, lane *l, cx_error *err)
 {
     CUDA(cudaStreamWaitEvent(s->stream, l->arrived, 0));
-    CUDA(cudaMemcpyAsync(s->rules, l->packet, sizeof *s->rules, cudaMemcpyDeviceToDevice, s->stream));
+    CUDA(cudaMemcpyAsync(s->rules, l->packet, s->at_target, cudaMemcpyDeviceToDevice, s->stream));
     TRY(put(s, s->o.target, l->packet + s->at_target, err));
-    TRY(put(s, s->o.input, l->packet + s->at_input, err));
+    if (!s->o.films)
+        TRY(put(s, s->o.input, l->packet + s->at_input, err));
     CUDA(cudaEventRecord(l->taken, s->stream));
     return CX_OK;
 }
 
 /* ---- the step ----------------------------------------------------------------------------------------------------- */
 
+/* The input, out of films that lie on the device or in the front. */
+static cx_status queue_films(stepper *s, cx_error *err)
+{
+    cx_backend *b = s->store->b;
+    const char *front = (const char *)s->rules;
+    const cx_tensor x = cx_plan_value(s->o.plan, s->o.input);
+    const uint8_t *px = s->films.px ? s->films.px : (const uint8_t *)(front + s->at_px);
+    return b->films(b, px, (const cx_film_draw *)(const void *)(front + s->at_draw), &s->films.norm, &x, err);
+}
+
 static cx_status queue_calls(stepper *s, const cx_update *u, cx_error *err)
 {
     const int64_t n = cx_store_trainable(s->store);
     const float *grad = cx_store_grads(s->store), *loss = cx_plan_value(s->o.plan, s->o.loss).p;
+    if (s->o.films)
+        TRY(queue_films(s, err));
     TRY(cx_plan_forward(s->o.plan, 0, 0, err));                 /* the clock knows seed and step */
     TRY(cx_plan_backward(s->o.plan, err));
     TRY(cx_cuda_launched(err, cx_cuda_sum_squares(s->stream, n, grad, s->scratch, s->squares), "the norm of the gradient"));
@@ -162,7 +189,7 @@ static cx_status run(stepper *s, const cx_update *u, cx_error *err)
     return CX_OK;
 }
 
-static cx_status cuda_step(cx_stepper *self, const float *input, const float *target, uint64_t seed, const cx_update *u, cx_error *err)
+static cx_status cuda_step(cx_stepper *self, const cx_step_batch *batch, uint64_t seed, const cx_update *u, cx_error *err)
 {
     stepper *s = (stepper *)(void *)self;
     lane *l = &s->lane[s->steps % LANES];
@@ -170,7 +197,8 @@ static cx_status cuda_step(cx_stepper *self, const float *input, const float *ta
         return cx_fail(err, CX_E_USAGE, "stepper: %s", s->bad ? "a step before this one was not finite" : "pick up results before the next step");
     slot *w = &s->slot[(s->first + s->waiting) % s->o.ahead];
     TRY(cx_update_check("cuda", u, s->m, s->v, err));
-    pack(s, w, input, target, seed, u);
+    TRY(cx_batch_check(s->o.films, batch, (int)films_of(s).n, err));
+    pack(s, w, batch, seed, u);
     TRY(send(s, w, l, err));
     TRY(take(s, l, err));
     TRY(run(s, u, err));
@@ -235,7 +263,7 @@ static void cuda_free(cx_stepper *self)
 static cx_status take_memory(stepper *s, cx_error *err)
 {
     const int64_t doubles = cx_cuda_sum_doubles(cx_store_trainable(s->store));
-    const size_t at_rules = aligned(sizeof *s->state), at_squares = at_rules + aligned(sizeof *s->rules);
+    const size_t at_rules = aligned(sizeof *s->state), at_squares = at_rules + s->at_target;
     const size_t at_lanes = at_squares + aligned((size_t)(doubles + 1) * sizeof(double)), result_bytes = aligned(sizeof *s->state);
     TRY(s->store->b->alloc(s->store->b, at_lanes + LANES * s->packet_bytes, &s->device, err));
     CUDA(cudaStreamSynchronize(s->stream));                     /* it is being zeroed there, and `copies` writes it too */
@@ -259,9 +287,12 @@ static cx_status open_stepper(stepper *s, cx_error *err)
 {
     if (!(s->slot = cx_alloc((size_t)s->o.ahead, sizeof *s->slot)))
         return cx_fail(err, CX_E_MEMORY, "no memory for a stepper");
-    s->at_target = aligned(sizeof *s->rules);
+    TRY(cx_films_check(s->store->b, s->o.films, cx_plan_value(s->o.plan, s->o.input), err));
+    s->at_draw = aligned(sizeof *s->rules);
+    s->at_px = s->at_draw + aligned(draw_bytes(s));
+    s->at_target = s->at_px + aligned(px_bytes(s));
     s->at_input = s->at_target + aligned(bytes_of(s, s->o.target));
-    s->packet_bytes = s->at_input + aligned(bytes_of(s, s->o.input));
+    s->packet_bytes = s->at_input + aligned(input_bytes(s));
     TRY(cx_store_moments(s->store, &s->m, &s->v, err));
     TRY(take_memory(s, err));
     CUDA(cudaStreamCreateWithFlags(&s->copies, cudaStreamNonBlocking));
@@ -281,6 +312,10 @@ cx_status cx_cuda_stepper_new(cx_backend *b, cx_store *store, const cx_stepper_o
     if (!s)
         return cx_fail(err, CX_E_MEMORY, "no memory for a stepper");
     *s = (stepper){ .base = { cuda_step, cuda_next, cuda_free }, .o = *o, .store = store, .queue = b->self };
+    if (o->films) {
+        s->films = *o->films;
+        s->o.films = &s->films;
+    }
     s->stream = s->queue->stream;
     const cx_status status = open_stepper(s, err);
     if (status != CX_OK) {

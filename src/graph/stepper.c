@@ -9,8 +9,10 @@ typedef struct {
     cx_stepper base;
     cx_stepper_opts o;
     cx_store *store;
+    cx_feed *feed;
     float *m, *v;
     cx_step_result *ring;      /* [o.ahead]: those that wait, from `first` on */
+    int films;                 /* of a batch */
     int first, waiting;
     bool bad;                  /* the last one was not finite */
     cx_share share;            /* with comm */
@@ -18,18 +20,18 @@ typedef struct {
 } plain;
 
 /* Forward, and backward where the loss is finite. */
-static cx_status gradients(plain *s, const float *input, const float *target, uint64_t seed, cx_step_result *r, cx_error *err)
+static cx_status gradients(plain *s, const cx_step_batch *batch, uint64_t seed, cx_step_result *r, cx_error *err)
 {
     cx_backend *b = s->store->b;
     cx_comm *comm = s->o.comm;
     float share = 1;
     double squares;
     if (comm) {
-        TRY(cx_share_of(&s->share, target, &share, err));
+        TRY(cx_share_of(&s->share, batch->target, &share, err));
         TRY(cx_plan_set_grad(s->o.plan, s->o.loss, &share, err));
     }
-    TRY(cx_plan_set(s->o.plan, s->o.input, input, err));
-    TRY(cx_plan_set(s->o.plan, s->o.target, target, err));
+    TRY(cx_feed_put(s->feed, batch, s->films, err));
+    TRY(cx_plan_set(s->o.plan, s->o.target, batch->target, err));
     TRY(cx_plan_forward(s->o.plan, seed, (uint64_t)(r->t - 1), err));
     TRY(cx_plan_get(s->o.plan, s->o.loss, &r->loss, err));
     if (comm)
@@ -45,20 +47,20 @@ static cx_status gradients(plain *s, const float *input, const float *target, ui
 }
 
 /* The same, or nothing: a step that ends in its middle, because another rank is gone, has moved running statistics. */
-static cx_status whole_gradients(plain *s, const float *input, const float *target, uint64_t seed, cx_step_result *r, cx_error *err)
+static cx_status whole_gradients(plain *s, const cx_step_batch *batch, uint64_t seed, cx_step_result *r, cx_error *err)
 {
     cx_backend *b = s->store->b;
     const size_t bytes = (size_t)s->n_state * sizeof *s->state;
     if (!s->o.comm)
-        return gradients(s, input, target, seed, r, err);
+        return gradients(s, batch, seed, r, err);
     TRY(b->download(b, s->state, s->store->param + s->state_at, bytes, err));
-    cx_status status = gradients(s, input, target, seed, r, err);
+    cx_status status = gradients(s, batch, seed, r, err);
     if (status != CX_OK && b->upload(b, cx_store_params(s->store) + s->state_at, s->state, bytes, NULL) != CX_OK)
         return cx_prefix(err, status, "running statistics were lost when a step ended in its middle");
     return status;
 }
 
-static cx_status plain_step(cx_stepper *self, const float *input, const float *target, uint64_t seed, const cx_update *u, cx_error *err)
+static cx_status plain_step(cx_stepper *self, const cx_step_batch *batch, uint64_t seed, const cx_update *u, cx_error *err)
 {
     plain *s = (plain *)(void *)self;
     cx_backend *b = s->store->b;
@@ -66,7 +68,7 @@ static cx_status plain_step(cx_stepper *self, const float *input, const float *t
         return cx_fail(err, CX_E_USAGE, "stepper: %s", s->bad ? "a step before this one was not finite" : "pick up results before the next step");
     cx_step_result *r = &s->ring[(s->first + s->waiting) % s->o.ahead];
     *r = (cx_step_result){ .t = u->t, .norm = (double)NAN };
-    TRY(whole_gradients(s, input, target, seed, r, err));
+    TRY(whole_gradients(s, batch, seed, r, err));
     s->waiting++;
     s->bad = !isfinite(r->norm);
     if (s->bad)
@@ -94,6 +96,7 @@ static void plain_free(cx_stepper *self)
 {
     plain *s = (plain *)(void *)self;
     cx_share_close(&s->share);
+    cx_feed_free(s->feed);
     free(s->state);
     free(s->ring);
     free(s);
@@ -111,6 +114,8 @@ static cx_status open_plain(plain *s, cx_error *err)
     s->state = cx_alloc((size_t)s->n_state, sizeof *s->state);
     if (!s->ring || !s->state)
         return cx_fail(err, CX_E_MEMORY, "no memory for a stepper");
+    s->films = (int)cx_plan_value(s->o.plan, s->o.input).s.n;
+    TRY(cx_feed_new(s->o.plan, s->o.input, s->o.films, &s->feed, err));
     TRY(cx_store_moments(store, &s->m, &s->v, err));
     return s->o.comm ? cx_share_open(store, &s->o, &s->share, err) : CX_OK;
 }
@@ -142,9 +147,9 @@ void cx_stepper_free(cx_stepper *s)
         s->free(s);
 }
 
-cx_status cx_stepper_step(cx_stepper *s, const float *input, const float *target, uint64_t seed, const cx_update *u, cx_error *err)
+cx_status cx_stepper_step(cx_stepper *s, const cx_step_batch *batch, uint64_t seed, const cx_update *u, cx_error *err)
 {
-    return s->step(s, input, target, seed, u, err);
+    return s->step(s, batch, seed, u, err);
 }
 
 cx_status cx_stepper_next(cx_stepper *s, bool wait, cx_step_result *out, bool *got, cx_error *err) { return s->next(s, wait, out, got, err); }

@@ -98,22 +98,19 @@ static cx_status check_logits(const cx_run *r, const float *z, int film, cx_erro
 static cx_status predict(cx_run *r, cx_loader *loader, float *logits, cx_error *err)
 {
     size_t outputs = (size_t)r->cohort.outputs;
-    int side = cx_cache_side(r->cache);
-    size_t film = (size_t)(side * side * r->norm.channels);
-    float *x = cx_alloc((size_t)r->part * film, sizeof *x), *z = cx_alloc((size_t)r->part * outputs, sizeof *z);
-    cx_status s = x && z ? cx_loader_start(loader, 0, 0, err) : cx_fail(err, CX_E_MEMORY, "out of memory for a batch of %d films", r->part);
+    float *z = cx_alloc((size_t)r->part * outputs, sizeof *z);
+    cx_status s = z ? cx_loader_start(loader, 0, 0, err) : cx_fail(err, CX_E_MEMORY, "out of memory for a batch of %d films", r->part);
     while (s == CX_OK && !(r->opts->stop && *r->opts->stop)) {
         cx_batch b;
         if ((s = cx_loader_next(loader, &b, err)) != CX_OK || b.n == 0)
             break;
-        memcpy(x, b.x, (size_t)b.n * film * sizeof *x);      /* the rest of a last batch is what stood there: films do not see each other in eval */
-        if ((s = cx_plan_set(r->eval_plan, r->model.input, x, err)) != CX_OK || (s = cx_plan_forward(r->eval_plan, 0, 0, err)) != CX_OK ||
+        const cx_step_batch batch = cx_run_batch(&b);
+        if ((s = cx_feed_put(r->eval_feed, &batch, b.n, err)) != CX_OK || (s = cx_plan_forward(r->eval_plan, 0, 0, err)) != CX_OK ||
             (s = cx_plan_get(r->eval_plan, r->model.logits, z, err)) != CX_OK)
             break;
         memcpy(logits, z, (size_t)b.n * outputs * sizeof *z);
         logits += (size_t)b.n * outputs;
     }
-    free(x);
     free(z);
     return s;
 }
@@ -127,7 +124,8 @@ static cx_status predict_shares(cx_run *r, cx_eval *e, cx_error *err)
     bool stop;
     cx_loader *loader;
     TRY(cx_loader_new(&(cx_loader_opts){ .cache = r->cache, .index = e->film + (left > 0 ? lo : 0), .n = left > each ? each : left > 0 ? left : 0,
-                      .targets = h->target, .n_targets = h->n_targets, .batch = r->part, .norm = r->norm, .workers = r->config->run.workers }, &loader, err));
+                      .targets = h->target, .n_targets = h->n_targets, .batch = r->part, .norm = r->norm, .give = r->give,
+                      .workers = r->config->run.workers }, &loader, err));
     float *mine = cx_alloc(share, sizeof *mine), *all = cx_alloc(share * (size_t)ranks, sizeof *all);
     cx_status s = mine && all ? predict(r, loader, mine, err) : cx_fail(err, CX_E_MEMORY, "out of memory for %d predictions", e->n);
     cx_loader_free(loader);

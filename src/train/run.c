@@ -188,6 +188,7 @@ static cx_status open_network(cx_run *r, cx_error *err)
     r->loss = cx_model_loss(&r->model, task == TASK_MULTICLASS ? CX_LOSS_CE : CX_LOSS_BCE, c->loss.label_smoothing, &r->target, &r->weight);
     TRY(cx_graph_check(r->model.graph, err));
     TRY(open_backend(r, err));
+    TRY(cx_run_films_possible(r, err));
     if (r->opts->on_device)
         r->opts->on_device(r->opts->self, r->backend->description, r->backend->note);
     TRY(cx_store_new(r->model.graph, r->backend, (uint64_t)c->run.seed, &r->store, err));
@@ -199,6 +200,7 @@ static cx_status open_network(cx_run *r, cx_error *err)
 
 static cx_status open_plans(cx_run *r, cx_error *err)
 {
+    float *m, *v;
     TRY(cx_store_set(r->store, r->weight, r->cohort.loss_weight, err));
     cx_plan_opts train = cx_config_plan(r->config), eval = train;
     train.batch = eval.batch = r->part;
@@ -211,28 +213,45 @@ static cx_status open_plans(cx_run *r, cx_error *err)
     TRY(cx_plan_new(r->store, &eval, &r->eval_plan, err));
     if (!(r->films = cx_alloc((size_t)AHEAD * (size_t)r->part, sizeof *r->films)))
         return cx_fail(err, CX_E_MEMORY, "out of memory for the numbers of %d films", AHEAD * r->part);
+    TRY(cx_store_moments(r->store, &m, &v, err));
+    TRY(cx_run_films_open(r, err));
+    TRY(cx_feed_new(r->eval_plan, r->model.input, cx_run_source(r), &r->eval_feed, err));
     return cx_stepper_new(r->store, &(cx_stepper_opts){ .plan = r->train_plan, .input = r->model.input, .target = r->target, .loss = r->loss,
-                          .clip = r->config->optim.clip_norm, .comm = r->comm, .ahead = AHEAD }, &r->stepper, err);
+                          .films = cx_run_source(r), .clip = r->config->optim.clip_norm, .comm = r->comm, .ahead = AHEAD }, &r->stepper, err);
 }
 
-static cx_status open_loader(cx_run *r, cx_error *err)
+/* Films per step, and of these per rank. index [n]: those to train on; the caller's, after a failure too. */
+static cx_status count_steps(cx_run *r, int **index, int *n, cx_error *err)
+{
+    const int wanted = r->config->optim.batch, ranks = cx_comm_ranks(r->comm);
+    *index = NULL;
+    TRY(cx_run_side(r, CX_TRAIN, index, n, err));
+    r->batch = wanted < *n ? wanted : *n;
+    r->steps = *n / r->batch;
+    r->part = r->batch / ranks;
+    if (r->part * ranks == r->batch)
+        return CX_OK;
+    return cx_fail(err, CX_E_CONFIG, "optim.batch: %d ranks cannot share %d films%s equally; want a multiple of %d", ranks, r->batch,
+                   r->batch < wanted ? ", which are all there are to train on," : "", ranks);
+}
+
+static cx_status open_loader(cx_run *r, const int *index, int n, cx_error *err)
 {
     const cx_config *c = r->config;
-    cx_augment a = { c->augment.rotate_deg, c->augment.shift, c->augment.zoom, c->augment.brightness, c->augment.contrast, c->augment.flip };
+    const cx_augment a = { c->augment.rotate_deg, c->augment.shift, c->augment.zoom, c->augment.brightness, c->augment.contrast, c->augment.flip };
+    return cx_loader_new(&(cx_loader_opts){ .cache = r->cache, .index = index, .n = n, .targets = r->cohort.target, .n_targets = r->cohort.n_targets,
+                         .batch = r->batch, .part = cx_comm_rank(r->comm), .parts = cx_comm_ranks(r->comm), .shuffle = true, .augment = &a, .norm = r->norm,
+                         .give = r->give, .seed = (uint64_t)c->run.seed, .workers = c->run.workers }, &r->train_loader, err);
+}
+
+static cx_status open_training(cx_run *r, cx_error *err)
+{
     int *index, n;
-    TRY(cx_run_side(r, CX_TRAIN, &index, &n, err));
-    const int ranks = cx_comm_ranks(r->comm);
-    r->batch = c->optim.batch < n ? c->optim.batch : n;
-    r->steps = n / r->batch;
-    r->part = r->batch / ranks;
-    cx_status s = CX_OK;
-    if (r->part * ranks != r->batch)
-        s = cx_fail(err, CX_E_CONFIG, "optim.batch: %d ranks cannot share %d films%s equally; want a multiple of %d", ranks, r->batch,
-                    r->batch < c->optim.batch ? ", which are all there are to train on," : "", ranks);
-    else
-        s = cx_loader_new(&(cx_loader_opts){ .cache = r->cache, .index = index, .n = n, .targets = r->cohort.target, .n_targets = r->cohort.n_targets,
-                          .batch = r->batch, .part = cx_comm_rank(r->comm), .parts = ranks, .shuffle = true, .augment = &a, .norm = r->norm,
-                          .seed = (uint64_t)c->run.seed, .workers = c->run.workers }, &r->train_loader, err);
+    cx_status s = count_steps(r, &index, &n, err);
+    if (s == CX_OK)
+        s = open_plans(r, err);
+    if (s == CX_OK)
+        s = open_loader(r, index, n, err);
     free(index);
     return s;
 }
@@ -261,8 +280,7 @@ static cx_status open_run(cx_run *r, cx_error *err)
     TRY(open_network(r, err));
     TRY(open_dir(r, &resume, err));
     TRY(open_data(r, err));
-    TRY(open_loader(r, err));
-    TRY(open_plans(r, err));
+    TRY(open_training(r, err));
     if (resume && cx_comm_rank(r->comm) == 0)
         TRY(cx_checkpoint_load(r, err));
     TRY(cx_ranks_share_start(r, resume, err));
@@ -276,6 +294,8 @@ static cx_status open_run(cx_run *r, cx_error *err)
 static void close_run(cx_run *r)
 {
     cx_stepper_free(r->stepper);
+    cx_feed_free(r->eval_feed);
+    cx_run_films_close(r);
     cx_loader_free(r->train_loader);
     free(r->films);
     cx_plan_free(r->train_plan);
@@ -351,7 +371,8 @@ static cx_status step(cx_run *r, const cx_batch *b, cx_error *err)
     const cx_update u = { .lr = cx_schedule_lr(c, &r->state, r->state.epoch, r->state.step, r->steps), .momentum = c->optim.momentum,
         .beta1 = c->optim.beta1, .beta2 = c->optim.beta2, .eps = c->optim.eps, .weight_decay = c->optim.weight_decay, .t = r->state.updates + 1,
         .kind = !strcmp(c->optim.kind, "sgd") ? CX_SGD : !strcmp(c->optim.kind, "adam") ? CX_ADAM : CX_ADAMW };
-    TRY(cx_stepper_step(r->stepper, b->x, b->t, (uint64_t)c->run.seed, &u, err));
+    const cx_step_batch batch = cx_run_batch(b);
+    TRY(cx_stepper_step(r->stepper, &batch, (uint64_t)c->run.seed, &u, err));
     memcpy(r->films + u.t % AHEAD * r->part, b->film, (size_t)r->part * sizeof *r->films);
     r->pending++;
     r->state.updates++;

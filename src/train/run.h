@@ -32,6 +32,9 @@ typedef struct {
     cx_store *store;
     cx_plan *train_plan, *eval_plan;
     cx_loader *train_loader;
+    cx_give give;                /* what batches hold, in training and evaluation */
+    cx_film_source source;       /* unless CX_GIVE_INPUT; its films are the run's */
+    cx_feed *eval_feed;          /* the input of eval_plan */
     cx_stepper *stepper;
     int *films, pending;         /* of the steps on their way: films [AHEAD, part], that of update t in row t % AHEAD; how many steps */
     cx_normalise norm;
@@ -74,6 +77,18 @@ cx_status cx_ranks_share_values(cx_run *r, bool parameters, cx_error *err);
 cx_status cx_ranks_share_start(cx_run *r, bool resumed, cx_error *err);
 /* After an epoch: running statistics become those of rank 0, and parameters must be the same bits everywhere (CX_E_CONFIG: they are not). */
 cx_status cx_ranks_still_equal(cx_run *r, cx_error *err);
+
+/* ---- films.c: where the films lie while the run trains; no result depends on it */
+/* CX_E_CONFIG: run.films asks of the backend what it cannot do. */
+cx_status cx_run_films_possible(const cx_run *r, cx_error *err);
+/* Sets give and source, uploads the cache where it goes to the device, and says in the log what was taken. Call it when plans and moments have their memory.
+ * CX_E_MEMORY: run.films is device, and they do not fit. */
+cx_status cx_run_films_open(cx_run *r, cx_error *err);
+void cx_run_films_close(cx_run *r);       /* after the stepper and the feed */
+/* As cx_stepper_opts.films; points into r. */
+const cx_film_source *cx_run_source(const cx_run *r);
+/* Points into b. */
+cx_step_batch cx_run_batch(const cx_batch *b);
 
 /* ---- evaluate.c */
 typedef struct { int n; int *film; float *logits; double *p; double loss, auroc; } cx_eval;      /* film [n] cohort index, logits [n, outputs],

@@ -63,7 +63,8 @@ static cx_status steps(cx_comm *comm, const net *n, cx_store *s, cx_plan *p, tra
         cx_step_result got;
         bool there;
         make_films(n, t, cx_comm_rank(comm) * t->films, i, x, target);
-        status = cx_stepper_step(stepper, x, target, 9, &(cx_update){ .kind = CX_SGD, .lr = 0.05, .momentum = 0.9, .t = i + 1 }, err);
+        status = cx_stepper_step(stepper, &(cx_step_batch){ .input = x, .target = target }, 9,
+                                 &(cx_update){ .kind = CX_SGD, .lr = 0.05, .momentum = 0.9, .t = i + 1 }, err);
         if (status == CX_OK && (status = cx_stepper_next(stepper, true, &got, &there, err)) == CX_OK)
             t->loss[i] = got.loss;
     }

@@ -1,11 +1,12 @@
 /* test_stepper.c - steps by a stepper are steps by the calls it stands for, bit for bit: losses, norms, parameters, statistics and moments, on the CPU and on
- * the emulated GPU, whose streams take turns by a lot that the number of threads draws. And a plan that does not fit says which batch would. */
-#include <unistd.h>
+ * the emulated GPU, whose streams take turns by a lot that the number of threads draws; from floats and from films, whose floats the host makes for the calls.
+ * And a plan that does not fit says which batch would. */
+#include "cxnet/data.h"
 #include "cxnet/stepper.h"
 #include "graph/plan.h"
 #include "runs.h"
 
-enum { STEPS = 5 };
+enum { STEPS = 5, FILMS = 5, PX_MAX = 18 * 18 };
 #ifdef CX_SANITIZED
 enum { LOTS = 1, DENSE_TOO = 0 };   /* the emulated GPU is slow there */
 #else
@@ -23,6 +24,8 @@ typedef struct {
     int bad_film, bad_seed;         /* the step whose first pixel is NaN; whose backward pass starts from infinity */
     int profiled;                   /* this step is timed */
     int momentum;                   /* from this step on SGD has one */
+    enum { FLOATS, ON_DEVICE, SENT } films;            /* what a batch brings: floats, or draws of films that lie on the device or are sent along */
+    bool ranks;                     /* with a comm, of one rank */
 } trial;
 
 #define SGD_ { .kind = CX_SGD, .lr = 0.05, .weight_decay = 0.01 }
@@ -40,6 +43,13 @@ static const trial trials[] = {
     { .what = "dense, AdamW, another plan at once", .make = small_dense_net, .u = ADAMW_, .clip = 1, .other = 2 },
     { .what = "a film that is NaN", .make = dropped, .u = ADAM_, .clip = 1, .bad_film = 2 },
     { .what = "a gradient that is infinite", .make = small_dense_net, .u = MOMENTUM_, .bad_seed = 3 },
+    { .what = "films on the device", .make = residual, .u = SGD_, .films = ON_DEVICE, .momentum = 4 },
+    { .what = "films sent along", .make = residual, .u = ADAM_, .clip = 0.2, .films = SENT, .profiled = 4 },
+    { .what = "films on the device, bfloat16 maps", .make = unet, .u = ADAM_, .bf16 = true, .films = ON_DEVICE },
+    { .what = "films on the device, another plan", .make = small_dense_net, .u = ADAM_, .other = 4, .films = ON_DEVICE },
+    { .what = "films sent along, another plan at once", .make = unet, .u = ADAMW_, .other = 2, .films = SENT },
+    { .what = "ranks, films on the device", .make = residual, .u = ADAM_, .clip = 0.2, .films = ON_DEVICE, .ranks = true },
+    { .what = "ranks, films sent along", .make = small_dense_net, .u = MOMENTUM_, .films = SENT, .ranks = true },
 };
 
 /* ---- a training, and what is left of it ----------------------------------------------------------------------------- */
@@ -49,6 +59,9 @@ typedef struct {
     cx_store *store;
     cx_plan *plan, *other;
     float *input, *target, *m, *v;
+    uint8_t *films, *px;            /* FILMS of them, and those of a batch */
+    cx_film_draw draw[BATCH];
+    cx_film_source source;
 } training;
 
 typedef struct {
@@ -60,6 +73,34 @@ typedef struct {
 
 static int64_t elems(const training *t, int value) { return cx_elems(cx_plan_value(t->plan, value).s); }
 
+static cx_status gather_alone(cx_comm *c, const void *mine, void *all, size_t bytes, cx_error *err)
+{
+    (void)c, (void)err;
+    memcpy(all, mine, bytes);
+    return CX_OK;
+}
+
+static cx_status sum_alone(cx_comm *c, cx_backend *b, float *x, int64_t n, cx_error *err)
+{
+    (void)c, (void)b, (void)x, (void)n, (void)err;
+    return CX_OK;
+}
+
+static cx_comm alone = { .name = "alone", .ranks = 1, .sum = sum_alone, .gather = gather_alone };
+
+static void make_films(training *t)
+{
+    const cx_shape s = cx_plan_value(t->plan, t->n.x).s;
+    cx_rng r = cx_rng_new(4, 4);
+    t->source = (cx_film_source){ .norm = CX_NORM_IMAGENET };
+    t->source.norm.channels = (int)s.c;
+    t->films = calloc(FILMS, PX_MAX);
+    t->px = calloc(BATCH, PX_MAX);
+    assert_true(s.h * s.w <= PX_MAX);
+    for (int i = 0; i < FILMS * PX_MAX; i++)
+        t->films[i] = (uint8_t)cx_rng_below(&r, 256);
+}
+
 static training begin(cx_backend *b, const trial *how)
 {
     training t = { .n = checked(how->make) };
@@ -67,20 +108,26 @@ static training begin(cx_backend *b, const trial *how)
     spread_params(t.store, &t.n);
     cx_plan_opts o = training_opts(&t.n);
     o.bf16 = how->bf16;
+    o.comm = how->ranks ? &alone : NULL;
     assert_cx_ok(cx_plan_new(t.store, &o, &t.plan, err));
     t.input = calloc((size_t)elems(&t, t.n.x), sizeof(float));
     t.target = calloc((size_t)elems(&t, t.n.target), sizeof(float));
+    make_films(&t);
     return t;
 }
 
 static void end(training *t)
 {
+    if (t->source.px)
+        t->store->b->release(t->store->b, (void *)(uintptr_t)t->source.px);
     cx_plan_free(t->other);
     cx_plan_free(t->plan);
     cx_store_free(t->store);
     cx_graph_free(t->n.g);
     free(t->input);
     free(t->target);
+    free(t->films);
+    free(t->px);
 }
 
 /* Twice the batch, so that ACT and WORK move. */
@@ -94,6 +141,29 @@ static void make_other(training *t)
     assert_cx_ok(cx_plan_new(t->store, &o, &t->other, err));
 }
 
+/* The films of a step, and the floats that the host makes of them. */
+static void draw_films(training *t, const trial *how, int step)
+{
+    const cx_augment a = { .rotate_deg = 20, .shift = 0.1, .zoom = 0.2, .brightness = 0.2, .contrast = 0.3 };
+    const int side = (int)cx_plan_value(t->plan, t->n.x).s.h;
+    for (int i = 0; i < BATCH; i++) {
+        const int film = (step * BATCH + i) % FILMS;
+        t->draw[i] = cx_draw_film(t->films + film * side * side, side, &a, 9, step, (uint64_t)i);
+        t->draw[i].film = film;
+        memcpy(t->px + i * side * side, t->films + film * side * side, (size_t)(side * side));
+    }
+    cx_apply_draws(t->films, side, t->draw, BATCH, &t->source.norm, t->input);
+    for (int i = 0; how->films == SENT && i < BATCH; i++)
+        t->draw[i].film = i;
+}
+
+/* What a stepper gets of it. */
+static cx_step_batch batch_of(const training *t, const trial *how)
+{
+    return (cx_step_batch){ .input = how->films ? NULL : t->input, .draw = how->films ? t->draw : NULL, .px = how->films == SENT ? t->px : NULL,
+                            .target = t->target };
+}
+
 /* The batch of step t, and what is special about it. */
 static void prepare(training *t, const trial *how, int step)
 {
@@ -103,6 +173,8 @@ static void prepare(training *t, const trial *how, int step)
         t->input[i] = (float)cx_rng_normal(&r);
     for (int64_t i = 0; i < elems(t, t->n.target); i++)
         t->target[i] = (float)cx_rng_below(&r, t->n.classes ? 3 : 2);
+    if (how->films)
+        draw_films(t, how, step);
     if (step == how->bad_film)
         t->input[0] = NAN;
     if (step == how->other)
@@ -183,11 +255,19 @@ static outcome by_calls(cx_backend *b, const trial *how)
     return o;
 }
 
-static cx_stepper *stepper_of(training *t, double clip, int ahead)
+static cx_stepper *stepper_of(training *t, const trial *how, int ahead)
 {
+    cx_backend *b = t->store->b;
     cx_stepper *s;
-    assert_cx_ok(cx_stepper_new(t->store, &(cx_stepper_opts){ .plan = t->plan, .input = t->n.x, .target = t->n.target, .loss = t->n.loss, .clip = clip,
-                                .ahead = ahead }, &s, err));
+    void *px;
+    if (how->films == ON_DEVICE) {
+        assert_cx_ok(b->alloc(b, FILMS * PX_MAX, &px, err));
+        assert_cx_ok(b->upload(b, px, t->films, FILMS * PX_MAX, err));
+        t->source.px = px;
+        t->source.count = FILMS;
+    }
+    assert_cx_ok(cx_stepper_new(t->store, &(cx_stepper_opts){ .plan = t->plan, .input = t->n.x, .target = t->n.target, .loss = t->n.loss, .clip = how->clip,
+                                .films = how->films ? &t->source : NULL, .comm = how->ranks ? &alone : NULL, .ahead = ahead }, &s, err));
     return s;
 }
 
@@ -204,19 +284,22 @@ static outcome by_stepper(cx_backend *b, const trial *how, int ahead)
 {
     training t = begin(b, how);
     cx_step_result r[STEPS] = { 0 };
-    cx_stepper *s = stepper_of(&t, how->clip, ahead);
+    cx_stepper *s = stepper_of(&t, how, ahead);
+    const cx_step_batch batch = batch_of(&t, how);
     int n = 0, bad = how->bad_film + how->bad_seed;
     for (int step = 1; step <= STEPS && !(bad && n == bad); step++) {
         const cx_update u = update_at(how, step);
         prepare(&t, how, step);
-        assert_cx_ok(cx_stepper_step(s, t.input, t.target, 11, &u, err));
+        assert_cx_ok(cx_stepper_step(s, &batch, 11, &u, err));
         memset(t.input, 0xff, (size_t)elems(&t, t.n.x) * sizeof(float));       /* they have been copied */
         memset(t.target, 0xff, (size_t)elems(&t, t.n.target) * sizeof(float));
+        memset(t.draw, 0xff, sizeof t.draw);
+        memset(t.px, 0xff, BATCH * PX_MAX);
         n += pick_up(s, step - n, ahead - 1, r + n);
     }
     n += pick_up(s, STEPS, 0, r + n);
     if (bad)
-        assert_cx_fails(CX_E_USAGE, "not finite", cx_stepper_step(s, t.input, t.target, 11, &(cx_update){ .t = STEPS + 1 }, err));
+        assert_cx_fails(CX_E_USAGE, "not finite", cx_stepper_step(s, &batch, 11, &(cx_update){ .t = STEPS + 1 }, err));
     cx_stepper_free(s);
     assert_int_equal(cx_plan_step(t.plan, 0).seconds > 0, how->profiled > 0);
     outcome o = look(&t, r, n);
@@ -261,7 +344,8 @@ static void steps_are_the_calls(void **state)
     (void)state;
     bool cpu = false, emu = false;
     for (int i = 0; i < CX_COUNT(trials); i++) {
-        compare(&trials[i], "cpu", 2, &cpu);
+        if (!trials[i].films)
+            compare(&trials[i], "cpu", 2, &cpu);
         for (int lot = 1; lot <= LOTS && (DENSE_TOO || trials[i].make != small_dense_net); lot++)
             compare(&trials[i], "emu", lot, &emu);
     }
@@ -285,17 +369,18 @@ static void results_must_be_picked_up(void **state)
         cx_step_result r;
         bool got;
         assert_cx_fails(CX_E_USAGE, "ahead", cx_stepper_new(t.store, &(cx_stepper_opts){ .plan = t.plan, .ahead = 0 }, &s, err));
-        s = stepper_of(&t, 0, 2);
+        s = stepper_of(&t, how, 2);
+        const cx_step_batch batch = batch_of(&t, how);
         assert_cx_ok(cx_stepper_next(s, true, &r, &got, err));
         assert_false(got);
         for (int step = 1; step <= 2; step++) {
             prepare(&t, how, step);
-            assert_cx_ok(cx_stepper_step(s, t.input, t.target, 11, &(cx_update){ .lr = 0.1, .t = step }, err));
+            assert_cx_ok(cx_stepper_step(s, &batch, 11, &(cx_update){ .lr = 0.1, .t = step }, err));
         }
-        assert_cx_fails(CX_E_USAGE, "pick up", cx_stepper_step(s, t.input, t.target, 11, &(cx_update){ .lr = 0.1, .t = 3 }, err));
+        assert_cx_fails(CX_E_USAGE, "pick up", cx_stepper_step(s, &batch, 11, &(cx_update){ .lr = 0.1, .t = 3 }, err));
         assert_cx_ok(cx_stepper_next(s, true, &r, &got, err));
         assert_true(got && r.t == 1);
-        assert_cx_ok(cx_stepper_step(s, t.input, t.target, 11, &(cx_update){ .lr = 0.1, .t = 3 }, err));
+        assert_cx_ok(cx_stepper_step(s, &batch, 11, &(cx_update){ .lr = 0.1, .t = 3 }, err));
         cx_stepper_free(s);             /* with two steps on their way */
         end(&t);
         cx_backend_close(b);
@@ -324,7 +409,8 @@ static void what_cannot_be_captured(void **state)
         return;
     const trial *how = &trials[0];
     training t = begin(b, how);
-    cx_stepper *s = stepper_of(&t, 0, 4);
+    cx_stepper *s = stepper_of(&t, how, 4);
+    const cx_step_batch batch = batch_of(&t, how);
     cx_step_result r;
     bool got;
     behind = t.plan->steps[1].impl;
@@ -332,10 +418,10 @@ static void what_cannot_be_captured(void **state)
     other.fwd = astray_forward;
     t.plan->steps[1].impl = &other;
     prepare(&t, how, 1);
-    assert_cx_ok(cx_stepper_step(s, t.input, t.target, 11, &(cx_update){ .lr = 0.1, .t = 1 }, err));
+    assert_cx_ok(cx_stepper_step(s, &batch, 11, &(cx_update){ .lr = 0.1, .t = 1 }, err));
     astray = true;
     assert_cx_fails(CX_E_INTERNAL, "capturing a training step as a graph: conv2: conv2d by 'conv2d cuda' failed: operation would make the legacy stream",
-                    cx_stepper_step(s, t.input, t.target, 11, &(cx_update){ .lr = 0.1, .t = 2 }, err));
+                    cx_stepper_step(s, &batch, 11, &(cx_update){ .lr = 0.1, .t = 2 }, err));
     astray = false;
     assert_cx_ok(cx_stepper_next(s, true, &r, &got, err));
     assert_true(got && r.t == 1 && isfinite(r.norm));
@@ -346,25 +432,35 @@ static void what_cannot_be_captured(void **state)
     cx_backend_close(b);
 }
 
-static void steps_allocate_nothing(void **state)
+static void allocate_nothing(const trial *how)
 {
-    (void)state;
     cx_backend *b = open_named("emu", 1);
     if (!b)
         return;
-    training t = begin(b, &trials[0]);
-    cx_stepper *s = stepper_of(&t, 0, 1);
-    const size_t before = b->free_bytes(b);
+    training t = begin(b, how);
+    cx_stepper *s = stepper_of(&t, how, 1);
+    const cx_step_batch batch = batch_of(&t, how);
+    size_t before = b->free_bytes(b);
     for (int step = 1; step <= STEPS; step++) {
         cx_step_result r;
-        prepare(&t, &trials[0], step);
-        assert_cx_ok(cx_stepper_step(s, t.input, t.target, 11, &(cx_update){ .lr = 0.1, .t = step }, err));
+        prepare(&t, how, step);
+        assert_cx_ok(cx_stepper_step(s, &batch, 11, &(cx_update){ .lr = 0.1, .t = step }, err));
         assert_int_equal(pick_up(s, 1, 0, &r), 1);
+        if (step == 1 && how->ranks)            /* the first norm of the plain stepper asks for scratch */
+            before = b->free_bytes(b);
         assert_int_equal(b->free_bytes(b), before);
     }
     cx_stepper_free(s);
     end(&t);
     cx_backend_close(b);
+}
+
+static void steps_allocate_nothing(void **state)
+{
+    (void)state;
+    for (int i = 0; i < CX_COUNT(trials); i++)
+        if (!trials[i].bad_film && !trials[i].bad_seed && !trials[i].other && (DENSE_TOO || trials[i].make != small_dense_net))
+            allocate_nothing(&trials[i]);
 }
 
 /* ---- a device that is too small ----------------------------------------------------------------------------------------- */

@@ -87,7 +87,7 @@ static outcome train(cx_backend *b, const training *t, bool bf16)
     for (int i = 0; i < t->steps; i++) {
         const cx_update u = { .kind = CX_SGD, .lr = t->lr, .momentum = 0.9, .weight_decay = 1e-4, .t = i + 1 };
         float *x = draw(&n, n.x, t->batch, i), *y = draw(&n, n.target, t->batch, i);
-        assert_cx_ok(cx_stepper_step(stepper, x, y, 1, &u, err));
+        assert_cx_ok(cx_stepper_step(stepper, &(cx_step_batch){ .input = x, .target = y }, 1, &u, err));
         free(x);
         free(y);
     }

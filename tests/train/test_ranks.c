@@ -354,7 +354,8 @@ static void test_dense_net_with_norms_over_all_films(void **state)
     assert_true(together < 1e-4 && alone > 10 * together);
 }
 
-/* Sums of gradients by way of the host, and by NCCL, of which the emulated GPU has a stand-in: in the same order, so to the same bits. */
+/* Sums of gradients by way of the host, and by NCCL, of which the emulated GPU has a stand-in: in the same order, so to the same bits. Also wherever the films
+ * lie, and if one rank's lie elsewhere. */
 static void test_four_emulated_gpus(void **state)
 {
     (void)state;
@@ -366,8 +367,8 @@ static void test_four_emulated_gpus(void **state)
     }
     cx_backend_close(b);
     assert_run(85, 1, "emu1", 's', 2, "run.device=emu");
-    assert_run(85, 4, "emu2", 's', 2, "run.device=emu run.comm=mpi");
-    assert_run(85, 4, "emu3", 's', 2, "run.device=emu run.comm=nccl");
+    assert_run(85, 4, "emu2", 's', 2, "run.device=emu run.comm=mpi run.films=host");
+    assert_run(85, 4, "emu3", 's', 2, "run.device=emu run.comm=nccl run.films=device 1:run.films=batch");
     cx_st_file x = open_weights("emu1", "last"), y = open_weights("emu2", "last"), z = open_weights("emu3", "last");
     for (int i = 0; i < x.n; i++) {
         assert_close(x.tensors[i].name, y.tensors[i].data, x.tensors[i].data, (int64_t)(x.tensors[i].bytes / sizeof(float)), 0, ROUNDING);

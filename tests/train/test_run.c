@@ -237,6 +237,94 @@ static void test_devices_take_over(void **state)
     }
 }
 
+/* ---- where films lie -------------------------------------------------------------------------------------------------- */
+
+static cx_status with_films(const char *name, const char *films, int after, cx_resume resume, cx_error *err)
+{
+    cx_config c;
+    trip t = { .countdown = after };
+    char set[64];
+    snprintf(set, sizeof set, "run.films=%s", films);
+    load(&c, name, (const char *[]){ "run.device=emu", "augment.contrast=0.2", "optim.epochs=2", "data.channels=3", set, NULL });
+    const cx_status s = cx_run_train(&c, &(cx_run_opts){ .quiet = true, .stop = &t.stop, .on_step = on_step, .self = &t, .resume = resume }, NULL, 0, err);
+    cx_config_free(&c);
+    return s;
+}
+
+/* A file of a run, owned by the caller; without what stands behind the last comma of each line if cut. */
+static char *text_of(const char *run, const char *file, bool cut)
+{
+    char path[400];
+    cx_buf b = { 0 }, out = { 0 };
+    snprintf(path, sizeof path, "%s/%s/%s", root, run, file);
+    assert_cx_ok(cx_file_read(path, 1 << 20, &b, err));
+    for (char *line = strtok(b.data, "\n"); line; line = strtok(NULL, "\n")) {
+        if (cut && strrchr(line, ','))
+            *strrchr(line, ',') = 0;
+        cx_buf_printf(&out, "%s\n", line);
+    }
+    cx_buf_free(&b);
+    assert_non_null(out.data);
+    return out.data;
+}
+
+static void assert_says(const char *run, const char *what)
+{
+    char *log = text_of(run, "log.txt", false);
+    if (!strstr(log, what))
+        fail_msg("\"%s\" is not in the log of %s: %s", what, run, log);
+    free(log);
+}
+
+/* Weights, moments, losses of all epochs, logits of validation and test. */
+static void assert_same_run(const char *a, const char *b)
+{
+    static const char *const file[] = { "predictions.csv", "metrics.csv" };
+    assert_same_weights(a, b);
+    for (int i = 0; i < 2; i++) {
+        char *x = text_of(a, file[i], i == 1), *y = text_of(b, file[i], i == 1);       /* its last column is time */
+        assert_string_equal(x, y);
+        free(x);
+        free(y);
+    }
+}
+
+/* On a GPU, whoever makes the network's input, from films that lie wherever: the same run, also when that changes in its middle. */
+static void test_films_lie_anywhere(void **state)
+{
+    (void)state;
+    static const char *const runs[][2] = { { "host", "films: the host makes the network's input\n" }, { "batch", "films: sent with each batch\n" },
+        { "device", "films: all 60 lie on the device, 375.00 KiB\n" }, { "auto", "films: all 60 lie on the device, 375.00 KiB\n" } };
+    if (!has_device("emu")) {
+        print_message("skipped: the emulated GPU is not built here\n");
+        skip();
+    }
+    for (int i = 0; i < CX_COUNT(runs); i++) {
+        assert_cx_ok(with_films(runs[i][0], runs[i][0], 0, CX_RESUME_NEVER, err));
+        assert_says(runs[i][0], runs[i][1]);
+        assert_same_run("host", runs[i][0]);
+    }
+    assert_cx_fails(CX_E_INTERRUPTED, "checkpoint", with_films("moved", "device", STEPS - 1, CX_RESUME_NEVER, err));
+    assert_cx_fails(CX_E_INTERRUPTED, "checkpoint", with_films("moved", "host", 2, CX_RESUME_MUST, err));
+    assert_cx_ok(with_films("moved", "batch", 0, CX_RESUME_MUST, err));
+    assert_same_run("host", "moved");
+}
+
+/* The network has room on such a device, and so have the films, but for what must stay free. */
+static void test_a_device_too_small_for_the_films(void **state)
+{
+    (void)state;
+    if (!has_device("emu"))
+        skip();
+    setenv("CXNET_EMU_MEMORY", "200000000", 1);
+    assert_cx_ok(with_films("small", "auto", 0, CX_RESUME_NEVER, err));
+    assert_says("small", "films: sent with each batch; 375.00 KiB of films do not fit beside the network: ");
+    assert_cx_fails(CX_E_MEMORY, "run.films: 375.00 KiB of films do not fit beside the network", with_films("none", "device", 0, CX_RESUME_NEVER, err));
+    assert_cx_fails(CX_E_MEMORY, "want auto or batch", with_films("none", "device", 0, CX_RESUME_NEVER, err));
+    unsetenv("CXNET_EMU_MEMORY");
+    assert_same_run("host", "small");
+}
+
 static int count_lines(const char *run, const char *file)
 {
     char path[400];
@@ -400,7 +488,7 @@ static void test_errors_are_clear(void **state)
     assert_cx_fails(CX_E_CONFIG, "nothing to train", attempt("bad", (const char *[]){ "model.freeze=[\"*\"]", NULL }, CX_RESUME_AUTO, err));
     assert_cx_fails(CX_E_NOINPUT, "absent.csv", attempt("bad", (const char *[]){ "data.manifest=absent.csv", NULL }, CX_RESUME_AUTO, err));
     const char *early[][2] = { { "model.freeze=[nothing.*]", "matches" }, { "run.device=abacus", "abacus" }, { "model.weights=absent.safetensors", "absent" },
-        { "data.side=32", "side" } };
+        { "data.side=32", "side" }, { "run.films=device", "backend cpu is the host" } };
     for (int i = 0; i < CX_COUNT(early); i++) {                            /* known without a film: said before any is sought */
         cx_error e = { 0 };
         assert_int_not_equal(attempt("never", (const char *[]){ "data.manifest=absent.csv", early[i][0], NULL }, CX_RESUME_AUTO, &e), CX_OK);
@@ -488,6 +576,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_threads_do_not_matter),
         cmocka_unit_test(test_resume_is_bit_identical),
         cmocka_unit_test(test_devices_take_over),
+        cmocka_unit_test(test_films_lie_anywhere),
+        cmocka_unit_test(test_a_device_too_small_for_the_films),
         cmocka_unit_test(test_results_are_complete),
         cmocka_unit_test(test_kill_is_survived),
         cmocka_unit_test(test_other_tasks),
