@@ -126,8 +126,8 @@ cx_status cx_film_to_input(const cx_film *f, int side, const cx_normalise *norm,
 
 /* What a batch holds. CX_GIVE_INPUT is for a backend that runs on the host. Where the backend has `films` (cx_backend), the device makes the same numbers from
  * bytes: with CX_GIVE_DRAWS the cache lies there already (count * side * side bytes from cx_cache_film(cache, 0), uploaded once), and a batch is 64 bytes a
- * film; where it does not fit (free_bytes, alloc), CX_GIVE_FILMS sends the films of each batch along, a quarter of a float32 input of one channel. Upload them
- * before each step to where the step found the last ones. norm is then not looked at: the caller hands it to `films`. */
+ * film; where it does not fit (free_bytes, alloc), CX_GIVE_FILMS sends the films of each batch along, a quarter of a float32 input of one channel. Who
+ * takes such batches: cx_feed, cx_stepper. norm is then not looked at: it is theirs (cx_film_source in stepper.h). */
 typedef enum {
     CX_GIVE_INPUT,                       /* x: films augmented and normalised, ready for the network */
     CX_GIVE_FILMS,                       /* px and draw: the batch's films as bytes; draw[i].film == i */

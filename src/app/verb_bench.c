@@ -28,6 +28,8 @@ typedef struct {
     cx_plan *plan;
     int target, loss;
     float *films, *labels, *m, *v;
+    cx_film_source source;                               /* on a GPU: a batch of films in its memory, as a run has them all (run.films) */
+    cx_film_draw *draws;                                 /* [batch] of them; NULL: the stepper takes floats */
     cx_stepper *stepper;                                 /* of what is timed as a whole; steps that are timed one by one go by plain calls */
     int64_t updates;
     int pending;                                         /* steps of the stepper whose results have not been picked up */
@@ -75,6 +77,35 @@ static cx_status fill(bench *b, int value, bool labels, float **host, cx_error *
     return cx_plan_set(b->plan, value, *host, err);
 }
 
+static cx_status lay_films(const options *o, bench *b, cx_error *err)
+{
+    const size_t film = (size_t)o->side * (size_t)o->side, bytes = (size_t)o->batch * film;
+    uint8_t *host = cx_alloc(bytes, 1);
+    void *px = NULL;
+    b->draws = cx_alloc((size_t)o->batch, sizeof *b->draws);
+    cx_status s = host && b->draws ? b->backend->alloc(b->backend, bytes, &px, err) : cx_fail(err, CX_E_MEMORY, "bench: no memory for %d films", o->batch);
+    b->source = (cx_film_source){ .px = px, .count = o->batch, .norm = CX_NORM_UNIT };
+    b->source.norm.channels = o->channels;
+    for (size_t i = 0; s == CX_OK && i < bytes; i++)
+        host[i] = (uint8_t)(255 * b->films[i * (size_t)o->channels]);
+    for (int i = 0; s == CX_OK && i < o->batch; i++) {
+        b->draws[i] = cx_draw_film(host + (size_t)i * film, o->side, NULL, 1, 0, 0);
+        b->draws[i].film = i;
+    }
+    if (s == CX_OK)
+        s = b->backend->upload(b->backend, px, host, bytes, err);
+    free(host);
+    return s;
+}
+
+static cx_status open_stepper(const options *o, bench *b, cx_error *err)
+{
+    if (b->backend->films)
+        TRY(lay_films(o, b, err));
+    return cx_stepper_new(b->store, &(cx_stepper_opts){ .plan = b->plan, .input = b->model.input, .target = b->target, .loss = b->loss,
+                          .films = b->draws ? &b->source : NULL, .ahead = AHEAD }, &b->stepper, err);
+}
+
 static bool trains(const options *o) { return o->what != INFER && !o->eval; }
 
 static cx_status open_bench(const options *o, bench *b, cx_error *err)
@@ -99,8 +130,7 @@ static cx_status open_bench(const options *o, bench *b, cx_error *err)
     if (train)
         TRY(fill(b, b->target, true, &b->labels, err));
     if (train && o->what == TRAIN)
-        TRY(cx_stepper_new(b->store, &(cx_stepper_opts){ .plan = b->plan, .input = b->model.input, .target = b->target, .loss = b->loss, .ahead = AHEAD },
-                           &b->stepper, err));
+        TRY(open_stepper(o, b, err));
     b->seconds = cx_alloc((size_t)o->steps, sizeof *b->seconds);
     return b->seconds ? CX_OK : cx_fail(err, CX_E_MEMORY, "bench: no memory for %d times", o->steps);
 }
@@ -108,6 +138,9 @@ static cx_status open_bench(const options *o, bench *b, cx_error *err)
 static void close_bench(bench *b)
 {
     cx_stepper_free(b->stepper);
+    if (b->source.px)
+        b->backend->release(b->backend, (void *)(uintptr_t)b->source.px);
+    free(b->draws);
     free(b->films);
     free(b->labels);
     cx_plan_free(b->plan);
@@ -132,7 +165,7 @@ static cx_status collect(bench *b, int most, cx_error *err)
 
 static cx_status finish(bench *b, cx_error *err) { return b->backend->finish ? b->backend->finish(b->backend, err) : CX_OK; }
 
-/* What one batch costs a training run: upload, forward, backward, update. On a GPU a step is begun while the one before still runs, so what is timed is
+/* What one batch costs a training run: its input, forward, backward, update. On a GPU a step is begun while the one before still runs, so what is timed is
  * from the end of one to the end of the next. */
 static cx_status one_step(const options *o, bench *b, cx_error *err)
 {
@@ -142,7 +175,7 @@ static cx_status one_step(const options *o, bench *b, cx_error *err)
     }
     const cx_update u = { .kind = CX_ADAM, .lr = 1e-4, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .grad_scale = 1, .t = ++b->updates };
     if (b->stepper) {
-        TRY(cx_stepper_step(b->stepper, &(cx_step_batch){ .input = b->films, .target = b->labels }, 1, &u, err));
+        TRY(cx_stepper_step(b->stepper, &(cx_step_batch){ .input = b->films, .draw = b->draws, .target = b->labels }, 1, &u, err));
         b->pending++;
         return collect(b, AHEAD - 1, err);
     }
