@@ -213,7 +213,7 @@ static cx_status open_plans(cx_run *r, cx_error *err)
     TRY(cx_plan_new(r->store, &eval, &r->eval_plan, err));
     if (!(r->films = cx_alloc((size_t)AHEAD * (size_t)r->part, sizeof *r->films)))
         return cx_fail(err, CX_E_MEMORY, "out of memory for the numbers of %d films", AHEAD * r->part);
-    TRY(cx_store_moments(r->store, &m, &v, err));
+    TRY(cx_store_moments(r->store, &m, &v, err));       /* what is free then is what films may take */
     TRY(cx_run_films_open(r, err));
     TRY(cx_feed_new(r->eval_plan, r->model.input, cx_run_source(r), &r->eval_feed, err));
     return cx_stepper_new(r->store, &(cx_stepper_opts){ .plan = r->train_plan, .input = r->model.input, .target = r->target, .loss = r->loss,

@@ -342,10 +342,11 @@ static void compare(const trial *how, const char *device, int threads, bool *ran
 static void steps_are_the_calls(void **state)
 {
     (void)state;
-    bool cpu = false, emu = false;
+    bool cpu = false, emu = false, cuda = false;
     for (int i = 0; i < CX_COUNT(trials); i++) {
         if (!trials[i].films)
             compare(&trials[i], "cpu", 2, &cpu);
+        compare(&trials[i], "cuda", 1, &cuda);
         for (int lot = 1; lot <= LOTS && (DENSE_TOO || trials[i].make != small_dense_net); lot++)
             compare(&trials[i], "emu", lot, &emu);
     }
