@@ -9,12 +9,14 @@ extern "C" {
 
 /* ---- manifest ------------------------------------------------------------------------------------------------------ */
 
-typedef enum { CX_TRAIN, CX_VAL, CX_TEST, CX_NO_SPLIT } cx_split;
-const char *cx_split_name(cx_split s);      /* "train" "val" "test" "none" */
+/* CX_EXTERNAL: films of sources that never train, looked at once at the end and reported apart. */
+typedef enum { CX_TRAIN, CX_VAL, CX_TEST, CX_EXTERNAL, CX_NO_SPLIT } cx_split;
+const char *cx_split_name(cx_split s);      /* "train" "val" "test" "external" "none" */
 
 /* Strings point into the manifest; empty when unknown. */
 typedef struct {
     const char *path;         /* as written in the file */
+    const char *mask;         /* picture of what belongs to the organ, white on black, of the film's proportions */
     const char *labels;       /* "COVID-19|Pneumonia": labels joined by '|', order without meaning */
     const char *patient_id, *sex, *view, *source;
     double age;               /* years, NaN when unknown. "058Y" and "6M" are understood as DICOM writes them */
@@ -31,8 +33,8 @@ typedef struct {
     const volatile sig_atomic_t *stop;      /* NULL, or set by its owner: once it is not 0, a pass over the films ends as CX_E_INTERRUPTED */
 } cx_manifest;
 
-/* Needs a `path` column; labels, patient_id, sex, age, view, source, split, group are known, others are kept in csv. CX_E_DATA with file:line for a
- * malformed row, an empty path, a path listed twice, an age that is no number, an unknown split name. */
+/* Needs a column `path` (or `image`, where there is none of that name); mask, labels, patient_id, sex, age, view, source, split, group are known, others are
+ * kept in csv. CX_E_DATA with file:line for a malformed row, an empty path, a path listed twice, an age that is no number, an unknown split name. */
 cx_status cx_manifest_load(const char *path, cx_manifest *out, cx_error *err);
 void cx_manifest_free(cx_manifest *m);
 char *cx_sample_path(const cx_manifest *m, int i);        /* full path, owned by the caller */
@@ -137,7 +139,9 @@ typedef enum {
 typedef struct {
     const cx_cache *cache;
     const int *index; int n;             /* films of the cache that take part; copied */
-    const float *targets; int n_targets; /* [cache count, n_targets]; borrowed */
+    const float *targets; int n_targets; /* [cache count, n_targets]; borrowed. With masks they are not looked at */
+    const cx_cache *masks;               /* NULL, or mask i of film i, of the same side: the targets are then maps, 1 where a mask, turned, shifted and zoomed
+                                            as its film, has at least half of white, 0 elsewhere and outside. Borrowed */
     int batch;
     int part, parts;                     /* of every batch of n films, those from n * part / parts up to the next part's are delivered; parts 0: all */
     bool shuffle;                        /* order of epoch e: Philox(seed, stream "order", e) */

@@ -68,6 +68,8 @@ cx_status cx_canvas_film(cx_canvas *c, const cx_film *f, int x, int y, int w, in
 /* Lays heat (values 0..1, [hh, hw]) over the rectangle: pixel = (1 - a) pixel + a * map(value), a = opacity * value (2 - value). Cold regions stay the film,
  * and faint heat begins without an edge: a step of grey in a film would be read as anatomy. */
 cx_status cx_canvas_heat(cx_canvas *c, const float *heat, int hw, int hh, int x, int y, int w, int h, double opacity, cx_error *err);
+/* Draws the outline of a mask [mh, mw], 0 or not, stretched over the rectangle: pixels inside with one of four neighbours outside, `thick` px wide inwards. */
+void cx_canvas_outline(cx_canvas *c, const uint8_t *mask, int mw, int mh, int x, int y, int w, int h, int thick, cx_rgb colour);
 void cx_canvas_rect(cx_canvas *c, int x, int y, int w, int h, cx_rgb colour);   /* filled, clipped */
 /* Text in a built-in bitmap font (ASCII 32..126), top left at x,y; scale >= 1. Returns the width in px. Other bytes draw as '?'. */
 int cx_canvas_text(cx_canvas *c, int x, int y, int scale, cx_rgb colour, const char *text);

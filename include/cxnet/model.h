@@ -33,9 +33,9 @@ extern const char *const cx_model_archs[];               /* NULL-terminated */
 
 /* Adds input "target" and a loss to a model's graph, and state "loss.weight" where the loss is weighted: (1,1,2,outputs) for BCE, (1,1,1,outputs) for CE.
  * The target has the shape of the logits, a class index instead of channels for CE; entries below 0 are not labelled. Dice is taken on m->probability with 1
- * added above and below (the Kaggle lung U-Net), knows neither weights (*weights = -1) nor smoothing, and only unet has it. Returns the loss value, -1 on
- * failure (see cx_graph_check). */
-typedef enum { CX_LOSS_BCE, CX_LOSS_CE, CX_LOSS_DICE } cx_loss_kind;
+ * added above and below (the Kaggle lung U-Net), knows neither weights (*weights = -1) nor smoothing, and only unet has it. CX_LOSS_BCE_DICE is the sum of the
+ * two, unweighted and without smoothing: BCE judges each pixel, Dice the whole. Returns the loss value, -1 on failure (see cx_graph_check). */
+typedef enum { CX_LOSS_BCE, CX_LOSS_CE, CX_LOSS_DICE, CX_LOSS_BCE_DICE } cx_loss_kind;
 int cx_model_loss(cx_model *m, cx_loss_kind kind, double smoothing, int *target, int *weights);
 
 #ifdef __cplusplus

@@ -45,7 +45,8 @@ void cx_config_yaml(const cx_config *c, cx_buf *out);
 /* The documentation of every key: text table, or JSON Schema. */
 void cx_config_schema(cx_buf *out, bool json);
 
-/* The network that c describes, with this many logits. */
+/* The network that c describes, with this many logits; how many its task wants (of a segmentation: in each pixel). */
+int cx_config_outputs(const cx_config *c);
 void cx_config_model(const cx_config *c, int outputs, cx_model_spec *spec);
 /* The options of a plan that section plan decides: skip, lean and bf16; the others are zero. */
 cx_plan_opts cx_config_plan(const cx_config *c);
@@ -89,6 +90,15 @@ typedef struct {
 cx_status cx_metrics_multi(const int *y, const double *p, const int *group, int n, int classes, int draws, uint64_t seed, cx_multi_metrics *out, cx_error *err);
 void cx_multi_metrics_free(cx_multi_metrics *m);
 
+/* How well the mask `found` answers `truth`: dice = 2 |both| / (|truth| + |found|), iou = |both| / |either|, 1 where both are empty; boundary: the mean
+ * distance, in px, from each pixel of either outline to the nearest of the other (average symmetric surface distance; an outline is the pixels of a mask with
+ * one of four neighbours outside it), NaN where a mask is empty. truth, found [height, width]: 0, or anything else inside. CX_E_SHAPE, CX_E_MEMORY. */
+enum { CX_MASK_SIDE = 16384 };
+typedef struct { double dice, iou, boundary; int64_t truth, found; } cx_mask_score;      /* truth, found: px inside */
+cx_status cx_mask_compare(const uint8_t *truth, const uint8_t *found, int width, int height, cx_mask_score *out, cx_error *err);
+/* Mean of x [n] over films, those that are NaN left out, with its interval; group, draws, seed as above. CX_E_MEMORY. */
+cx_status cx_metrics_mean(const double *x, const int *group, int n, int draws, uint64_t seed, cx_estimate *out, cx_error *err);
+
 /* ---- runs -------------------------------------------------------------------------------------------------------------------- */
 
 typedef enum { CX_RESUME_AUTO, CX_RESUME_MUST, CX_RESUME_NEVER } cx_resume;
@@ -99,15 +109,17 @@ typedef struct {
     cx_comm *comm;                        /* the ranks that train together, each with these options and the same configuration; NULL: alone. Borrowed; the
                                            * caller closes it, with the error where the run fails */
     bool quiet;                           /* no progress */
-    /* Called after every step and after every epoch (a line on the terminal); may be NULL. epoch from 1, step from 1. */
+    /* Called after every step and after every epoch (a line on the terminal); may be NULL. epoch from 1, step from 1. val_score: AUROC, mean over classes;
+     * segmentation: Dice, mean over films. */
     void (*on_step)(void *self, int epoch, int step);
     void (*on_device)(void *self, const char *description, const char *note);      /* once; see cx_backend */
-    void (*on_epoch)(void *self, int epoch, double train_loss, double val_loss, double val_auroc, double lr, double seconds);
+    void (*on_epoch)(void *self, int epoch, double train_loss, double val_loss, double val_score, double lr, double seconds);
     void *self;
 } cx_run_opts;
 
 /* Trains as configured in <run.dir>/<run.name>/: see ARCHITECTURE "A run". When it ends: best weights evaluated once on the test split, metrics.json,
- * predictions.csv (path, split, group, labels, target and probability per class, predicted), metrics.csv, manifest.json, checkpoints/{last,best}.safetensors.
+ * predictions.csv (path, split, group, labels, target and probability per class, predicted; segmentation: overlap and areas of each film's masks),
+ * metrics.csv, manifest.json, checkpoints/{last,best}.safetensors.
  * The folder's path is copied to dir (may be NULL). With several ranks, rank 0 alone writes, and all end with the same weights. CX_E_PEER: another rank has
  * failed or vanished; the last checkpoint, made anew where that still went, holds whole steps only, and any number of ranks goes on from it. CX_E_NAN: a loss
  * is not finite; the error names the sample paths of the batch. CX_E_INTERRUPTED: stopped, resumable. */
@@ -121,13 +133,20 @@ typedef struct {
     cx_store *store;
     cx_normalise norm;
     double threshold;                     /* binary: chosen on validation */
-    char **classes; int n_classes;        /* names, in the order of config.data.classes; binary: the logit is classes[1] */
+    char **classes; int n_classes;        /* names, in the order of config.data.classes; binary: the logit is classes[1]; segmentation: none */
 } cx_net;
 /* Opens <run>/checkpoints/best.safetensors with <run>/config.resolved.yaml. device NULL: the run's own. */
 cx_status cx_net_open(const char *run, const char *device, int threads, cx_net *out, cx_error *err);
 void cx_net_close(cx_net *n);
 /* logits [outputs] to probabilities [n_classes] by the task: binary gives {1-p, p}. */
 void cx_net_probabilities(const cx_net *n, const float *logits, double *p);
+
+/* Films through a network that marks pixels (unet), one at a time. net must outlive it. CX_E_USAGE: a network that names classes. */
+typedef struct cx_segmenter cx_segmenter;
+cx_status cx_segmenter_new(cx_net *net, cx_segmenter **out, cx_error *err);
+void cx_segmenter_free(cx_segmenter *g);
+/* mask [height, width] of the film: 255 where the probability, brought to the film's size (bilinear), is at least 1/2, else 0. */
+cx_status cx_segmenter_mask(cx_segmenter *g, const cx_film *film, uint8_t *mask, cx_error *err);
 
 #ifdef __cplusplus
 }

@@ -19,11 +19,6 @@ cx_status cx_app_config(const cx_args *a, const char *path, cx_config *c, cx_err
     return s;
 }
 
-int cx_app_outputs(const cx_config *c)
-{
-    return c->data.task[0] == 'b' ? 1 : (int)c->data.classes.n;
-}
-
 cx_status cx_app_print_json(json_t *j, cx_error *err)
 {
     char *text = j ? json_dumps(j, JSON_INDENT(2) | JSON_REAL_PRECISION(17)) : NULL;

@@ -9,8 +9,6 @@
 /* The experiment in `path` (NULL: defaults), then every --set in order, then --name, --threads and --device as run.name, run.threads and run.device, where the
  * verb has them. Free with cx_config_free. */
 cx_status cx_app_config(const cx_args *a, const char *path, cx_config *c, cx_error *err);
-/* How many logits the network of c has: one for a binary task, one a class otherwise. */
-int cx_app_outputs(const cx_config *c);
 /* Prints a document, indented, on stdout. Takes the reference of j; NULL is CX_E_MEMORY. */
 cx_status cx_app_print_json(json_t *j, cx_error *err);
 /* Prints what b holds on stdout and frees it. */

@@ -1,29 +1,20 @@
 /* run_report.c - the page of a finished run, made from its folder alone. Depends on run_report.h. */
-#include <jansson.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include "cxnet/explain.h"
-#include "cxnet/report.h"
+#include "run_page.h"
 #include "run_report.h"
-
-typedef struct {
-    const char *run;
-    cx_net net;
-    json_t *metrics;
-    cx_csv history, predictions;
-    cx_report page;
-} page;
 
 /* ---- figures --------------------------------------------------------------------------------------------------- */
 
-static const char *const shown[][2] = {
+static const page_figure shown[] = {
     { "auroc", "AUROC" }, { "auprc", "AUPRC" }, { "accuracy", "accuracy" }, { "f1", "F1" }, { "sensitivity", "sensitivity" }, { "specificity",
         "specificity" },
     { "macro_auroc", "AUROC, mean of classes" }, { "macro_f1", "F1, mean of classes" }, { "brier", "Brier score" }, { "ece", "calibration error (ECE)" },
 };
 
-static void estimate_text(const json_t *e, char *out, size_t n)
+void page_estimate(const json_t *e, char *out, size_t n)
 {
     const json_t *v = json_object_get(e, "value"), *lo = json_object_get(e, "lo"), *hi = json_object_get(e, "hi");
     if (!json_is_number(v))
@@ -34,38 +25,49 @@ static void estimate_text(const json_t *e, char *out, size_t n)
         snprintf(out, n, "%.3f (%.3f to %.3f)", json_number_value(v), json_number_value(lo), json_number_value(hi));
 }
 
-/* A table: one row a figure that the run has, columns validation and test. */
-static void figures(page *p, const char *title, const json_t *val, const json_t *test)
+void page_figures(page *p, const char *title, const page_figure *shown, int n, const json_t *const side[PAGE_SIDES])
 {
-    char text[CX_COUNT(shown)][2][64];
-    const char *cells[3 * (CX_COUNT(shown) + 1)] = { "", "validation", "test" };
+    char text[PAGE_FIGURES][PAGE_SIDES][64];
+    const int columns = side[PAGE_SIDES - 1] ? PAGE_SIDES + 1 : PAGE_SIDES;
+    const char *cells[(PAGE_SIDES + 1) * (PAGE_FIGURES + 1)] = { "", "validation", "test", "external" };
     int rows = 1;
-    for (int i = 0; i < CX_COUNT(shown); i++) {
-        const json_t *v = json_object_get(val, shown[i][0]), *t = json_object_get(test, shown[i][0]);
-        if (!t)
+    for (int i = 0; i < n && rows <= PAGE_FIGURES; i++) {
+        if (!json_object_get(side[1], shown[i].key))
             continue;
-        estimate_text(v, text[i][0], sizeof text[i][0]);
-        estimate_text(t, text[i][1], sizeof text[i][1]);
-        cells[3 * rows] = shown[i][1];
-        cells[3 * rows + 1] = text[i][0];
-        cells[3 * rows + 2] = text[i][1];
+        cells[columns * rows] = shown[i].name;
+        for (int k = 0; k + 1 < columns; k++) {
+            page_estimate(json_object_get(side[k], shown[i].key), text[rows - 1][k], sizeof text[0][0]);
+            cells[columns * rows + k + 1] = text[rows - 1][k];
+        }
         rows++;
     }
     if (rows > 1)
-        cx_report_table(&p->page, title, cells, rows, 3);
+        cx_report_table(&p->page, title, cells, rows, columns);
+}
+
+void page_sides(const page *p, const json_t *side[PAGE_SIDES])
+{
+    static const char *const name[PAGE_SIDES] = { "val", "test", "external" };
+    for (int i = 0; i < PAGE_SIDES; i++)
+        side[i] = json_object_get(p->metrics, name[i]);
 }
 
 static void all_figures(page *p)
 {
-    const json_t *val = json_object_get(p->metrics, "val"), *test = json_object_get(p->metrics, "test");
+    const json_t *side[PAGE_SIDES], *one[PAGE_SIDES];
+    page_sides(p, side);
     cx_report_heading(&p->page, "Figures");
-    figures(p, "value (95 % interval)", val, test);
-    const json_t *each = json_object_get(test, "per_class");
-    for (int k = 0; each && k < p->net.n_classes; k++)
-        figures(p, p->net.classes[k], json_object_get(json_object_get(val, "per_class"), p->net.classes[k]), json_object_get(each, p->net.classes[k]));
+    page_figures(p, "value (95 % interval)", shown, CX_COUNT(shown), side);
+    const json_t *each = json_object_get(side[1], "per_class");
+    for (int k = 0; each && k < p->net.n_classes; k++) {
+        for (int i = 0; i < PAGE_SIDES; i++)
+            one[i] = json_object_get(json_object_get(side[i], "per_class"), p->net.classes[k]);
+        page_figures(p, p->net.classes[k], shown, CX_COUNT(shown), one);
+    }
     cx_report_text(&p->page, "Intervals come from a bootstrap over patients and duplicate clusters. "
-                   "%sThe test films were looked at once, with the weights of epoch %d.",
-                   each ? "" : "The threshold was chosen on validation. ", (int)json_integer_value(json_object_get(p->metrics, "best_epoch")));
+                   "%sThe test films were looked at once, with the weights of epoch %d.%s",
+                   each ? "" : "The threshold was chosen on validation. ", (int)json_integer_value(json_object_get(p->metrics, "best_epoch")),
+                   side[2] ? " External films are of sources that took no part in training." : "");
 }
 
 static void confusion(page *p)
@@ -83,8 +85,7 @@ static void confusion(page *p)
 
 /* ---- curves ---------------------------------------------------------------------------------------------------- */
 
-/* Columns of metrics.csv as curves over epochs. */
-static void curve(page *p, const char *title, const char *y, const char *const *columns, const char *const *names, int n, double lo, double hi)
+void page_curve(page *p, const char *title, const char *y, const char *const *columns, const char *const *names, int n, double lo, double hi)
 {
     int rows = p->history.rows - 1;
     double *x = cx_alloc((size_t)(rows * (n + 1)), sizeof *x);
@@ -146,8 +147,8 @@ static void roc(page *p, int k)
 static void curves(page *p)
 {
     cx_report_heading(&p->page, "Training");
-    curve(p, "Loss", "loss", (const char *[]){ "train_loss", "val_loss" }, (const char *[]){ "training", "validation" }, 2, 0, NAN);
-    curve(p, "AUROC on validation", "AUROC", (const char *[]){ "val_auroc" }, (const char *[]){ "validation" }, 1, NAN, 1);
+    page_curve(p, "Loss", "loss", (const char *[]){ "train_loss", "val_loss" }, (const char *[]){ "training", "validation" }, 2, 0, NAN);
+    page_curve(p, "AUROC on validation", "AUROC", (const char *[]){ "val_auroc" }, (const char *[]){ "validation" }, 1, NAN, 1);
     for (int k = p->net.n_classes == 2 ? 1 : 0; k < p->net.n_classes; k++)
         roc(p, k);
 }
@@ -215,35 +216,38 @@ static cx_status picture(page *p, cx_explainer *e, const cx_film *film, const ch
     return s;
 }
 
+cx_status page_film(const page *p, int i, cx_film *out, cx_error *err)
+{
+    const int path = cx_csv_column(&p->predictions, "path");
+    char *dir = cx_path_dir(p->net.config.data.manifest), *file = dir ? cx_path_join(dir, cx_csv_at(&p->predictions, i, path)) : NULL;
+    const cx_status s = file ? cx_film_load(file, out, err) : cx_fail(err, CX_E_MEMORY, "out of memory");
+    free(dir);
+    free(file);
+    return s;
+}
+
 /* The pictures of n films, rows of predictions.csv. A film that is no longer there, hours after it was decoded for training, costs its picture only. */
 static cx_status pictures(page *p, cx_explainer *e, const int *row, int n, cx_error *err)
 {
     const cx_csv *csv = &p->predictions;
-    int path = cx_csv_column(csv, "path"), truth = cx_csv_column(csv, "target"), labels = cx_csv_column(csv, "labels");
-    char *data_dir = cx_path_dir(p->net.config.data.manifest);
+    int truth = cx_csv_column(csv, "target"), labels = cx_csv_column(csv, "labels"), lost = 0;
     cx_error first = { 0 };
-    int lost = 0;
-    cx_status s = data_dir ? CX_OK : cx_fail(err, CX_E_MEMORY, "out of memory");
+    cx_status s = CX_OK;
     cx_report_text(&p->page, "Grad-CAM of the last convolution for the class that was answered, each map scaled to its own maximum. Heat outside the "
                              "lungs, on text, markers or borders means that the network answers from something that is not the disease, however good the "
                              "figures above are.");
     cx_report_gallery_begin(&p->page);
     for (int i = 0; s == CX_OK && i < n; i++) {
-        char *file = cx_path_join(data_dir, cx_csv_at(csv, row[i], path));
         cx_film film = { 0 };
-        if (!file)
-            s = cx_fail(err, CX_E_MEMORY, "out of memory");
-        else if (cx_film_load(file, &film, lost ? NULL : &first) != CX_OK)
+        if (page_film(p, row[i], &film, lost ? NULL : &first) != CX_OK)
             lost++;
         else
             s = picture(p, e, &film, cx_csv_at(csv, row[i], truth < 0 ? labels : truth), i + 1, err);
         cx_film_free(&film);
-        free(file);
     }
     cx_report_gallery_end(&p->page);
     if (lost)
         cx_report_text(&p->page, "%d of %d films have no picture, because they cannot be read any more; the first: %s", lost, n, first.text);
-    free(data_dir);
     return s;
 }
 
@@ -318,10 +322,14 @@ cx_status cx_run_report(const char *run, int threads, cx_error *err)
         snprintf(subtitle, sizeof subtitle, "%s, %d x %d px, %s", p.net.config.model.arch, p.net.config.data.side, p.net.config.data.side,
             p.net.config.data.manifest);
         cx_report_begin(&p.page, *p.net.config.run.name ? p.net.config.run.name : cx_path_base(run), subtitle);
-        all_figures(&p);
-        confusion(&p);
-        curves(&p);
-        s = gallery(&p, err);
+        if (p.net.n_classes) {
+            all_figures(&p);
+            confusion(&p);
+            curves(&p);
+            s = gallery(&p, err);
+        } else {
+            s = page_masks(&p, err);
+        }
         if (s == CX_OK)
             s = provenance(&p, err);
         if (s == CX_OK)

@@ -28,7 +28,7 @@ static cx_status run_check(const cx_verb *v, const cx_args *a, cx_error *err)
     /* The network is part of what can be wrong: a side too small for the architecture, a pattern that freezes nothing. */
     cx_model_spec spec;
     cx_model m;
-    cx_config_model(&c, cx_app_outputs(&c), &spec);
+    cx_config_model(&c, cx_config_outputs(&c), &spec);
     cx_status s = cx_model_new(&spec, &m, err);
     for (unsigned i = 0; s == CX_OK && i < c.model.freeze.n; i++)
         if (cx_graph_freeze(m.graph, c.model.freeze.item[i]) == 0)

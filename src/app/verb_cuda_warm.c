@@ -11,7 +11,7 @@ static cx_status build(job *j, cx_error *err)
     const cx_config *c = &j->c;
     cx_model_spec spec;
     int target, weights;
-    cx_config_model(c, cx_app_outputs(c), &spec);
+    cx_config_model(c, cx_config_outputs(c), &spec);
     TRY(cx_model_new(&spec, &j->m, err));
     for (unsigned i = 0; i < c->model.freeze.n; i++)
         if (cx_graph_freeze(j->m.graph, c->model.freeze.item[i]) == 0)

@@ -1,5 +1,4 @@
 /* verb_explain.c - `cxnet explain`: where a trained network looked on films, as overlays, raw maps and a table. Depends on train.h, explain.h. */
-#include <dirent.h>
 #include <jansson.h>
 #include <math.h>
 #include <stdlib.h>
@@ -8,6 +7,7 @@
 #include "args.h"
 #include "cxnet/explain.h"
 #include "cxnet/train.h"
+#include "film_list.h"
 
 static const char *const METHODS[] = { [CX_GRADCAM] = "gradcam", [CX_HIRESCAM] = "hirescam", NULL };
 enum { BATCH = 8, TABLE_CLASSES = 4 };     /* films at a time; classes that the table has columns for */
@@ -24,7 +24,7 @@ typedef struct {
 typedef struct {
     cx_net net;
     cx_explainer *e;
-    film_row *films; int n; size_t cap;
+    film_row *films; int n;
     int cls;                  /* --class, or -1: the predicted one */
     int layer, w, h;
     cx_cam_kind kind;
@@ -33,57 +33,6 @@ typedef struct {
 } job;
 
 /* ---- which films ------------------------------------------------------------------------------------------------------ */
-
-static cx_status add_film(job *j, char *path, cx_error *err)
-{
-    if (!path || !cx_grow(&j->films, &j->cap, (size_t)j->n + 1, sizeof *j->films)) {
-        free(path);
-        return cx_fail(err, CX_E_MEMORY, "no memory for a list of films");
-    }
-    j->films[j->n++] = (film_row) { .path = path };
-    return CX_OK;
-}
-
-static int by_path(const void *a, const void *b)
-{
-    return strcmp(((const film_row *)a)->path, ((const film_row *)b)->path);
-}
-
-/* Every file of a folder, whatever its name says: what is no picture is named and skipped later. */
-static cx_status add_folder(job *j, const char *dir, cx_error *err)
-{
-    DIR *d = opendir(dir);
-    cx_status s = d ? CX_OK : cx_fail(err, CX_E_NOINPUT, "%s: the folder cannot be read", dir);
-    for (struct dirent *entry; s == CX_OK && (entry = readdir(d));) {
-        char *path = entry->d_name[0] == '.' ? NULL : cx_path_join(dir, entry->d_name);
-        if (path && !cx_is_dir(path))
-            s = add_film(j, path, err);
-        else
-            free(path);
-    }
-    if (d)
-        closedir(d);
-    if (s == CX_OK && j->n)
-        qsort(j->films, (size_t)j->n, sizeof *j->films, by_path);
-    return s;
-}
-
-static cx_status add_manifest(job *j, const char *path, cx_error *err)
-{
-    cx_manifest m;
-    TRY(cx_manifest_load(path, &m, err));
-    cx_status s = CX_OK;
-    for (int i = 0; s == CX_OK && i < m.n; i++)
-        s = add_film(j, cx_sample_path(&m, i), err);
-    cx_manifest_free(&m);
-    return s;
-}
-
-static bool is_manifest(const char *path)
-{
-    size_t n = strlen(path);
-    return n > 4 && strcmp(path + n - 4, ".csv") == 0;
-}
 
 static void forget(film_row *f)
 {
@@ -97,17 +46,18 @@ static void forget(film_row *f)
 
 static cx_status find_films(job *j, const char *in, int max, cx_error *err)
 {
-    if (!cx_file_exists(in))
-        return cx_fail(err, CX_E_NOINPUT, "%s: not found; --in wants a film, a folder of films or a manifest.csv", in);
-    if (cx_is_dir(in))
-        TRY(add_folder(j, in, err));
-    else if (is_manifest(in))
-        TRY(add_manifest(j, in, err));
-    else
-        TRY(add_film(j, cx_strdup(in), err));
-    while (max && j->n > max)
-        forget(&j->films[--j->n]);
-    return j->n ? CX_OK : cx_fail(err, CX_E_NOINPUT, "%s: no films there", in);
+    cx_film_list l;
+    TRY(cx_film_list_of(in, max, &l, err));
+    if (!(j->films = cx_alloc((size_t)l.n, sizeof *j->films))) {
+        cx_film_list_free(&l);
+        return cx_fail(err, CX_E_MEMORY, "no memory for %d films", l.n);
+    }
+    for (; j->n < l.n; j->n++) {
+        j->films[j->n].path = l.path[j->n];
+        l.path[j->n] = NULL;
+    }
+    cx_film_list_free(&l);
+    return CX_OK;
 }
 
 /* ---- which class and layer ---------------------------------------------------------------------------------------------- */
@@ -271,13 +221,6 @@ static cx_status explain_all(job *j, cx_error *err)
 
 /* ---- results ------------------------------------------------------------------------------------------------------------------ */
 
-/* "0003-film" from the third film's path. The number keeps films of one name in two folders apart. */
-static char *stem_of(int number, const char *path)
-{
-    const char *base = cx_path_base(path), *dot = strrchr(base, '.');
-    return cx_sprintf("%04d-%.*s", number, (int)(dot && dot != base ? dot - base : (ptrdiff_t)strlen(base)), base);
-}
-
 static void caption_of(const job *j, const film_row *f, cx_buf *text)
 {
     const cx_net *n = &j->net;
@@ -291,7 +234,7 @@ static cx_status write_film(job *j, film_row *f, int number, double full, cx_err
 {
     cx_film film;
     cx_buf png = { 0 }, caption = { 0 };
-    char *stem = stem_of(number, f->path), *name = stem ? cx_sprintf("%s.png", stem) : NULL, *raw = stem ? cx_sprintf("%s.npy", stem) : NULL;
+    char *stem = cx_film_stem(number, f->path), *name = stem ? cx_sprintf("%s.png", stem) : NULL, *raw = stem ? cx_sprintf("%s.npy", stem) : NULL;
     f->overlay = name ? cx_path_join(j->out, name) : NULL;
     f->npy = raw ? cx_path_join(j->out, raw) : NULL;
     free(stem);
@@ -429,6 +372,8 @@ static cx_status explain(job *j, const cx_args *a, cx_error *err)
     j->kind = strcmp(method, METHODS[CX_HIRESCAM]) == 0 ? CX_HIRESCAM : CX_GRADCAM;
     TRY(cx_net_open(run, cx_arg(a, "--device"), threads, &j->net, err));
     cx_app_note_device(j->net.backend);
+    if (!j->net.n_classes)
+        return cx_fail(err, CX_E_USAGE, "%s: its network names no class, it marks pixels; look at films by cxnet segment", run);
     TRY(find_class(j, cx_arg(a, "--class"), err));
     TRY(find_layer(j, cx_arg(a, "--layer"), err));
     TRY(find_films(j, in, max, err));

@@ -20,7 +20,7 @@ static cx_status build(planned *p, cx_error *err)
     const cx_config *c = &p->c;
     cx_model_spec spec;
     int target, weights;
-    cx_config_model(c, cx_app_outputs(c), &spec);
+    cx_config_model(c, cx_config_outputs(c), &spec);
     TRY(cx_model_new(&spec, &p->m, err));
     for (unsigned i = 0; i < c->model.freeze.n; i++)
         if (cx_graph_freeze(p->m.graph, c->model.freeze.item[i]) == 0)

@@ -5,19 +5,21 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void on_epoch(void *self, int epoch, double train_loss, double val_loss, double val_auroc, double lr, double seconds)
+/* self: the experiment. */
+static void on_epoch(void *self, int epoch, double train_loss, double val_loss, double val_score, double lr, double seconds)
 {
-    (void)self;
-    printf("epoch %3d   train loss %.4f   val loss %.4f   val AUROC ", epoch, train_loss, val_loss);
-    if (isnan(val_auroc))
+    const cx_config *c = self;
+    printf("epoch %3d   train loss %.4f   val loss %.4f   val %s ", epoch, train_loss, val_loss, strcmp(c->data.task, "segmentation") ? "AUROC" : "Dice");
+    if (isnan(val_score))
         fputs("   n/a", stdout);
     else
-        printf("%.4f", val_auroc);
+        printf("%.4f", val_score);
     printf("   lr %.2e   %.1f s\n", lr, seconds);
     fflush(stdout);
 }
 
 static const char *const shown[][2] = {
+    { "dice", "Dice" }, { "iou", "IoU" }, { "boundary_px", "outlines, px" },
     { "auroc", "AUROC" }, { "macro_auroc", "macro AUROC" }, { "auprc", "AUPRC" }, { "accuracy", "accuracy" }, { "f1", "F1" },
     { "macro_f1", "macro F1" }, { "sensitivity", "sensitivity" }, { "specificity", "specificity" }, { "brier", "Brier score" }, { "ece", "ECE" },
 };
@@ -55,11 +57,13 @@ static void print_confusion(const json_t *metrics, const json_t *test)
     }
 }
 
-static void print_results(const json_t *metrics, const char *dir)
+static void print_side(const json_t *metrics, const char *side)
 {
-    const json_t *test = json_object_get(metrics, "test"), *each = json_object_get(test, "per_class"), *one;
+    const json_t *test = json_object_get(metrics, side), *each = json_object_get(test, "per_class"), *sources = json_object_get(test, "per_source"), *one;
     const char *name;
-    printf("\ntest: %lld films, weights of epoch %lld\n", (long long)json_integer_value(json_object_get(test, "films")),
+    if (!test)
+        return;
+    printf("\n%s: %lld films, weights of epoch %lld\n", side, (long long)json_integer_value(json_object_get(test, "films")),
            (long long)json_integer_value(json_object_get(metrics, "best_epoch")));
     for (int i = 0; i < CX_COUNT(shown); i++)
         print_estimate(test, shown[i][0], shown[i][1]);
@@ -68,7 +72,16 @@ static void print_results(const json_t *metrics, const char *dir)
         printf("  %-14s%.3f   chosen on validation\n", "threshold", json_number_value(threshold));
     json_object_foreach((json_t *)each, name, one)
         print_estimate(one, "auroc", name);
+    if (json_object_size(sources) > 1)
+        json_object_foreach((json_t *)sources, name, one)
+            print_estimate(one, "dice", name);
     print_confusion(metrics, test);
+}
+
+static void print_results(const json_t *metrics, const char *dir)
+{
+    print_side(metrics, "test");
+    print_side(metrics, "external");
     printf("\nreport: %s/report.html\n", dir);
 }
 
@@ -100,13 +113,14 @@ static cx_status finish(const cx_args *a, const cx_config *c, const char *dir, c
     return s;
 }
 
-static cx_status train(const cx_args *a, const cx_config *c, cx_error *err)
+static cx_status train(const cx_args *a, cx_config *c, cx_error *err)
 {
     char dir[4096];
     int resume;
     TRY(cx_arg_choice(a, "--resume", "auto|must|never", CX_RESUME_AUTO, &resume, err));
     bool json = cx_arg(a, "--json") != NULL;
-    cx_run_opts o = { .resume = (cx_resume)resume, .stop = cx_app_stop_on_signals(), .on_epoch = json ? NULL : on_epoch, .on_device = cx_app_on_device };
+    cx_run_opts o = { .resume = (cx_resume)resume, .stop = cx_app_stop_on_signals(), .on_epoch = json ? NULL : on_epoch, .on_device = cx_app_on_device,
+                      .self = c };
     TRY(cx_comm_open(c->run.comm, c->run.comm_timeout_s, &o.comm, err));
     const bool speaks = cx_comm_rank(o.comm) == 0;
     if (!speaks) {

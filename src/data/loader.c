@@ -29,6 +29,19 @@ struct cx_loader {
 /* Where a part of a batch of n films begins. */
 static int part_at(const cx_loader_opts *o, int n, int part) { return o->parts ? (int)((int64_t)n * part / o->parts) : part ? n : 0; }
 
+/* The mask of a film, turned and shifted as the film is, as a map of 0 and 1. */
+static void fill_mask(const cx_loader_opts *o, int film, cx_film_draw draw, float *t)
+{
+    static const cx_normalise unit = { 1, { 0 }, { 1 } };
+    const int side = cx_cache_side(o->masks);
+    draw.gain = 1;
+    draw.lift = 0;
+    draw.film = 0;
+    cx_apply_draws(cx_cache_film(o->masks, film), side, &draw, 1, &unit, t);
+    for (int i = 0; i < side * side; i++)
+        t[i] = t[i] >= 0.5f;
+}
+
 static void fill(const cx_loader *l, slot *s, int number)
 {
     const cx_loader_opts *o = &l->o;
@@ -50,7 +63,9 @@ static void fill(const cx_loader *l, slot *s, int number)
         }
         if (o->give == CX_GIVE_FILMS)
             memcpy(b->px + (size_t)i * film_px, px, film_px);
-        if (o->n_targets)
+        if (o->masks)
+            fill_mask(o, film, draw, b->t + (size_t)i * film_px);
+        else if (o->n_targets)
             memcpy(b->t + (size_t)i * (size_t)o->n_targets, o->targets + (size_t)film * (size_t)o->n_targets, (size_t)o->n_targets * sizeof(float));
     }
 }
@@ -89,14 +104,19 @@ static void *worker(void *self)
 static cx_status check(const cx_loader_opts *o, cx_error *err)
 {
     bool channels = o->give != CX_GIVE_INPUT || o->norm.channels == 1 || o->norm.channels == 3;
-    if (o->batch < 1 || o->n < 0 || o->workers < 0 || o->n_targets < 0 || (o->n_targets && !o->targets) || !channels)
+    if (o->batch < 1 || o->n < 0 || o->workers < 0 || o->n_targets < 0 || (!o->masks && o->n_targets && !o->targets) || !channels)
         return cx_fail(err, CX_E_USAGE, "loader: batch %d, %d films, %d workers, %d targets, %d channels; wanted batch >= 1, 1 or 3 channels, none negative",
                        o->batch, o->n, o->workers, o->n_targets, o->norm.channels);
     if (o->parts < 0 || o->part < 0 || o->part >= (o->parts ? o->parts : 1))
         return cx_fail(err, CX_E_USAGE, "loader: part %d of %d; wanted 0 to parts - 1", o->part, o->parts);
+    const int side = cx_cache_side(o->cache);
+    if (o->masks && (cx_cache_side(o->masks) != side || cx_cache_count(o->masks) != cx_cache_count(o->cache)))
+        return cx_fail(err, CX_E_USAGE, "loader: %d masks of %d px for %d films of %d px; wanted a mask a film, of its side", cx_cache_count(o->masks),
+                       cx_cache_side(o->masks), cx_cache_count(o->cache), side);
     for (int i = 0; i < o->n; i++)
-        if (o->index[i] < 0 || o->index[i] >= cx_cache_count(o->cache) || !cx_cache_ok(o->cache, o->index[i]))
-            return cx_fail(err, CX_E_USAGE, "loader: film %d of the cache is not there or not decoded; leave it out (cx_cache_ok)", o->index[i]);
+        if (o->index[i] < 0 || o->index[i] >= cx_cache_count(o->cache) || !cx_cache_ok(o->cache, o->index[i]) ||
+            (o->masks && !cx_cache_ok(o->masks, o->index[i])))
+            return cx_fail(err, CX_E_USAGE, "loader: film %d of the cache, or its mask, is not there or not decoded; leave it out (cx_cache_ok)", o->index[i]);
     return CX_OK;
 }
 
@@ -151,6 +171,8 @@ cx_status cx_loader_new(const cx_loader_opts *o, cx_loader **out, cx_error *err)
     if (!l)
         return cx_fail(err, CX_E_MEMORY, "loader: no memory");
     l->o = *o;
+    if (o->masks)
+        l->o.n_targets = cx_cache_side(o->masks) * cx_cache_side(o->masks);
     if (o->augment) {
         l->augment = *o->augment;
         l->o.augment = &l->augment;

@@ -8,7 +8,7 @@ enum { MAX_MANIFEST_BYTES = 1 << 30, MAX_AGE_YEARS = 130 };
 
 const char *cx_split_name(cx_split s)
 {
-    static const char *const name[] = { "train", "val", "test", "none" };
+    static const char *const name[] = { "train", "val", "test", "external", "none" };
     return (unsigned)s < CX_COUNT(name) ? name[s] : "?";
 }
 
@@ -148,7 +148,7 @@ static cx_status check_doubled(const cx_manifest *m, cx_error *err)
     return CX_OK;
 }
 
-typedef struct { int path, labels, patient_id, sex, age, view, source, split, group; } columns;
+typedef struct { int path, mask, labels, patient_id, sex, age, view, source, split, group; } columns;
 
 static const char *field(const cx_csv *csv, int row, int column)
 {
@@ -161,7 +161,7 @@ static cx_status read_row(cx_manifest *m, const columns *c, int i, cx_error *err
     int row = i + 1, line = csv->line[row];
     cx_sample *s = &m->samples[i];
     *s = (cx_sample){
-        .path = field(csv, row, c->path), .labels = field(csv, row, c->labels), .patient_id = field(csv, row, c->patient_id),
+        .path = field(csv, row, c->path), .mask = field(csv, row, c->mask), .labels = field(csv, row, c->labels), .patient_id = field(csv, row, c->patient_id),
         .sex = field(csv, row, c->sex), .view = field(csv, row, c->view), .source = field(csv, row, c->source),
         .group = field(csv, row, c->group), .line = line };
     const char *age = field(csv, row, c->age), *split = field(csv, row, c->split), *problem = labels_problem(s->labels);
@@ -177,19 +177,21 @@ static cx_status read_row(cx_manifest *m, const columns *c, int i, cx_error *err
         return cx_fail(err, CX_E_DATA, "%s:%d: age '%.40s' is no age; want years 0 to %d (42, 42.5, 042Y), months 6M, weeks 3W, days 10D, "
                        "or nothing when unknown", m->path, line, age, MAX_AGE_YEARS);
     if (!parse_split(split, &s->split))
-        return cx_fail(err, CX_E_DATA, "%s:%d: split '%.40s' is unknown; want train, val, test, none or nothing", m->path, line, split);
+        return cx_fail(err, CX_E_DATA, "%s:%d: split '%.40s' is unknown; want train, val, test, external, none or nothing", m->path, line, split);
     return CX_OK;
 }
 
 static cx_status read_rows(cx_manifest *m, cx_error *err)
 {
     const cx_csv *csv = &m->csv;
-    columns c = { cx_csv_column(csv, "path"), cx_csv_column(csv, "labels"), cx_csv_column(csv, "patient_id"), cx_csv_column(csv, "sex"),
+    const int path = cx_csv_column(csv, "path");
+    columns c = { path < 0 ? cx_csv_column(csv, "image") : path, cx_csv_column(csv, "mask"), cx_csv_column(csv, "labels"),
+                  cx_csv_column(csv, "patient_id"), cx_csv_column(csv, "sex"),
                   cx_csv_column(csv, "age"), cx_csv_column(csv, "view"), cx_csv_column(csv, "source"), cx_csv_column(csv, "split"),
                   cx_csv_column(csv, "group") };
     if (c.path < 0)
         return cx_fail(err, CX_E_DATA, "%s:1: no column `path`; the first line names the columns: "
-                       "path,labels,patient_id,sex,age,view,source (path is required)", m->path);
+                       "path,labels,patient_id,sex,age,view,source (path is required, and may be called image)", m->path);
     if (csv->rows < 2)
         return cx_fail(err, CX_E_DATA, "%s:1: a header but no film; add one row per film", m->path);
     m->n = csv->rows - 1;

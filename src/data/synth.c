@@ -191,7 +191,7 @@ static cx_status write_films(const cx_synth *s, const char *dir, cx_error *err)
 static cx_status write_manifest(const cx_synth *s, const char *dir, cx_error *err)
 {
     cx_buf csv = { 0 };
-    cx_buf_puts(&csv, "path,labels,patient_id,view,source,lung,marker\n");
+    cx_buf_puts(&csv, "path,labels,patient_id,view,source,mask,marker\n");
     for (int i = 0; i < s->n; i++) {
         names n = names_of(i);
         cx_buf_printf(&csv, "%s,%s,synthetic-%04d,PA,%s,%s,%s\n", n.film, s->label[i] ? "Opacity" : "No Finding", s->patient[i],

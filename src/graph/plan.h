@@ -105,7 +105,7 @@ struct cx_plan {
     const cx_graph *g;
     cx_plan_opts opts;
     int output;
-    bool loss;                 /* output is a loss: backward starts from 1 */
+    bool loss;                 /* output is a loss, or a sum of losses: backward starts from 1 */
     int n_values, n_nodes;
     cx_node *node;             /* the graph's nodes as the passes have rewritten them */
     cx_plan_value_info *values;

@@ -8,6 +8,16 @@
 #include "plan.h"
 #include "store.h"
 
+/* A loss, or the sum of two. */
+static bool is_loss(const cx_graph *g, int value)
+{
+    const cx_value *v = &g->values[value];
+    if (v->node < 0 || v->out != 0)
+        return false;
+    const cx_node *n = &g->nodes[v->node];
+    return (cx_ops[n->op].flags & CX_LOSS) || (n->op == CX_OP_ADD && is_loss(g, n->in[0]) && is_loss(g, n->in[1]));
+}
+
 static cx_status check_options(cx_plan *p, cx_error *err)
 {
     const cx_graph *g = p->g;
@@ -23,8 +33,7 @@ static cx_status check_options(cx_plan *p, cx_error *err)
     if (p->output < 0 || p->output >= g->n_values || g->values[p->output].kind != CX_ACT)
         return cx_fail(err, CX_E_USAGE, "plan: output is value %d (%s), which no node makes", p->output,
                        p->output >= 0 && p->output < g->n_values ? g->values[p->output].name : "out of range");
-    const cx_value *out = &g->values[p->output];
-    p->loss = out->out == 0 && (cx_ops[p->node[out->node].op].flags & CX_LOSS);
+    p->loss = is_loss(g, p->output);
     for (int i = 0; i < o->n_keep; i++) {
         int v = o->keep[i];
         if (v < 0 || v >= g->n_values || g->values[v].kind == CX_PARAM || g->values[v].kind == CX_STATE)

@@ -97,3 +97,29 @@ cx_status cx_canvas_heat(cx_canvas *c, const float *heat, int hw, int hh, int x,
     free(fine);
     return s;
 }
+
+/* A mask stretched over w x h px. */
+typedef struct { const uint8_t *px; int mw, mh, w, h; } stretched;
+
+static bool inside(const stretched *m, int i, int j)
+{
+    if (i < 0 || j < 0 || i >= m->w || j >= m->h)
+        return false;
+    return m->px[((int64_t)j * m->mh / m->h) * m->mw + (int64_t)i * m->mw / m->w] != 0;
+}
+
+void cx_canvas_outline(cx_canvas *c, const uint8_t *mask, int mw, int mh, int x, int y, int w, int h, int thick, cx_rgb colour)
+{
+    const stretched m = { mask, mw, mh, w, h };
+    int x0, x1, y0, y1;
+    clip(x, w, c->width, &x0, &x1);
+    clip(y, h, c->height, &y0, &y1);
+    for (int j = y0; j < y1; j++)
+        for (int i = x0; i < x1; i++) {
+            bool edge = false;
+            for (int d = 1; d <= thick && !edge && inside(&m, i - x, j - y); d++)
+                edge = !inside(&m, i - x - d, j - y) || !inside(&m, i - x + d, j - y) || !inside(&m, i - x, j - y - d) || !inside(&m, i - x, j - y + d);
+            if (edge)
+                cx_canvas_rect(c, i, j, 1, 1, colour);
+        }
+}

@@ -115,7 +115,7 @@ int head_output(const cx_model_spec *spec, cx_graph *g, int x, cx_init init)
 }
 
 /* The sticky error of a network that does not end in probabilities, or of smoothing that Dice does not know. */
-static int dice_loss(cx_model *m, double smoothing, int *target)
+static int dice_loss(cx_model *m, bool bce, double smoothing, int *target)
 {
     cx_graph *g = m->graph;
     if (g->err.status == CX_OK && m->probability < 0)
@@ -125,7 +125,8 @@ static int dice_loss(cx_model *m, double smoothing, int *target)
     if (g->err.status != CX_OK)
         return -1;
     *target = cx_input(g, "target", g->values[m->probability].shape);
-    return cx_dice_loss(g, "loss", m->probability, *target, 1);
+    const int dice = cx_dice_loss(g, bce ? "loss.dice" : "loss", m->probability, *target, 1);
+    return bce ? cx_add(g, "loss", cx_bce_loss(g, "loss.bce", m->logits, *target, -1, 0), dice) : dice;
 }
 
 int cx_model_loss(cx_model *m, cx_loss_kind kind, double smoothing, int *target, int *weights)
@@ -134,8 +135,8 @@ int cx_model_loss(cx_model *m, cx_loss_kind kind, double smoothing, int *target,
     *target = *weights = -1;
     if (m->logits < 0)
         return -1;
-    if (kind == CX_LOSS_DICE)
-        return dice_loss(m, smoothing, target);
+    if (kind == CX_LOSS_DICE || kind == CX_LOSS_BCE_DICE)
+        return dice_loss(m, kind == CX_LOSS_BCE_DICE, smoothing, target);
     cx_shape map = g->values[m->logits].shape, classes = { map.n, map.h, map.w, 1 };
     *target = cx_input(g, "target", kind == CX_LOSS_BCE ? map : classes);
     *weights = cx_param(g, "loss.weight", CX_STATE, (cx_shape){ 1, 1, kind == CX_LOSS_BCE ? 2 : 1, map.c }, CX_INIT_ONE);

@@ -24,6 +24,8 @@ void cx_run_data_sha256(const cx_run *r, char out[65])
         uint64_t facts[] = { (uint64_t)h->split[i], cx_cache_ok(r->cache, i), cx_cache_sum(r->cache, i) };
         cx_sha256_update(&sha, path, strlen(path) + 1);
         cx_sha256_update(&sha, facts, sizeof facts);
+        if (r->masks)
+            cx_sha256_update(&sha, &(uint64_t){ cx_cache_sum(r->masks, i) }, sizeof(uint64_t));
         cx_sha256_update(&sha, h->target + (size_t)i * (size_t)h->n_targets, (size_t)h->n_targets * sizeof(float));
     }
     cx_sha256_hex(&sha, out);

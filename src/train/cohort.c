@@ -7,6 +7,8 @@ cx_task cx_task_of(const cx_config *c)
 {
     if (!strcmp(c->data.task, "multiclass"))
         return TASK_MULTICLASS;
+    if (!strcmp(c->data.task, "segmentation"))
+        return TASK_SEGMENTATION;
     return !strcmp(c->data.task, "multilabel") ? TASK_MULTILABEL : TASK_BINARY;
 }
 
@@ -44,8 +46,10 @@ static bool listed(const cx_list *list, const char *text)
     for (unsigned i = 0; i < list->n; i++)
         if (!strcmp(list->item[i], text))
             return true;
-    return list->n == 0;
+    return false;
 }
+
+static bool passes(const cx_list *filter, const char *text) { return filter->n == 0 || listed(filter, text); }
 
 /* Has this source looked for any label of class k? Sources without an entry in label_sets have looked for everything. */
 static bool looked_for(const cx_cohort *h, const char *source, const cx_spec *k)
@@ -66,6 +70,8 @@ static bool looked_for(const cx_cohort *h, const char *source, const cx_spec *k)
 static bool target_of(const cx_cohort *h, const cx_sample *s, float *t)
 {
     int hits = 0, labelled = 0;
+    if (h->task == TASK_SEGMENTATION)
+        return *s->mask;
     if (!*s->labels)
         return false;
     for (int k = 0; k < h->n_classes; k++) {
@@ -95,7 +101,7 @@ static cx_status choose(const cx_config *c, cx_cohort *h, cx_error *err)
         return cx_fail(err, CX_E_MEMORY, "out of memory for %d films", m->n);
     for (int i = 0; i < m->n; i++) {
         const cx_sample *s = &m->samples[i];
-        if (!listed(&c->data.sources, s->source) || !listed(&c->data.views, s->view) || s->age < c->data.min_age)
+        if (!passes(&c->data.sources, s->source) || !passes(&c->data.views, s->view) || s->age < c->data.min_age)
             h->left_out_filter++;
         else if (!target_of(h, s, h->target + (size_t)h->n * (size_t)h->n_targets))
             h->left_out_label++;
@@ -134,6 +140,21 @@ static cx_status own_split(const cx_config *c, cx_cohort *h, const cx_manifest *
                     h->manifest.path, leaks, text.data ? text.data : "");
     cx_buf_free(&text);
     return s;
+}
+
+/* The films of external sources; one of them that a group shares with other films is left out. */
+static cx_status set_external(const cx_config *c, cx_cohort *h, cx_error *err)
+{
+    bool *inside = cx_alloc((size_t)h->n, sizeof *inside);           /* of a group, by its first film: some film of it is not external */
+    if (!inside)
+        return cx_fail(err, CX_E_MEMORY, "out of memory for %d films", h->n);
+    for (int i = 0; i < h->n; i++)
+        inside[h->group[i]] |= !listed(&c->data.external, h->manifest.samples[h->sample[i]].source);
+    for (int i = 0; i < h->n; i++)
+        if (listed(&c->data.external, h->manifest.samples[h->sample[i]].source))
+            h->split[i] = inside[h->group[i]] ? CX_NO_SPLIT : CX_EXTERNAL;
+    free(inside);
+    return CX_OK;
 }
 
 /* Films that the manifest's split leaves out take no part. */
@@ -176,6 +197,8 @@ static cx_status split(const cx_config *c, cx_cohort *h, cx_error *err)
         s = own_split(c, h, &m, a, err);
     cx_audit_free(&audit);
     free(m.samples);
+    if (s == CX_OK && c->data.external.n)
+        s = set_external(c, h, err);
     if (s == CX_OK)
         drop_unsplit(h);
     return s;
@@ -185,6 +208,8 @@ static cx_status split(const cx_config *c, cx_cohort *h, cx_error *err)
 static cx_status weigh(const cx_config *c, cx_cohort *h, cx_error *err)
 {
     bool softmax = h->task == TASK_MULTICLASS;
+    if (h->task == TASK_SEGMENTATION)
+        return CX_OK;
     int classes = softmax ? h->n_classes : 2, columns = softmax ? 1 : h->n_targets, cells = classes * columns;
     double *count = cx_alloc((size_t)cells, sizeof *count);         /* [classes, columns] */
     h->loss_weight = cx_alloc((size_t)cells, sizeof *h->loss_weight);
@@ -224,9 +249,10 @@ static cx_status check(const cx_cohort *h, cx_error *err)
 {
     for (int side = CX_TRAIN; side <= CX_TEST; side++) {
         if (!count_films(h, (cx_split)side, -1))
-            return cx_fail(err, CX_E_CONFIG, "%s: the %s side of the split is empty (%d films take part, %d have none of the classes, %d were filtered out); "
-                           "mend data.classes, data.val, data.test or the split column",
-                           h->manifest.path, cx_split_name((cx_split)side), h->n, h->left_out_label, h->left_out_filter);
+            return cx_fail(err, CX_E_CONFIG, "%s: the %s side of the split is empty (%d films take part, %d have none of the %s, %d were filtered out); "
+                           "mend data.%s, data.val, data.test or the split column",
+                           h->manifest.path, cx_split_name((cx_split)side), h->n, h->left_out_label, h->n_targets ? "classes" : "masks", h->left_out_filter,
+                           h->n_targets ? "classes" : "manifest");
         for (int k = 0; k < h->n_classes; k++)
             if ((side == CX_TRAIN || h->task != TASK_MULTILABEL) && !count_films(h, (cx_split)side, k))
                 return cx_fail(err, CX_E_CONFIG, "%s: class \"%s\" has no film on the %s side; mend data.classes or the split",
@@ -249,21 +275,24 @@ static cx_status load(const cx_config *c, const volatile sig_atomic_t *stop, cx_
     if (!*c->data.manifest)
         return cx_fail(err, CX_E_CONFIG, "data.manifest is not set: name the manifest CSV of the films, e.g. --set data.manifest=cohort/manifest.csv");
     h->task = cx_task_of(c);
-    TRY(cx_specs_parse(&c->data.classes, '=', &h->classes, &h->n_classes, err));
+    if (h->task != TASK_SEGMENTATION)
+        TRY(cx_specs_parse(&c->data.classes, '=', &h->classes, &h->n_classes, err));
     TRY(cx_specs_parse(&c->data.label_sets, ':', &h->sets, &h->n_sets, err));
-    h->outputs = h->task == TASK_BINARY ? 1 : h->n_classes;
-    h->n_targets = h->task == TASK_MULTILABEL ? h->n_classes : 1;
+    h->outputs = h->task == TASK_BINARY || h->task == TASK_SEGMENTATION ? 1 : h->n_classes;
+    h->n_targets = h->task == TASK_MULTILABEL ? h->n_classes : h->task != TASK_SEGMENTATION;
     TRY(cx_manifest_load(c->data.manifest, &h->manifest, err));
     h->manifest.stop = stop;
     for (unsigned i = 0; i < c->data.sources.n; i++)
         TRY(check_source(h, "data.sources", c->data.sources.item[i], err));
+    for (unsigned i = 0; i < c->data.external.n; i++)
+        TRY(check_source(h, "data.external", c->data.external.item[i], err));
     for (int i = 0; i < h->n_sets; i++)
         TRY(check_source(h, "data.label_sets", h->sets[i].name, err));
     TRY(choose(c, h, err));
     if (h->n == 0)
-        return cx_fail(err, CX_E_CONFIG, "%s: no film takes part (%d have none of the classes, %d were filtered out); "
-                       "mend data.classes, sources, views or min_age",
-                       h->manifest.path, h->left_out_label, h->left_out_filter);
+        return cx_fail(err, CX_E_CONFIG, "%s: no film takes part (%d have none of the %s, %d were filtered out); "
+                       "mend data.%s, sources, views or min_age",
+                       h->manifest.path, h->left_out_label, h->n_targets ? "classes" : "masks", h->left_out_filter, h->n_targets ? "classes" : "manifest");
     TRY(split(c, h, err));
     TRY(check(h, err));
     return weigh(c, h, err);

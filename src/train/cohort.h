@@ -3,27 +3,28 @@
 #define CX_TRAIN_COHORT_H
 #include "config.h"
 
-typedef enum { TASK_BINARY, TASK_MULTICLASS, TASK_MULTILABEL } cx_task;
+typedef enum { TASK_BINARY, TASK_MULTICLASS, TASK_MULTILABEL, TASK_SEGMENTATION } cx_task;
 cx_task cx_task_of(const cx_config *c);
 
 typedef struct {
     cx_manifest manifest;
     cx_task task;
-    cx_spec *classes; int n_classes;
+    cx_spec *classes; int n_classes;    /* segmentation: none */
     cx_spec *sets; int n_sets;          /* what a source (name) has looked for */
-    int outputs;             /* logits: 1 for binary, else n_classes */
-    int n_targets;           /* columns of target: n_classes for multilabel, else 1 */
+    int outputs;             /* logits: 1 for binary, else n_classes; segmentation: 1 a pixel */
+    int n_targets;           /* columns of target: n_classes for multilabel, 0 for segmentation, whose targets are masks, else 1 */
     int n;                   /* films that take part */
     int *sample;             /* [n] row of the manifest */
     float *target;           /* [n, n_targets]: 0/1, class index, or -1 = unlabelled */
     cx_split *split;         /* [n] */
     int *group;              /* [n] patient or duplicate cluster */
-    int left_out_label, left_out_filter, left_out_split;      /* films that do not take part, by reason */
+    int left_out_label, left_out_filter, left_out_split;      /* films that do not take part, by reason. label: segmentation, no mask */
     float *loss_weight;      /* multiclass [n_classes]; else [2, n_targets]: negatives, positives */
 } cx_cohort;
 
-/* Loads the manifest of c, keeps the films that pass its filters and belong to its classes, splits them (or checks the manifest's own split) and weighs
- * the classes. CX_E_CONFIG where a source that c names or a class has no film, a side of the split is empty or the split leaks.
+/* Loads the manifest of c, keeps the films that pass its filters and belong to its classes (have a mask), splits them (or checks the manifest's own split) and
+ * weighs the classes. Films of data.external are CX_EXTERNAL; one whose patient or duplicate is among the others takes no part. CX_E_CONFIG
+ * where a source that c names or a class has no film, a side of the split is empty or the split leaks.
  * stop (may be NULL) goes into the manifest. */
 cx_status cx_cohort_load(const cx_config *c, const volatile sig_atomic_t *stop, cx_cohort *out, cx_error *err);
 void cx_cohort_free(cx_cohort *h);

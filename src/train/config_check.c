@@ -129,6 +129,8 @@ static cx_status classes(const cx_config *c, const cx_sayings *a, cx_error *err)
 {
     place where = at("data", "classes"), task = at("data", "task"), blame = later(a, where, task);
     bool multilabel = !strcmp(c->data.task, "multilabel");
+    if (!strcmp(c->data.task, "segmentation"))
+        return CX_OK;
     unsigned n = c->data.classes.n;
     if (!strcmp(c->data.task, "binary") && n != 2)
         FAIL(blame, "task binary: want exactly 2 data.classes, [negative, positive], got %u", n);
@@ -143,6 +145,26 @@ static cx_status classes(const cx_config *c, const cx_sayings *a, cx_error *err)
     if (c->data.label_sets.n && !multilabel)
         FAIL(later(a, where, task), "data.label_sets mask unknown labels of task multilabel; task %s has none, remove them", c->data.task);
     return specs(a, &c->data.label_sets, where, ':', false, err);
+}
+
+/* What a segmentation has, and what others have not. */
+static cx_status segmentation(const cx_config *c, const cx_sayings *a, cx_error *err)
+{
+    const bool is = !strcmp(c->data.task, "segmentation"), unet = !strcmp(c->model.arch, "unet");
+    const place task = at("data", "task");
+    if (is != unet)
+        FAIL(later(a, task, at("model", "arch")), "task %s and model.arch %s do not go together; want unet for task segmentation, and only for it",
+             c->data.task, c->model.arch);
+    if (!is && strcmp(c->loss.kind, "auto"))
+        FAIL(later(a, task, at("loss", "kind")), "loss.kind %s is for task segmentation; want auto, which is cross-entropy", c->loss.kind);
+    if (is && c->loss.label_smoothing > 0)
+        FAIL(later(a, task, at("loss", "label_smoothing")), "task segmentation takes no label smoothing; want 0, got %g", c->loss.label_smoothing);
+    if (!strcmp(c->early_stop.metric, is ? "auroc" : "dice"))
+        FAIL(later(a, task, at("early_stop", "metric")), "task %s has no %s on validation; want loss or %s", c->data.task, is ? "AUROC" : "Dice",
+             is ? "dice" : "auroc");
+    if (is && c->data.label_sets.n)
+        FAIL(later(a, task, at("data", "label_sets")), "data.label_sets are for task multilabel; remove them");
+    return CX_OK;
 }
 
 static cx_status run_name(const cx_config *c, const cx_sayings *a, cx_error *err)
@@ -162,6 +184,7 @@ cx_status cx_config_check(const cx_config *c, const cx_sayings *a, cx_error *err
 {
     TRY(run_name(c, a, err));
     TRY(classes(c, a, err));
+    TRY(segmentation(c, a, err));
     if (!(c->data.val + c->data.test < 1))
         FAIL(later(a, at("data", "val"), at("data", "test")), "want data.val + data.test < 1, so that films remain to train on, got %g + %g", c->data.val,
              c->data.test);

@@ -24,12 +24,22 @@ void cx_probabilities(cx_task task, int outputs, const float *logits, double *p)
 
 static double softplus(double z) { return z > 0 ? z + log1p(exp(-z)) : log1p(exp(z)); }
 
+static double mean_of_facts(const cx_eval *e, int fact)
+{
+    double sum = 0;
+    for (int i = 0; i < e->n; i++)
+        sum += (double)e->answer[(size_t)i * MASK_FACTS + (size_t)fact];
+    return e->n ? sum / e->n : NAN;
+}
+
 /* The training loss without smoothing, in double. */
 static double mean_loss(const cx_cohort *h, const cx_eval *e)
 {
     double sum = 0, weight = 0;
+    if (h->task == TASK_SEGMENTATION)
+        return mean_of_facts(e, MASK_LOSS);
     for (int i = 0; i < e->n; i++) {
-        const float *z = e->logits + (size_t)i * (size_t)h->outputs, *t = h->target + (size_t)e->film[i] * (size_t)h->n_targets;
+        const float *z = e->answer + (size_t)i * (size_t)h->outputs, *t = h->target + (size_t)e->film[i] * (size_t)h->n_targets;
         if (h->task == TASK_MULTICLASS) {
             double w = (double)h->loss_weight[(int)t[0]];
             sum -= w * log(fmax(e->p[(size_t)i * (size_t)h->n_classes + (size_t)t[0]], 1e-300));
@@ -74,7 +84,7 @@ cx_status cx_run_side(const cx_run *r, cx_split side, int **index, int *n, cx_er
     int all, kept = 0;
     TRY(cx_cohort_side(&r->cohort, side, index, &all, err));
     for (int i = 0; i < all; i++)
-        if (cx_cache_ok(r->cache, (*index)[i]))
+        if (cx_cache_ok(r->cache, (*index)[i]) && (!r->masks || cx_cache_ok(r->masks, (*index)[i])))
             (*index)[kept++] = (*index)[i];
     *n = kept;
     if (kept)
@@ -85,49 +95,100 @@ cx_status cx_run_side(const cx_run *r, cx_split side, int **index, int *n, cx_er
 }
 
 /* Weights or running statistics that overflowed: no loss, figure or decision made from these logits would mean anything. */
-static cx_status check_logits(const cx_run *r, const float *z, int film, cx_error *err)
+static cx_status check_logits(const cx_run *r, const float *z, size_t n, int film, cx_error *err)
 {
-    for (int j = 0; j < r->cohort.outputs; j++)
+    for (size_t j = 0; j < n; j++)
         if (!isfinite(z[j]))
             return cx_fail(err, CX_E_NAN, "%s: the network answers %g in evaluation; lower optim.lr or set optim.clip_norm",
                            r->cohort.manifest.samples[r->cohort.sample[film]].path, (double)z[j]);
     return CX_OK;
 }
 
-/* The logits of a loader's films, until asked to stop. */
-static cx_status predict(cx_run *r, cx_loader *loader, float *logits, cx_error *err)
+/* What the logits z [side, side] of one film say of its mask t [side, side], 0 or 1. mask [2, side, side]: room. */
+static cx_status judge_mask(const cx_run *r, const float *z, const float *t, uint8_t *mask, float *facts, cx_error *err)
 {
-    size_t outputs = (size_t)r->cohort.outputs;
-    float *z = cx_alloc((size_t)r->part * outputs, sizeof *z);
-    cx_status s = z ? cx_loader_start(loader, 0, 0, err) : cx_fail(err, CX_E_MEMORY, "out of memory for a batch of %d films", r->part);
+    const int side = r->config->data.side;
+    const size_t n = (size_t)side * (size_t)side;
+    const char *kind = r->config->loss.kind;
+    double bce = 0, both = 0, sum = 0;
+    cx_mask_score m;
+    for (size_t i = 0; i < n; i++) {
+        const double p = 1 / (1 + exp(-(double)z[i]));
+        bce += softplus(t[i] > 0 ? -(double)z[i] : (double)z[i]);
+        both += p * (double)t[i];
+        sum += p + (double)t[i];
+        mask[i] = t[i] > 0;
+        mask[n + i] = z[i] >= 0;
+    }
+    TRY(cx_mask_compare(mask, mask + n, side, side, &m, err));
+    facts[MASK_LOSS] = (float)((strcmp(kind, "dice") ? bce / (double)n : 0) - (strcmp(kind, "bce") ? (2 * both + 1) / (sum + 1) : 0));
+    facts[MASK_DICE] = (float)m.dice;
+    facts[MASK_IOU] = (float)m.iou;
+    facts[MASK_BOUNDARY] = (float)m.boundary;
+    facts[MASK_TRUTH] = (float)m.truth;
+    facts[MASK_FOUND] = (float)m.found;
+    return CX_OK;
+}
+
+/* The logits of a batch, and two masks. */
+typedef struct { float *z; uint8_t *mask; size_t logits; } pass;
+
+/* From the logits of a batch to what is kept of its films. */
+static cx_status keep(const cx_run *r, const pass *p, const cx_batch *b, float *answer, cx_error *err)
+{
+    for (int i = 0; i < b->n; i++) {
+        const float *z = p->z + (size_t)i * p->logits;
+        TRY(check_logits(r, z, p->logits, b->film[i], err));
+        if (r->masks)
+            TRY(judge_mask(r, z, b->t + (size_t)i * p->logits, p->mask, answer + (size_t)i * MASK_FACTS, err));
+        else
+            memcpy(answer + (size_t)i * p->logits, z, p->logits * sizeof *z);
+    }
+    return CX_OK;
+}
+
+static cx_status run_batch(cx_run *r, const pass *p, const cx_batch *b, float *answer, cx_error *err)
+{
+    const cx_step_batch batch = cx_run_batch(b);
+    TRY(cx_feed_put(r->eval_feed, &batch, b->n, err));
+    TRY(cx_plan_forward(r->eval_plan, 0, 0, err));
+    TRY(cx_plan_get(r->eval_plan, r->model.logits, p->z, err));
+    return keep(r, p, b, answer, err);
+}
+
+/* What is kept of a loader's films, until asked to stop; width numbers a film. */
+static cx_status predict(cx_run *r, cx_loader *loader, float *answer, size_t width, cx_error *err)
+{
+    const size_t px = (size_t)cx_cache_side(r->cache) * (size_t)cx_cache_side(r->cache);
+    pass p = { .logits = r->masks ? px : (size_t)r->cohort.outputs };
+    p.z = cx_alloc((size_t)r->part * p.logits, sizeof *p.z);
+    p.mask = cx_alloc(2 * px, 1);
+    cx_status s = p.z && p.mask ? cx_loader_start(loader, 0, 0, err) : cx_fail(err, CX_E_MEMORY, "out of memory for a batch of %d films", r->part);
     while (s == CX_OK && !(r->opts->stop && *r->opts->stop)) {
         cx_batch b;
         if ((s = cx_loader_next(loader, &b, err)) != CX_OK || b.n == 0)
             break;
-        const cx_step_batch batch = cx_run_batch(&b);
-        if ((s = cx_feed_put(r->eval_feed, &batch, b.n, err)) != CX_OK || (s = cx_plan_forward(r->eval_plan, 0, 0, err)) != CX_OK ||
-            (s = cx_plan_get(r->eval_plan, r->model.logits, z, err)) != CX_OK)
-            break;
-        memcpy(logits, z, (size_t)b.n * outputs * sizeof *z);
-        logits += (size_t)b.n * outputs;
+        s = run_batch(r, &p, &b, answer, err);
+        answer += (size_t)b.n * width;
     }
-    free(z);
+    free(p.z);
+    free(p.mask);
     return s;
 }
 
-/* Each rank looks at the films of its share, a run of `each`; all get the logits of all. */
+/* Each rank looks at the films of its share, a run of `each`; all get the answers of all. */
 static cx_status predict_shares(cx_run *r, cx_eval *e, cx_error *err)
 {
     const cx_cohort *h = &r->cohort;
     const int ranks = cx_comm_ranks(r->comm), each = (e->n + ranks - 1) / ranks, lo = cx_comm_rank(r->comm) * each, left = e->n - lo;
-    const size_t share = (size_t)each * (size_t)h->outputs;
+    const size_t share = (size_t)each * (size_t)e->width;
     bool stop;
     cx_loader *loader;
     TRY(cx_loader_new(&(cx_loader_opts){ .cache = r->cache, .index = e->film + (left > 0 ? lo : 0), .n = left > each ? each : left > 0 ? left : 0,
-                      .targets = h->target, .n_targets = h->n_targets, .batch = r->part, .norm = r->norm, .give = r->give,
-                      .workers = r->config->run.workers }, &loader, err));
+                      .targets = h->target, .n_targets = h->n_targets, .masks = r->masks, .batch = r->part, .norm = r->norm,
+                      .give = r->give, .workers = r->config->run.workers }, &loader, err));
     float *mine = cx_alloc(share, sizeof *mine), *all = cx_alloc(share * (size_t)ranks, sizeof *all);
-    cx_status s = mine && all ? predict(r, loader, mine, err) : cx_fail(err, CX_E_MEMORY, "out of memory for %d predictions", e->n);
+    cx_status s = mine && all ? predict(r, loader, mine, (size_t)e->width, err) : cx_fail(err, CX_E_MEMORY, "out of memory for %d predictions", e->n);
     cx_loader_free(loader);
     stop = r->opts->stop && *r->opts->stop;
     if (s == CX_OK && (s = cx_comm_any(r->comm, &stop, err)) == CX_OK && stop)
@@ -135,21 +196,16 @@ static cx_status predict_shares(cx_run *r, cx_eval *e, cx_error *err)
     if (s == CX_OK && r->comm)
         s = r->comm->gather(r->comm, mine, all, share * sizeof *all, err);
     if (s == CX_OK)
-        memcpy(e->logits, r->comm ? all : mine, (size_t)e->n * (size_t)h->outputs * sizeof *all);
+        memcpy(e->answer, r->comm ? all : mine, (size_t)e->n * (size_t)e->width * sizeof *all);
     free(mine);
     free(all);
     return s;
 }
 
-static cx_status probabilities(const cx_run *r, cx_eval *e, cx_error *err)
+static void probabilities(const cx_cohort *h, cx_eval *e)
 {
-    const cx_cohort *h = &r->cohort;
-    for (int i = 0; i < e->n; i++) {
-        const float *z = e->logits + (size_t)i * (size_t)h->outputs;
-        TRY(check_logits(r, z, e->film[i], err));
-        cx_probabilities(h->task, h->outputs, z, e->p + (size_t)i * (size_t)h->n_classes);
-    }
-    return CX_OK;
+    for (int i = 0; i < e->n; i++)
+        cx_probabilities(h->task, h->outputs, e->answer + (size_t)i * (size_t)e->width, e->p + (size_t)i * (size_t)h->n_classes);
 }
 
 cx_status cx_evaluate(cx_run *r, cx_split side, cx_eval *out, cx_error *err)
@@ -158,18 +214,19 @@ cx_status cx_evaluate(cx_run *r, cx_split side, cx_eval *out, cx_error *err)
     memset(out, 0, sizeof *out);
     TRY(cx_run_side(r, side, &out->film, &out->n, err));
     size_t n = (size_t)out->n;
-    out->logits = cx_alloc(n * (size_t)h->outputs, sizeof *out->logits);
+    out->width = r->masks ? MASK_FACTS : h->outputs;
+    out->answer = cx_alloc(n * (size_t)out->width, sizeof *out->answer);
     out->p = cx_alloc(n * (size_t)h->n_classes, sizeof *out->p);
     float *y = cx_alloc(n, sizeof *y);
     double *p = cx_alloc(n, sizeof *p);
-    cx_status s = out->logits && out->p && y && p ? CX_OK : cx_fail(err, CX_E_MEMORY, "out of memory for %d predictions", out->n);
+    cx_status s = out->answer && out->p && y && p ? CX_OK : cx_fail(err, CX_E_MEMORY, "out of memory for %d predictions", out->n);
     if (s == CX_OK)
         s = predict_shares(r, out, err);
-    if (s == CX_OK)
-        s = probabilities(r, out, err);
     if (s == CX_OK) {
+        if (!r->masks)
+            probabilities(h, out);
         out->loss = mean_loss(h, out);
-        out->auroc = mean_auroc(h, out, y, p);
+        out->score = r->masks ? mean_of_facts(out, MASK_DICE) : mean_auroc(h, out, y, p);
     }
     free(y);
     free(p);
@@ -181,7 +238,7 @@ cx_status cx_evaluate(cx_run *r, cx_split side, cx_eval *out, cx_error *err)
 void cx_eval_free(cx_eval *e)
 {
     free(e->film);
-    free(e->logits);
+    free(e->answer);
     free(e->p);
     memset(e, 0, sizeof *e);
 }

@@ -19,6 +19,8 @@ static double threshold_of(const char *run)
 static cx_status names(cx_net *n, cx_error *err)
 {
     cx_spec *classes;
+    if (cx_task_of(&n->config) == TASK_SEGMENTATION)
+        return CX_OK;
     cx_status s = cx_specs_parse(&n->config.data.classes, '=', &classes, &n->n_classes, err);
     n->classes = s == CX_OK ? cx_alloc((size_t)n->n_classes, sizeof *n->classes) : NULL;
     if (s == CX_OK && !n->classes)
@@ -38,8 +40,7 @@ static cx_status open_net(const char *run, const char *config, const char *weigh
         return cx_fail(err, CX_E_NOINPUT, "%s: no such run; name the folder that `cxnet train` made, such as runs/NAME", run);
     TRY(cx_config_load(config, NULL, 0, &n->config, err));
     TRY(names(n, err));
-    int outputs = cx_task_of(&n->config) == TASK_BINARY ? 1 : n->n_classes;
-    cx_config_model(&n->config, outputs, &spec);
+    cx_config_model(&n->config, cx_config_outputs(&n->config), &spec);
     TRY(cx_model_new(&spec, &n->model, err));
     const cx_status opened = cx_backend_open(device ? device : n->config.run.device, threads, &n->backend, err);
     if (opened != CX_OK)

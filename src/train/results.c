@@ -8,8 +8,7 @@
 
 static const char *class_name(const cx_cohort *h, int k) { return h->classes[k].name; }
 
-/* Writes a JSON object to a file of the run, durably. Takes the reference of j. */
-static cx_status write_json(cx_run *r, const char *name, json_t *j, cx_error *err)
+cx_status cx_run_write_json(cx_run *r, const char *name, json_t *j, cx_error *err)
 {
     char *text = j ? json_dumps(j, JSON_INDENT(2) | JSON_REAL_PRECISION(17)) : NULL, *path = cx_run_path(r, name);
     json_decref(j);
@@ -79,25 +78,25 @@ static void put_rows(const cx_cohort *h, const cx_eval *e, const double *thresho
 
 /* ---- metrics.json ---------------------------------------------------------------------------------------------- */
 
-static json_t *number(double v) { return isfinite(v) ? json_real(v) : json_null(); }
+json_t *cx_json_number(double v) { return isfinite(v) ? json_real(v) : json_null(); }
 
-static void put_estimate(json_t *to, const char *name, cx_estimate e)
+void cx_json_estimate(json_t *to, const char *name, cx_estimate e)
 {
-    json_object_set_new(to, name, json_pack("{s:o, s:o, s:o}", "value", number(e.value), "lo", number(e.lo), "hi", number(e.hi)));
+    json_object_set_new(to, name, json_pack("{s:o, s:o, s:o}", "value", cx_json_number(e.value), "lo", cx_json_number(e.lo), "hi", cx_json_number(e.hi)));
 }
 
 static json_t *binary_json(const cx_binary_metrics *m)
 {
     json_t *j = json_object();
-    put_estimate(j, "auroc", m->auroc);
-    put_estimate(j, "auprc", m->auprc);
-    put_estimate(j, "accuracy", m->accuracy);
-    put_estimate(j, "f1", m->f1);
-    put_estimate(j, "sensitivity", m->sensitivity);
-    put_estimate(j, "specificity", m->specificity);
-    put_estimate(j, "brier", m->brier);
-    put_estimate(j, "ece", m->ece);
-    json_object_set_new(j, "threshold", number(m->threshold));
+    cx_json_estimate(j, "auroc", m->auroc);
+    cx_json_estimate(j, "auprc", m->auprc);
+    cx_json_estimate(j, "accuracy", m->accuracy);
+    cx_json_estimate(j, "f1", m->f1);
+    cx_json_estimate(j, "sensitivity", m->sensitivity);
+    cx_json_estimate(j, "specificity", m->specificity);
+    cx_json_estimate(j, "brier", m->brier);
+    cx_json_estimate(j, "ece", m->ece);
+    json_object_set_new(j, "threshold", cx_json_number(m->threshold));
     json_object_set_new(j, "confusion", json_pack("[[I, I], [I, I]]", (json_int_t)m->tn, (json_int_t)m->fp, (json_int_t)m->fn, (json_int_t)m->tp));
     return j;
 }
@@ -134,9 +133,9 @@ static cx_status multi_json(cx_run *r, const cx_eval *e, const cx_columns *col, 
     const cx_cohort *h = &r->cohort;
     cx_multi_metrics m;
     TRY(cx_metrics_multi(col->index, e->p, col->group, e->n, h->n_classes, r->config->run.bootstrap, (uint64_t)r->config->run.seed, &m, err));
-    put_estimate(j, "accuracy", m.accuracy);
-    put_estimate(j, "macro_f1", m.macro_f1);
-    put_estimate(j, "macro_auroc", m.macro_auroc);
+    cx_json_estimate(j, "accuracy", m.accuracy);
+    cx_json_estimate(j, "macro_f1", m.macro_f1);
+    cx_json_estimate(j, "macro_auroc", m.macro_auroc);
     json_t *rows = json_array(), *each = json_object();
     for (int a = 0; a < m.classes; a++) {
         json_t *row = json_array();
@@ -160,8 +159,8 @@ static cx_status side_json(cx_run *r, const cx_eval *e, const double *threshold,
     json_t *each = NULL;
     cx_status s = columns_new(h, e, &col, err);
     json_object_set_new(j, "films", json_integer(e->n));
-    json_object_set_new(j, "loss", number(e->loss));
-    json_object_set_new(j, "mean_auroc", number(e->auroc));
+    json_object_set_new(j, "loss", cx_json_number(e->loss));
+    json_object_set_new(j, "mean_auroc", cx_json_number(e->score));
     if (s == CX_OK && h->task == TASK_MULTICLASS)
         s = multi_json(r, e, &col, j, err);
     if (s == CX_OK && h->task == TASK_MULTILABEL)
@@ -196,49 +195,60 @@ static cx_status thresholds(const cx_cohort *h, const cx_eval *val, double *out,
     return s;
 }
 
-static cx_status metrics(cx_run *r, const cx_eval *val, const cx_eval *test, const double *threshold, cx_error *err)
+json_t *cx_metrics_head(const cx_run *r)
 {
-    const cx_cohort *h = &r->cohort;
-    json_t *j = json_object(), *names = json_array(), *v = json_object(), *t = json_object(), *limits = json_array();
-    for (int k = 0; k < h->n_classes; k++) {
-        json_array_append_new(names, json_string(class_name(h, k)));
-        json_array_append_new(limits, number(threshold[k]));
-    }
+    json_t *j = json_object();
     json_object_set_new(j, "task", json_string(r->config->data.task));
-    json_object_set_new(j, "classes", names);
     json_object_set_new(j, "best_epoch", json_integer(r->state.best_epoch + 1));
     json_object_set_new(j, "epochs", json_integer(r->state.epoch));
+    json_object_set_new(j, "interval", json_string("95 %, percentile bootstrap over patients and duplicate clusters"));
+    return j;
+}
+
+static cx_status metrics(cx_run *r, const cx_eval *const side[3], const double *threshold, cx_error *err)
+{
+    const cx_cohort *h = &r->cohort;
+    json_t *j = cx_metrics_head(r), *names = json_array(), *limits = json_array();
+    cx_status s = CX_OK;
+    for (int k = 0; k < h->n_classes; k++) {
+        json_array_append_new(names, json_string(class_name(h, k)));
+        json_array_append_new(limits, cx_json_number(threshold[k]));
+    }
+    json_object_set_new(j, "classes", names);
     json_object_set_new(j, "thresholds", limits);
     json_object_set_new(j, "threshold_from", json_string("validation, Youden's J"));
-    json_object_set_new(j, "interval", json_string("95 %, percentile bootstrap over patients and duplicate clusters"));
-    json_object_set_new(j, "val", v);
-    json_object_set_new(j, "test", t);
-    cx_status s = side_json(r, val, threshold, v, err);
+    for (int i = 0; s == CX_OK && i < 3; i++)
+        if (side[i]->n) {
+            json_t *one = json_object();
+            json_object_set_new(j, cx_split_name((cx_split)(CX_VAL + i)), one);
+            s = side_json(r, side[i], threshold, one, err);
+        }
     if (s == CX_OK)
-        s = side_json(r, test, threshold, t, err);
-    if (s == CX_OK)
-        return write_json(r, "metrics.json", j, err);
+        return cx_run_write_json(r, "metrics.json", j, err);
     json_decref(j);
     return s;
 }
 
-cx_status cx_results_write(cx_run *r, const cx_eval *val, const cx_eval *test, cx_error *err)
+cx_status cx_results_write(cx_run *r, const cx_eval *val, const cx_eval *test, const cx_eval *external, cx_error *err)
 {
     if (cx_comm_rank(r->comm) > 0)
         return CX_OK;
+    if (r->masks)
+        return cx_results_write_masks(r, val, test, external, err);
     const cx_cohort *h = &r->cohort;
+    const cx_eval *const side[3] = { val, test, external };
     cx_buf b = { 0 };
     double *threshold = cx_alloc((size_t)h->n_classes, sizeof *threshold);
     char *path = cx_run_path(r, "predictions.csv");
     cx_status s = threshold && path ? thresholds(h, val, threshold, err) : cx_fail(err, CX_E_MEMORY, "out of memory for predictions");
     if (s == CX_OK) {
         put_header(h, &b);
-        put_rows(h, val, threshold, &b);
-        put_rows(h, test, threshold, &b);
+        for (int i = 0; i < 3; i++)
+            put_rows(h, side[i], threshold, &b);
         s = b.failed ? cx_fail(err, CX_E_MEMORY, "out of memory for predictions") : cx_file_write(path, b.data, b.len, err);
     }
     if (s == CX_OK)
-        s = metrics(r, val, test, threshold, err);
+        s = metrics(r, side, threshold, err);
     cx_buf_free(&b);
     free(path);
     free(threshold);
@@ -247,19 +257,28 @@ cx_status cx_results_write(cx_run *r, const cx_eval *val, const cx_eval *test, c
 
 /* ---- manifest.json --------------------------------------------------------------------------------------------- */
 
+/* Films of a side; of a class k, where it is not negative. */
+static int count(const cx_cohort *h, int side, int k)
+{
+    int films = 0;
+    for (int i = 0; i < h->n; i++) {
+        const float *t = h->target + (size_t)i * (size_t)h->n_targets;
+        films += (int)h->split[i] == side && (k < 0 || (h->task == TASK_MULTILABEL ? t[k] == 1 : (int)t[0] == k));
+    }
+    return films;
+}
+
 static json_t *counts(const cx_cohort *h)
 {
     json_t *j = json_object();
-    for (int side = CX_TRAIN; side <= CX_TEST; side++) {
+    for (int side = CX_TRAIN; side <= CX_EXTERNAL; side++) {
+        if (side == CX_EXTERNAL && !count(h, side, -1))
+            continue;
         json_t *one = json_object();
-        for (int k = 0; k < h->n_classes; k++) {
-            int films = 0;
-            for (int i = 0; i < h->n; i++) {
-                const float *t = h->target + (size_t)i * (size_t)h->n_targets;
-                films += (int)h->split[i] == side && (h->task == TASK_MULTILABEL ? t[k] == 1 : (int)t[0] == k);
-            }
-            json_object_set_new(one, class_name(h, k), json_integer(films));
-        }
+        for (int k = 0; k < h->n_classes; k++)
+            json_object_set_new(one, class_name(h, k), json_integer(count(h, side, k)));
+        if (!h->n_classes)
+            json_object_set_new(one, "all", json_integer(count(h, side, -1)));
         json_object_set_new(j, cx_split_name((cx_split)side), one);
     }
     return j;
@@ -288,5 +307,5 @@ cx_status cx_run_manifest_write(cx_run *r, const char *status, cx_error *err)
     json_object_set_new(j, "films", counts(h));
     json_object_set_new(j, "left_out", json_pack("{s:i, s:i, s:i}", "other_labels", h->left_out_label, "filtered", h->left_out_filter, "no_split",
         h->left_out_split));
-    return write_json(r, "manifest.json", j, err);
+    return cx_run_write_json(r, "manifest.json", j, err);
 }

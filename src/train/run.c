@@ -100,6 +100,24 @@ static char *cache_dir(const cx_config *c)
     return xdg && *xdg ? cx_path_join(xdg, "cxnet") : cx_path_join(home ? home : ".", ".cache/cxnet");
 }
 
+/* The masks of a segmentation, as the films of a manifest of their own. */
+static cx_status open_masks(cx_run *r, const char *dir, cx_buf *bad, cx_error *err)
+{
+    const cx_cohort *h = &r->cohort;
+    cx_manifest m = h->manifest;
+    if (h->task != TASK_SEGMENTATION)
+        return CX_OK;
+    if (!(m.samples = cx_alloc((size_t)m.n, sizeof *m.samples)))
+        return cx_fail(err, CX_E_MEMORY, "out of memory for %d masks", m.n);
+    for (int i = 0; i < m.n; i++) {
+        m.samples[i] = h->manifest.samples[i];
+        m.samples[i].path = m.samples[i].mask;
+    }
+    const cx_status s = cx_cache_open(&m, h->sample, h->n, r->config->data.side, dir, r->config->data.max_bad, bad, &r->masks, err);
+    free(m.samples);
+    return cx_prefix(err, s, "masks");
+}
+
 /* Rank 0 decodes what is not decoded yet, then the others read. */
 static cx_status open_cache(cx_run *r, cx_buf *bad, cx_error *err)
 {
@@ -115,6 +133,8 @@ static cx_status open_cache(cx_run *r, cx_buf *bad, cx_error *err)
     char *dir = cache_dir(c);
     cx_status s = dir ? cx_cache_open(&h->manifest, h->sample, h->n, c->data.side, dir, c->data.max_bad, bad, &r->cache, err)
                       : cx_fail(err, CX_E_MEMORY, "out of memory");
+    if (s == CX_OK)
+        s = open_masks(r, dir, bad, err);
     free(dir);
     return s == CX_OK && cx_comm_rank(r->comm) == 0 ? cx_comm_barrier(r->comm, err) : s;
 }
@@ -126,8 +146,8 @@ static cx_status open_data(cx_run *r, cx_error *err)
     cx_buf bad = { 0 };
     TRY(cx_cohort_load(c, r->opts->stop, h, err));
     cx_status s = open_cache(r, &bad, err);
-    cx_run_log(r, "films: %d take part, %d carry other labels, %d filtered out, %d outside the split", h->n, h->left_out_label, h->left_out_filter,
-        h->left_out_split);
+    cx_run_log(r, "films: %d take part, %d %s, %d filtered out, %d outside the split", h->n, h->left_out_label,
+        h->task == TASK_SEGMENTATION ? "have no mask" : "carry other labels", h->left_out_filter, h->left_out_split);
     if (bad.len)
         cx_run_log(r, "films that could not be decoded:\n%s", bad.data);
     cx_buf_free(&bad);
@@ -140,11 +160,22 @@ static cx_status open_data(cx_run *r, cx_error *err)
     return s;
 }
 
+int cx_config_outputs(const cx_config *c)
+{
+    const cx_task task = cx_task_of(c);
+    return task == TASK_BINARY || task == TASK_SEGMENTATION ? 1 : (int)c->data.classes.n;
+}
+
 void cx_config_model(const cx_config *c, int outputs, cx_model_spec *spec)
 {
     *spec = (cx_model_spec){ .side = c->data.side, .channels = c->data.channels, .hidden = c->model.hidden, .dropout = c->model.dropout, .outputs = outputs,
                              .norm_eps = c->model.norm_eps, .no_final_relu = !c->model.final_relu };
     snprintf(spec->arch, sizeof spec->arch, "%s", c->model.arch);
+    if (!strcmp(c->model.arch, "unet")) {
+        spec->base = c->model.base;
+        spec->depth = c->model.depth;
+        spec->norm = c->model.norm;
+    }
 }
 
 cx_plan_opts cx_config_plan(const cx_config *c)
@@ -173,19 +204,26 @@ static cx_status open_backend(cx_run *r, cx_error *err)
     return s == CX_OK ? cx_ranks_join(r, err) : s;
 }
 
+static cx_loss_kind loss_of(const cx_config *c)
+{
+    const cx_task task = cx_task_of(c);
+    if (task != TASK_SEGMENTATION)
+        return task == TASK_MULTICLASS ? CX_LOSS_CE : CX_LOSS_BCE;
+    return !strcmp(c->loss.kind, "bce") ? CX_LOSS_BCE : !strcmp(c->loss.kind, "dice") ? CX_LOSS_DICE : CX_LOSS_BCE_DICE;
+}
+
 /* Needs no film: what is wrong with a network is said before a folder is made and hours go into decoding. */
 static cx_status open_network(cx_run *r, cx_error *err)
 {
     const cx_config *c = r->config;
-    cx_task task = cx_task_of(c);
     cx_model_spec spec;
-    cx_config_model(c, task == TASK_BINARY ? 1 : (int)c->data.classes.n, &spec);
+    cx_config_model(c, cx_config_outputs(c), &spec);
     TRY(cx_model_new(&spec, &r->model, err));
     for (unsigned i = 0; i < c->model.freeze.n; i++)
         if (cx_graph_freeze(r->model.graph, c->model.freeze.item[i]) == 0)
             return cx_fail(err, CX_E_CONFIG, "model.freeze: no parameter of %s matches \"%s\"; `cxnet plan` lists the names", c->model.arch,
                 c->model.freeze.item[i]);
-    r->loss = cx_model_loss(&r->model, task == TASK_MULTICLASS ? CX_LOSS_CE : CX_LOSS_BCE, c->loss.label_smoothing, &r->target, &r->weight);
+    r->loss = cx_model_loss(&r->model, loss_of(c), c->loss.label_smoothing, &r->target, &r->weight);
     TRY(cx_graph_check(r->model.graph, err));
     TRY(open_backend(r, err));
     TRY(cx_run_films_possible(r, err));
@@ -201,7 +239,8 @@ static cx_status open_network(cx_run *r, cx_error *err)
 static cx_status open_plans(cx_run *r, cx_error *err)
 {
     float *m, *v;
-    TRY(cx_store_set(r->store, r->weight, r->cohort.loss_weight, err));
+    if (r->cohort.loss_weight)
+        TRY(cx_store_set(r->store, r->weight, r->cohort.loss_weight, err));
     cx_plan_opts train = cx_config_plan(r->config), eval = train;
     train.batch = eval.batch = r->part;
     train.comm = r->comm;
@@ -240,7 +279,7 @@ static cx_status open_loader(cx_run *r, const int *index, int n, cx_error *err)
     const cx_config *c = r->config;
     const cx_augment a = { c->augment.rotate_deg, c->augment.shift, c->augment.zoom, c->augment.brightness, c->augment.contrast, c->augment.flip };
     return cx_loader_new(&(cx_loader_opts){ .cache = r->cache, .index = index, .n = n, .targets = r->cohort.target, .n_targets = r->cohort.n_targets,
-                         .batch = r->batch, .part = cx_comm_rank(r->comm), .parts = cx_comm_ranks(r->comm), .shuffle = true, .augment = &a, .norm = r->norm,
+                         .masks = r->masks, .batch = r->batch, .part = cx_comm_rank(r->comm), .parts = cx_comm_ranks(r->comm), .shuffle = true, .augment = &a, .norm = r->norm,
                          .give = r->give, .seed = (uint64_t)c->run.seed, .workers = c->run.workers }, &r->train_loader, err);
 }
 
@@ -273,7 +312,8 @@ static cx_status open_run(cx_run *r, cx_error *err)
 {
     bool resume;
     r->state = (cx_state){ .best_epoch = -1, .plateau_best = INFINITY, .lr_scale = 1,
-                           .history = cx_strdup("epoch,lr,train_loss,val_loss,val_auroc,seconds\n") };
+                           .history = cx_sprintf("epoch,lr,train_loss,val_loss,val_%s,seconds\n",
+                               cx_task_of(r->config) == TASK_SEGMENTATION ? "dice" : "auroc") };
     if (!r->state.history)
         return cx_fail(err, CX_E_MEMORY, "out of memory");
     TRY(cx_ranks_configured(r, err));
@@ -305,6 +345,7 @@ static void close_run(cx_run *r)
         cx_backend_close(r->backend);
     cx_model_free(&r->model);
     cx_cache_close(r->cache);
+    cx_cache_close(r->masks);
     cx_cohort_free(&r->cohort);
     free(r->state.history);
     free(r->dir);
@@ -419,7 +460,7 @@ static cx_status record(cx_run *r, double lr, double train_loss, const cx_eval *
     if (cx_comm_rank(r->comm) > 0)
         return CX_OK;
     char *path = cx_run_path(r, "metrics.csv");
-    char *history = cx_sprintf("%s%d,%.9g,%.9g,%.9g,%.9g,%.2f\n", r->state.history, r->state.epoch + 1, lr, train_loss, val->loss, val->auroc, seconds);
+    char *history = cx_sprintf("%s%d,%.9g,%.9g,%.9g,%.9g,%.2f\n", r->state.history, r->state.epoch + 1, lr, train_loss, val->loss, val->score, seconds);
     cx_status s = path && history ? cx_file_write(path, history, strlen(history), err) : cx_fail(err, CX_E_MEMORY, "out of memory");
     free(path);
     if (s != CX_OK) {
@@ -428,8 +469,8 @@ static cx_status record(cx_run *r, double lr, double train_loss, const cx_eval *
     }
     free(r->state.history);
     r->state.history = history;
-    cx_run_log(r, "epoch %d: lr %.3g, train loss %.4f, val loss %.4f, val AUROC %.4f, %.1f s", r->state.epoch + 1, lr, train_loss, val->loss,
-        val->auroc, seconds);
+    cx_run_log(r, "epoch %d: lr %.3g, train loss %.4f, val loss %.4f, val %s %.4f, %.1f s", r->state.epoch + 1, lr, train_loss, val->loss,
+        r->masks ? "Dice" : "AUROC", val->score, seconds);
     return CX_OK;
 }
 
@@ -451,8 +492,8 @@ static cx_status end_epoch(cx_run *r, double start, cx_error *err)
     double lr = cx_schedule_lr(c, st, st->epoch, r->steps - 1, r->steps), train_loss = st->loss_sum / r->steps, seconds = cx_now_s() - start;
     s = record(r, lr, train_loss, &val, seconds, err);
     if (s == CX_OK && r->opts->on_epoch)
-        r->opts->on_epoch(r->opts->self, st->epoch + 1, train_loss, val.loss, val.auroc, lr, seconds);
-    bool best = cx_early_stop_epoch(c, st, val.loss, val.auroc);
+        r->opts->on_epoch(r->opts->self, st->epoch + 1, train_loss, val.loss, val.score, lr, seconds);
+    bool best = cx_early_stop_epoch(c, st, val.loss, val.score);
     cx_schedule_epoch(c, st, val.loss);
     cx_eval_free(&val);
     st->epoch++;
@@ -501,20 +542,22 @@ static cx_status load_best(cx_run *r, cx_error *err)
     return s;
 }
 
-/* Best weights, validation for the threshold, then the test side, once. */
+/* Best weights, validation for the threshold, then the test side and external films, once. */
 static cx_status finish(cx_run *r, cx_error *err)
 {
-    cx_eval val, test;
+    cx_eval val, test = { 0 }, external = { 0 };
     if (cx_comm_rank(r->comm) == 0)
         TRY(load_best(r, err));
     TRY(cx_ranks_share_values(r, true, err));
     TRY(cx_evaluate(r, CX_VAL, &val, err));
-    cx_status s;
-    if ((s = cx_evaluate(r, CX_TEST, &test, err)) == CX_OK) {
-        s = cx_results_write(r, &val, &test, err);
-        cx_eval_free(&test);
-    }
+    cx_status s = cx_evaluate(r, CX_TEST, &test, err);
+    if (s == CX_OK && r->config->data.external.n)
+        s = cx_evaluate(r, CX_EXTERNAL, &external, err);
+    if (s == CX_OK)
+        s = cx_results_write(r, &val, &test, &external, err);
     cx_eval_free(&val);
+    cx_eval_free(&test);
+    cx_eval_free(&external);
     return s == CX_OK ? cx_run_manifest_write(r, "finished", err) : s;
 }
 

@@ -1,6 +1,7 @@
 /* run.h - the inside of a training run: its state, and the files that hold it. Depends on cohort.h. */
 #ifndef CX_TRAIN_RUN_H
 #define CX_TRAIN_RUN_H
+#include <jansson.h>
 #include "cohort.h"
 #include "cxnet/stepper.h"
 
@@ -12,7 +13,8 @@ typedef struct {
     int64_t updates;             /* optimiser steps done */
     double loss_sum;             /* of the steps of this epoch so far */
     double best; int best_epoch, since_best;         /* of early_stop.metric on validation; best_epoch -1: none yet */
-    double plateau_best; int plateau_since; double lr_scale;
+    double plateau_best; int plateau_since;      /* epochs without improvement; below 0: so many more of the cooldown */
+    double lr_scale;
     bool trained;                /* no more epochs: only evaluation is left */
     char *history;               /* metrics.csv so far; owned */
 } cx_state;
@@ -24,6 +26,7 @@ typedef struct {
     FILE *log;
     cx_cohort cohort;
     cx_cache *cache;             /* film i is cohort film i */
+    cx_cache *masks;             /* segmentation: the mask of each; else NULL */
     char data_sha[65];           /* of all that a training sees: films, targets, split */
     cx_model model;
     int target, weight, loss;    /* value indices */
@@ -53,7 +56,7 @@ double cx_schedule_lr(const cx_config *c, const cx_state *s, int epoch, int step
 /* After validation: lowers lr_scale where a plateau schedule says so. */
 void cx_schedule_epoch(const cx_config *c, cx_state *s, double val_loss);
 /* After validation: is this the best epoch so far? Sets best, best_epoch, since_best, and trained when patience has run out or no epoch is left. */
-bool cx_early_stop_epoch(const cx_config *c, cx_state *s, double val_loss, double val_auroc);
+bool cx_early_stop_epoch(const cx_config *c, cx_state *s, double val_loss, double val_score);
 
 /* ---- checkpoint.c */
 /* The configuration without what does not change results (names, folders, threads), for comparing runs. */
@@ -91,11 +94,19 @@ const cx_film_source *cx_run_source(const cx_run *r);
 cx_step_batch cx_run_batch(const cx_batch *b);
 
 /* ---- evaluate.c */
-typedef struct { int n; int *film; float *logits; double *p; double loss, auroc; } cx_eval;      /* film [n] cohort index, logits [n, outputs],
-    p [n, n_classes] */
+/* What is kept of each film of a segmentation, instead of its logits: the training loss of this film alone, and what cx_mask_compare says of probability >= 1/2
+ * at the working size. */
+enum { MASK_LOSS, MASK_DICE, MASK_IOU, MASK_BOUNDARY, MASK_TRUTH, MASK_FOUND, MASK_FACTS };
+typedef struct {
+    int n, width;                /* numbers a film in answer: the cohort's outputs, or MASK_FACTS */
+    int *film;                   /* [n] cohort index */
+    float *answer;               /* [n, width]: logits, or facts about masks */
+    double *p;                   /* [n, n_classes] */
+    double loss, score;          /* score: AUROC, mean over classes; segmentation: Dice, mean over films */
+} cx_eval;
 /* One pass over a side of the split with the present weights, each rank over its part, the result the same on all; the loss carries the training weights of
- * the classes,
-without smoothing. CX_E_INTERRUPTED when stopped; CX_E_NAN names the film whose logits are not finite. */
+ * the classes, without smoothing; of a segmentation it is the mean of the films' own. CX_E_INTERRUPTED when stopped; CX_E_NAN names the film whose logits are
+ * not finite. */
 cx_status cx_evaluate(cx_run *r, cx_split side, cx_eval *out, cx_error *err);
 void cx_eval_free(cx_eval *e);
 /* Class k against the rest: y, p [e->n] get its targets (negative: unlabelled) and probabilities. */
@@ -104,7 +115,13 @@ void cx_probabilities(cx_task task, int outputs, const float *logits, double *p)
 /* Films of a side that could be decoded; the array is the caller's. */
 cx_status cx_run_side(const cx_run *r, cx_split side, int **index, int *n, cx_error *err);
 
-/* ---- results.c */
-cx_status cx_results_write(cx_run *r, const cx_eval *val, const cx_eval *test, cx_error *err);    /* predictions.csv, metrics.json */
+/* ---- results.c, results_masks.c: predictions.csv, metrics.json. external: its n is 0 where no film is. A segmentation is written by the second */
+cx_status cx_results_write(cx_run *r, const cx_eval *val, const cx_eval *test, const cx_eval *external, cx_error *err);
+cx_status cx_results_write_masks(cx_run *r, const cx_eval *val, const cx_eval *test, const cx_eval *external, cx_error *err);
+/* For both. Writes a JSON object to a file of the run, durably; takes the reference of j, which may be NULL: out of memory. */
+cx_status cx_run_write_json(cx_run *r, const char *name, json_t *j, cx_error *err);
+json_t *cx_metrics_head(const cx_run *r);                  /* what metrics.json says of any run */
+json_t *cx_json_number(double v);                          /* null where it is not finite */
+void cx_json_estimate(json_t *to, const char *name, cx_estimate e);
 cx_status cx_run_manifest_write(cx_run *r, const char *status, cx_error *err);                    /* manifest.json */
 #endif

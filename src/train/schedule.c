@@ -26,17 +26,17 @@ void cx_schedule_epoch(const cx_config *c, cx_state *s, double val_loss)
         return;
     if (val_loss < s->plateau_best - c->schedule.min_delta) {
         s->plateau_best = val_loss;
-        s->plateau_since = 0;
+        s->plateau_since = s->plateau_since < 0 ? s->plateau_since + 1 : 0;
     } else if (++s->plateau_since > c->schedule.patience) {
         s->lr_scale *= c->schedule.factor;
-        s->plateau_since = 0;
+        s->plateau_since = -c->schedule.cooldown;
     }
 }
 
-bool cx_early_stop_epoch(const cx_config *c, cx_state *s, double val_loss, double val_auroc)
+bool cx_early_stop_epoch(const cx_config *c, cx_state *s, double val_loss, double val_score)
 {
-    bool by_auroc = !strcmp(c->early_stop.metric, "auroc");
-    double now = by_auroc ? -val_auroc : val_loss;          /* less is better; an undefined AUROC is never better */
+    bool by_loss = !strcmp(c->early_stop.metric, "loss");
+    double now = by_loss ? val_loss : -val_score;           /* less is better; an undefined AUROC is never better */
     bool first = s->best_epoch < 0, better = first || now < s->best - c->early_stop.min_delta;
     if (better) {
         s->best = isnan(now) ? INFINITY : now;

@@ -47,6 +47,38 @@ static int digest(cx_loader *l, int epoch, int first, bool slow, char hex[65])
     return films;
 }
 
+/* A film that is its own mask: whatever turns, shifts and zooms it, its target is where the film is bright. */
+static void masks_move_with_their_films(void **state)
+{
+    (void)state;
+    fixture f;
+    cx_loader *l;
+    cx_batch b;
+    int films = 0;
+    make(&f);
+    f.augment.brightness = f.augment.contrast = 0;
+    f.o.norm = CX_NORM_UNIT;
+    f.o.norm.channels = 1;
+    f.o.targets = NULL;
+    f.o.n_targets = 0;
+    f.o.masks = f.cache;
+    assert_cx_ok(cx_loader_new(&f.o, &l, err));
+    for (assert_cx_ok(cx_loader_next(l, &b, err)); b.n; films += b.n) {
+        for (int i = 0; i < b.n * SIDE * SIDE; i++)
+            assert_true(b.t[i] == (b.x[i] >= 0.5f));
+        assert_cx_ok(cx_loader_next(l, &b, err));
+    }
+    assert_int_equal(films, N - 2);
+    cx_loader_free(l);
+    uint8_t few[SIDE * SIDE] = { 0 };
+    cx_cache *other;
+    assert_cx_ok(cx_cache_from_memory(few, 1, SIDE, &other, err));
+    f.o.masks = other;
+    assert_cx_fails(CX_E_USAGE, "a mask a film", cx_loader_new(&f.o, &l, err));
+    cx_cache_close(other);
+    cx_cache_close(f.cache);
+}
+
 /* Three loaders, each with a part, hand out the batches of one, the incomplete last one too. */
 static void parts_make_the_whole(void **state)
 {
@@ -257,7 +289,7 @@ static void refusals_and_nothing_at_all(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(parts_make_the_whole),
+        cmocka_unit_test(masks_move_with_their_films), cmocka_unit_test(parts_make_the_whole),
         cmocka_unit_test(same_batches_for_any_workers), cmocka_unit_test(starts_in_the_middle), cmocka_unit_test(every_film_once_with_its_target),
         cmocka_unit_test(bytes_and_draws_are_the_same_batches), cmocka_unit_test(refusals_and_nothing_at_all),
     };

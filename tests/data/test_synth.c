@@ -162,7 +162,7 @@ static void test_written_cohort_reads_back(void **state)
     cx_manifest m;
     assert_cx_ok(cx_manifest_load(path, &m, err));
     assert_int_equal(m.n, s.n);
-    int lung = cx_csv_column(&m.csv, "lung"), marker = cx_csv_column(&m.csv, "marker");
+    int lung = cx_csv_column(&m.csv, "mask"), marker = cx_csv_column(&m.csv, "marker");
     for (int i = 0; i < m.n; i++) {
         const uint8_t *want[3] = { s.film, s.lung, s.marker };
         const char *name[3] = { m.samples[i].path, cx_csv_at(&m.csv, i + 1, lung), cx_csv_at(&m.csv, i + 1, marker) };

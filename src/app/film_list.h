@@ -1,0 +1,13 @@
+/* film_list.h - the films that --in names: one, a folder of them, or those of a manifest; and the names of what is made of them. Depends on base.h. */
+#ifndef CX_APP_FILM_LIST_H
+#define CX_APP_FILM_LIST_H
+#include "cxnet/base.h"
+
+typedef struct { char **path; int n; size_t cap; } cx_film_list;          /* owned; free with cx_film_list_free */
+/* in: a film, a folder (every file in it, whatever its name says, sorted by name; what is no picture shows later), or a path that ends in .csv, a manifest.
+ * max: only the first so many; 0: all. CX_E_NOINPUT: nothing there. */
+cx_status cx_film_list_of(const char *in, int max, cx_film_list *out, cx_error *err);
+void cx_film_list_free(cx_film_list *l);
+/* "0003-film" from the third film's path. The number keeps films of one name in two folders apart. Owned; NULL when out of memory. */
+char *cx_film_stem(int number, const char *path);
+#endif
