@@ -63,10 +63,13 @@ static void masks_move_with_their_films(void **state)
     f.o.n_targets = 0;
     f.o.masks = f.cache;
     assert_cx_ok(cx_loader_new(&f.o, &l, err));
-    for (assert_cx_ok(cx_loader_next(l, &b, err)); b.n; films += b.n) {
+    for (;;) {
+        assert_cx_ok(cx_loader_next(l, &b, err));
+        if (b.n == 0)
+            break;
         for (int i = 0; i < b.n * SIDE * SIDE; i++)
             assert_true(b.t[i] == (b.x[i] >= 0.5f));
-        assert_cx_ok(cx_loader_next(l, &b, err));
+        films += b.n;
     }
     assert_int_equal(films, N - 2);
     cx_loader_free(l);

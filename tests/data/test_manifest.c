@@ -111,7 +111,8 @@ static void test_malformed(void **state)
     static const struct { const char *text, *message; } bad[] = {
         { "labels,patient_id\nA,p\n", "manifest.csv:1: no column `path`" },
         { "Path\na.png\n", "manifest.csv:1: no column `path`" },
-        { "image,mask\na.png,b.png\n", "no column `path`" },
+        { "film,mask\na.png,b.png\n", "no column `path`" },
+        { "image,mask\na.png,b.png\na.png,c.png\n", "manifest.csv:3: path 'a.png' is listed in line 2 already" },
         { "path,labels\n", "manifest.csv:1: a header but no film" },
         { "path\n\"\"\n", "manifest.csv:2: path is empty" },
         { "path,labels\na.png,A\n,B\n", "manifest.csv:3: path is empty" },

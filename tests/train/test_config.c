@@ -143,6 +143,10 @@ static int companions(const char *key, const char *value, char **set)
         set[n++] = "data.normalise=unit";
     if (!strcmp(value, "multilabel") || !strcmp(key, "data.classes") || !strcmp(key, "data.label_sets"))
         set[n++] = "data.task=multilabel";
+    if (!strcmp(value, "segmentation") || !strcmp(value, "unet") || !strcmp(value, "dice") || !strcmp(value, "bce_dice")) {
+        set[n++] = "data.task=segmentation";
+        set[n++] = "model.arch=unet";
+    }
     return n;
 }
 

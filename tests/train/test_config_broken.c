@@ -138,8 +138,8 @@ static const broken files[] = {
     { "optim:\n  kind: ad\n", "got ad" },
     { "optim:\n  kind: sgd|adam\n", "got sgd|adam" },
     { "optim:\n  kind: ''\n", "got \"\"" },
-    { "model:\n  arch: resnet50\n", "want one of base_cnn, densenet121, densenet169, densenet201, got resnet50" },
-    { "early_stop:\n  metric: [loss]\n", "want one of loss, auroc, got a list" },
+    { "model:\n  arch: resnet50\n", "want one of base_cnn, densenet121, densenet169, densenet201, unet, got resnet50" },
+    { "early_stop:\n  metric: [loss]\n", "want one of loss, auroc, dice, got a list" },
     /* text */
     { "run:\n  name:\n", ":2: run.name: want text, got nothing; write \"\" for no text" },
     { "run:\n  name: null\n", "got nothing" },
