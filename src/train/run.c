@@ -279,8 +279,8 @@ static cx_status open_loader(cx_run *r, const int *index, int n, cx_error *err)
     const cx_config *c = r->config;
     const cx_augment a = { c->augment.rotate_deg, c->augment.shift, c->augment.zoom, c->augment.brightness, c->augment.contrast, c->augment.flip };
     return cx_loader_new(&(cx_loader_opts){ .cache = r->cache, .index = index, .n = n, .targets = r->cohort.target, .n_targets = r->cohort.n_targets,
-                         .masks = r->masks, .batch = r->batch, .part = cx_comm_rank(r->comm), .parts = cx_comm_ranks(r->comm), .shuffle = true, .augment = &a, .norm = r->norm,
-                         .give = r->give, .seed = (uint64_t)c->run.seed, .workers = c->run.workers }, &r->train_loader, err);
+                         .masks = r->masks, .batch = r->batch, .part = cx_comm_rank(r->comm), .parts = cx_comm_ranks(r->comm), .shuffle = true,
+                         .augment = &a, .norm = r->norm, .give = r->give, .seed = (uint64_t)c->run.seed, .workers = c->run.workers }, &r->train_loader, err);
 }
 
 static cx_status open_training(cx_run *r, cx_error *err)
