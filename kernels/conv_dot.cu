@@ -1,11 +1,13 @@
-/* conv_dot.cu - conv2d of an x in bfloat16, on tensor cores (cx_impl.dot): operands of products rounded to bfloat16, sums and everything else
- * float32. 2 KH KW I FLOPs for each number of y, as many again for dx and for dw. An H100 does some 300 FLOPs in the time of a byte of memory, and a 1x1
+/* conv_dot.cu - conv2d and conv_transpose2d of an x in bfloat16, on tensor cores (cx_impl.dot): operands of products rounded to bfloat16, sums and everything
+ * else float32. 2 KH KW I FLOPs for each number of y, as many again for dx and for dw. An H100 does some 300 FLOPs in the time of a byte of memory, and a 1x1
  * convolution has 2 I O for the 2 I + 2 O bytes of a pixel of x and y: below 300 channels on the lesser side, so in all of a DenseNet, bytes are the floor.
  *
  *     forward    2 I + 2 O bytes a pixel; x comes from memory once, then from L2 for every further 64 outputs and every tap (dot.cuh), or, where a 3x3 window
  *                keeps the size of the map, for every further 32 outputs (patch.cuh)
  *     backward   dy made ready: 4 O read (6 O with its y, for carry or mask) and 2 O written; dx: 2 O + 4 I, 8 I where it adds, 2 I more behind a norm; dw:
  *                2 O + 2 I, and 8 bytes for each weight and chunk
+ * conv_transpose2d goes the same ways from the other end. With a window as wide as its stride, 2 x 2 by 2 in a U-Net, each pixel of y meets one pixel of x and
+ * one tap: a 1x1 product for each of the four phases of y, 2 I + 8 O bytes a pixel of x forward, x again from L2 for each phase.
  * Weights are rounded and laid out once a call, or before (cx_impl.pack). dy is made ready by a pass of its own, since both gradients want it, so its bytes are
  * those of reading it twice as it lies. x[0] need not be aligned, but is read in 16 bytes at once only where it and its ld are; y[0] in either type. */
 #include "patch.cuh"
@@ -112,13 +114,13 @@ static k_chunks chunks_of_dot(const k_window &w)
 static k_blocks dot_down(const k_window &w) { return blocks_down(w, DOT_ROWS, is_patch(w) ? (int)PATCH_COLUMNS : width_for(w.small.c)); }
 static k_blocks dot_up(const k_window &w) { return blocks_up(w, DOT_ROWS, is_patch(w) ? (int)PATCH_COLUMNS : width_for(w.large.c)); }
 
-static k_room room_of(const cx_call *c, bool backward)
+/* up: forward goes up. */
+static k_room room_of(const cx_call *c, const k_window &w, bool up, bool backward)
 {
-    const k_window w = conv2d_window(c);
     k_room r = { 0, 0, 0, 0, 0 };
     const size_t sums = c->fold.sums.s.c ? tile_bytes(dot_up(w), c->x[0].s.c) : 0, gradients = backward ? cx_cuda_gradient_bytes(c, chunks_of_dot(w)) : 0;
     take(&r.bytes, backward ? (sums > gradients ? sums : gradients) : c->fold.stats.s.c ? tile_bytes(dot_down(w), c->y[0].s.c) : 0);
-    take_weights(&r, c, backward);
+    take_weights(&r, c, up != backward);
     r.prologue = take(&r.bytes, c->fold.pre.s.c ? (size_t)octets_of(c->x[0].s.c) * PROLOGUE_QUADS * sizeof(k_float4) : 0);
     r.dy = take(&r.bytes, backward ? (size_t)(cx_pixels(c->y[0].s) * octets_of(c->y[0].s.c)) * sizeof(octet) : 0);
     return r;
@@ -174,11 +176,11 @@ static k_operand operand_dy(const cx_call *c, const k_room &r)
     return k_operand{ (const uint16_t *)(const void *)to, octets * OCTET, (int)g.dy.s.c, (int)octets, true, false, nullptr };
 }
 
-/* ---- the three products ------------------------------------------------------------------------------------------------- */
+/* ---- conv2d --------------------------------------------------------------------------------------------------------- */
 
 template <int COLUMNS> __global__ void __launch_bounds__(THREADS, 2) conv2d_dot_fwd(k_window w, k_blocks g, const octet *weight, k_operand x, k_output y)
 {
-    convolve_octets<false, COLUMNS>(w, g, weight, x, y);
+    convolve_octets<false, false, COLUMNS>(w, g, weight, x, y);
 }
 
 __global__ void __launch_bounds__(THREADS, 2) conv2d_dot_fwd_patch(k_window w, k_blocks g, const octet *weight, k_operand x, k_output y)
@@ -193,12 +195,12 @@ __global__ void __launch_bounds__(THREADS, 2) conv2d_dot_bwd_x_patch(k_window w,
 
 template <int COLUMNS> __global__ void __launch_bounds__(THREADS, 2) conv2d_dot_bwd_x(k_window w, k_blocks g, const octet *weight, k_operand dy, k_gated dx)
 {
-    convolve_octets<true, COLUMNS>(w, g, weight, dy, dx);
+    convolve_octets<true, true, COLUMNS>(w, g, weight, dy, dx);
 }
 
 template <int COLUMNS> __global__ void __launch_bounds__(THREADS, 2) conv2d_dot_bwd_weight(k_window w, k_chunks g, k_operand dy, k_operand x, float *part)
 {
-    correlate_octets<COLUMNS>(w, g, dy, x, part);
+    correlate_octets<false, COLUMNS>(w, g, dy, x, part);
 }
 
 __global__ void __launch_bounds__(THREADS, 2) conv2d_dot_bwd_weight_patch(k_window w, k_chunks g, k_operand dy, k_operand x, float *part)
@@ -206,9 +208,11 @@ __global__ void __launch_bounds__(THREADS, 2) conv2d_dot_bwd_weight_patch(k_wind
     correlate_patch(w, g, dy, x, part);
 }
 
-extern "C" bool cx_cuda_accepts_conv2d_dot(const cx_call *c) { return c->x[0].type == CX_BF16 && c->x[0].s.c >= OCTET && c->y[0].s.c >= OCTET; }
+static bool fills_octets(const cx_call *c) { return c->x[0].type == CX_BF16 && c->x[0].s.c >= OCTET && c->y[0].s.c >= OCTET; }
 
-extern "C" size_t cx_cuda_workspace_conv2d_dot(const cx_call *c, bool backward) { return room_of(c, backward).bytes; }
+extern "C" bool cx_cuda_accepts_conv2d_dot(const cx_call *c) { return fills_octets(c); }
+
+extern "C" size_t cx_cuda_workspace_conv2d_dot(const cx_call *c, bool backward) { return room_of(c, conv2d_window(c), false, backward).bytes; }
 
 extern "C" size_t cx_cuda_packed_conv2d_dot(const cx_call *c)
 {
@@ -229,7 +233,7 @@ extern "C" cx_status cx_cuda_fwd_conv2d_dot(const cx_call *c)
 {
     const k_window w = conv2d_window(c);
     const k_blocks g = dot_down(w);
-    k_room r = room_of(c, false);
+    k_room r = room_of(c, w, false, false);
     const bool stats = c->fold.stats.s.c && !c->redo;
     const k_operand x = operand_x(c, r);
     char *ready = (char *)c->work;
@@ -286,13 +290,108 @@ static void weight_gradient(const cx_call *c, const k_window &w, const k_room &r
 extern "C" cx_status cx_cuda_bwd_conv2d_dot(const cx_call *c)
 {
     const k_window w = conv2d_window(c);
-    const k_room r = room_of(c, true);
+    const k_room r = room_of(c, w, false, true);
     if (wants_dx(c) || c->dx[1].p) {
         const k_operand dy = operand_dy(c, r);
         if (wants_dx(c))
             data_gradient(c, w, r, dy);
         if (c->dx[1].p)
             weight_gradient(c, w, r, dy);
+    }
+    if (c->n_in > 2 && c->dx[2].p)
+        cx_cuda_bias_gradient(c);
+    return launched();
+}
+
+/* ---- conv_transpose2d --------------------------------------------------------------------------------------------------- */
+
+template <int COLUMNS>
+__global__ void __launch_bounds__(THREADS, 2) conv_transpose2d_dot_fwd(k_window w, k_blocks g, const octet *weight, k_operand x, k_output y)
+{
+    convolve_octets<true, false, COLUMNS>(w, g, weight, x, y);
+}
+
+template <int COLUMNS>
+__global__ void __launch_bounds__(THREADS, 2) conv_transpose2d_dot_bwd_x(k_window w, k_blocks g, const octet *weight, k_operand dy, k_gated dx)
+{
+    convolve_octets<false, true, COLUMNS>(w, g, weight, dy, dx);
+}
+
+template <int COLUMNS>
+__global__ void __launch_bounds__(THREADS, 2) conv_transpose2d_dot_bwd_weight(k_window w, k_chunks g, k_operand x, k_operand dy, float *part)
+{
+    correlate_octets<true, COLUMNS>(w, g, x, dy, part);
+}
+
+/* With a stride of 1 it is no up-convolution, and might be a patch. */
+extern "C" bool cx_cuda_accepts_conv_transpose2d_dot(const cx_call *c) { return fills_octets(c) && conv_transpose2d_window(c).stride > 1; }
+
+extern "C" size_t cx_cuda_workspace_conv_transpose2d_dot(const cx_call *c, bool backward)
+{
+    return room_of(c, conv_transpose2d_window(c), true, backward).bytes;
+}
+
+extern "C" size_t cx_cuda_packed_conv_transpose2d_dot(const cx_call *c)
+{
+    k_room r = { 0, 0, 0, 0, 0 };
+    take_weights(&r, c, true);
+    return r.bytes;
+}
+
+extern "C" cx_status cx_cuda_pack_conv_transpose2d_dot(const cx_call *c)
+{
+    make_weights(c, true, (octet *)c->packed);
+    return launched();
+}
+
+extern "C" cx_status cx_cuda_fwd_conv_transpose2d_dot(const cx_call *c)
+{
+    const k_window w = conv_transpose2d_window(c);
+    const k_blocks g = dot_up(w);
+    const k_room r = room_of(c, w, true, false);
+    octet *weight = (octet *)c->packed;
+    if (!weight) {
+        weight = (octet *)(void *)((char *)c->work + r.weights);
+        make_weights(c, true, weight);
+    }
+    if (width_for(w.large.c) == 32)
+        LAUNCH(conv_transpose2d_dot_fwd<32>, blocks_in(g), THREADS, stream_of(c), w, g, weight, operand_x(c, r), output_of(c, false));
+    else
+        LAUNCH(conv_transpose2d_dot_fwd<64>, blocks_in(g), THREADS, stream_of(c), w, g, weight, operand_x(c, r), output_of(c, false));
+    return launched();
+}
+
+static void transposed_data_gradient(const cx_call *c, const k_window &w, const k_room &r, const k_operand &dy)
+{
+    const k_blocks g = dot_down(w);
+    octet *weight = (octet *)(void *)((char *)c->work + r.weights);
+    make_weights(c, false, weight);
+    if (width_for(w.small.c) == 32)
+        LAUNCH(conv_transpose2d_dot_bwd_x<32>, blocks_in(g), THREADS, stream_of(c), w, g, weight, dy, gated_of(c));
+    else
+        LAUNCH(conv_transpose2d_dot_bwd_x<64>, blocks_in(g), THREADS, stream_of(c), w, g, weight, dy, gated_of(c));
+}
+
+static void transposed_weight_gradient(const cx_call *c, const k_window &w, const k_room &r, const k_operand &dy)
+{
+    const k_chunks g = chunks_of_dot(w);
+    if (width_for(w.small.c) == 32)
+        LAUNCH(conv_transpose2d_dot_bwd_weight<32>, blocks_in(g), THREADS, stream_of(c), w, g, operand_x(c, r), dy, (float *)c->work);
+    else
+        LAUNCH(conv_transpose2d_dot_bwd_weight<64>, blocks_in(g), THREADS, stream_of(c), w, g, operand_x(c, r), dy, (float *)c->work);
+    cx_cuda_add_chunks(c, g);
+}
+
+extern "C" cx_status cx_cuda_bwd_conv_transpose2d_dot(const cx_call *c)
+{
+    const k_window w = conv_transpose2d_window(c);
+    const k_room r = room_of(c, w, true, true);
+    if (c->dx[0].p || c->dx[1].p) {
+        const k_operand dy = operand_dy(c, r);
+        if (c->dx[0].p)
+            transposed_data_gradient(c, w, r, dy);
+        if (c->dx[1].p)
+            transposed_weight_gradient(c, w, r, dy);
     }
     if (c->n_in > 2 && c->dx[2].p)
         cx_cuda_bias_gradient(c);

@@ -18,20 +18,14 @@ __global__ void __launch_bounds__(THREADS) conv_transpose2d_bwd_weight(k_window 
     correlate(w, g, x, dy, part);
 }
 
-static k_window window_of(const cx_call *c)
-{
-    const cx_convt_attr *a = (const cx_convt_attr *)c->attr;
-    return k_window{ c->x[0].s, c->y[0].s, (int)c->x[1].s.h, (int)c->x[1].s.w, a->stride, a->pad, a->pad };
-}
-
 extern "C" size_t cx_cuda_workspace_conv_transpose2d(const cx_call *c, bool backward)
 {
-    return backward ? cx_cuda_gradient_bytes(c, chunks_of(window_of(c))) : 0;
+    return backward ? cx_cuda_gradient_bytes(c, chunks_of(conv_transpose2d_window(c))) : 0;
 }
 
 extern "C" cx_status cx_cuda_fwd_conv_transpose2d(const cx_call *c)
 {
-    const k_window w = window_of(c);
+    const k_window w = conv_transpose2d_window(c);
     const k_blocks g = blocks_up(w);
     LAUNCH(conv_transpose2d_fwd, blocks_in(g), THREADS, stream_of(c), w, g, c->x[1].p, source_of(c), output_of(c, false));
     return launched();
@@ -39,7 +33,7 @@ extern "C" cx_status cx_cuda_fwd_conv_transpose2d(const cx_call *c)
 
 extern "C" cx_status cx_cuda_bwd_conv_transpose2d(const cx_call *c)
 {
-    const k_window w = window_of(c);
+    const k_window w = conv_transpose2d_window(c);
     if (c->dx[0].p) {
         const k_blocks g = blocks_down(w);
         LAUNCH(conv_transpose2d_bwd_x, blocks_in(g), THREADS, stream_of(c), w, g, c->x[1].p, gradient_of(c), gated_of(c));

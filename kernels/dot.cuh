@@ -3,7 +3,9 @@
  *
  * Operands lie in memory in octets, eight channels or 16 bytes. Their copies run two steps ahead of the multiplication; one step ahead of it, behind the wait
  * that covers them and before the barrier that shows them to others, each thread takes what it copied itself through the prologue. So x is read raw, every
- * number passes its norm and ReLU once, and pixels that lie outside are zeros which no prologue touches. */
+ * number passes its norm and ReLU once, and pixels that lie outside are zeros which no prologue touches.
+ *
+ * READY: the operand was made ready, as gradients are, so it is wide and has no prologue. conv_transpose2d folds no norm: what goes up has none either. */
 #ifndef CX_DOT_CUH
 #define CX_DOT_CUH
 #include "gemm.cuh"
@@ -84,12 +86,12 @@ static __device__ __forceinline__ void multiply_steps(Reader &r, int64_t steps, 
 
 /* ---- reading ---------------------------------------------------------------------------------------------------------- */
 
-/* Starts the copy of octet o of a pixel; zeros where there is no such pixel (-1) or channel. WIDE: s.wide is known. */
-template <bool WIDE> static __device__ __forceinline__ void bring_octet(octet *to, const k_operand &s, int64_t pixel, int o)
+/* Starts the copy of octet o of a pixel; zeros where there is no such pixel (-1) or channel. */
+template <bool READY> static __device__ __forceinline__ void bring_octet(octet *to, const k_operand &s, int64_t pixel, int o)
 {
     const int channels = pixel < 0 ? 0 : max(0, min(s.channels - o * OCTET, (int)OCTET));
     const uint16_t *from = channels > 0 ? s.p + pixel * s.ld + o * OCTET : s.p;
-    if (WIDE || s.wide) {
+    if (READY || s.wide) {
         cp_async16(to, from, channels * (int)sizeof *from);
     } else {
         octet v;
@@ -121,7 +123,7 @@ template <int N> static __device__ __forceinline__ void finish_octets(const k_op
 
 /* The rows of a tile at their taps, and weights, (lines, taps, octets), line by line of the result's channels: a thread brings one octet of two rows, and one of
  * a column. */
-template <bool UP, int COLUMNS> struct k_bring_taps {
+template <bool UP, bool READY, int COLUMNS> struct k_bring_taps {
     const k_operand &src;
     const k_axis y, x;
     const k_row *rows;
@@ -157,7 +159,7 @@ template <bool UP, int COLUMNS> struct k_bring_taps {
             return;
         last = at.channel * 4 + (pixel[0] >= 0) + 2 * (pixel[1] >= 0);
         UNROLL for (int i = 0; i < 2; i++)
-            bring_octet<UP>(&a[spot<DOT_OCTETS>(line + i * (DOT_ROWS / 2), o)], src, pixel[i], at.channel);
+            bring_octet<READY>(&a[spot<DOT_OCTETS>(line + i * (DOT_ROWS / 2), o)], src, pixel[i], at.channel);
         if (line < COLUMNS) {
             const int tap = (y.tap + at.ty * y.tap_step) * kw + x.tap + at.tx * x.tap_step;
             const bool there = in && at.ty < y.taps;
@@ -168,15 +170,16 @@ template <bool UP, int COLUMNS> struct k_bring_taps {
     }
     __device__ __forceinline__ void finish(octet *a)
     {
-        if (UP || !src.prologue || !(before & 3))
+        if (UP || READY || !src.prologue || !(before & 3))
             return;
         octet *const of[2] = { before & 1 ? &a[spot<DOT_OCTETS>(line, o)] : nullptr, before & 2 ? &a[spot<DOT_OCTETS>(line + DOT_ROWS / 2, o)] : nullptr };
         finish_octets<2>(src, before >> 2, of);
     }
 };
 
-/* Pixels of the small side, each beside its tap on the large side: a thread brings one octet of taps and channels of two pixels, and one of outputs. */
-template <int COLUMNS> struct k_bring_pairs {
+/* Pixels of the small side, each beside its tap on the large side: a thread brings one octet of taps and channels of two pixels, and one of outputs. The large
+ * side is READY, or else the small one is. */
+template <bool READY, int COLUMNS> struct k_bring_pairs {
     static constexpr int A_OCTETS = DOT_ROWS / OCTET, B_OCTETS = COLUMNS / OCTET, APART = THREADS / A_OCTETS;
     const k_window &w;
     const k_operand &small, &large;
@@ -207,18 +210,18 @@ template <int COLUMNS> struct k_bring_pairs {
             const int sy = at[i].y * w.stride + ty, sx = at[i].x * w.stride + tx;
             const bool there = pixel + i * APART < end && sy >= 0 && sy < w.large.h && sx >= 0 && sx < w.large.w;
             last |= (there ? 1 : 0) << i;
-            bring_octet<false>(&a[spot<A_OCTETS>(threadIdx.x / A_OCTETS + i * APART, threadIdx.x % A_OCTETS)], large,
+            bring_octet<READY>(&a[spot<A_OCTETS>(threadIdx.x / A_OCTETS + i * APART, threadIdx.x % A_OCTETS)], large,
                         there ? (at[i].n * w.large.h + sy) * w.large.w + sx : -1, channel);
             at[i].advance(w.small, DOT_STEP);
         }
         if (threadIdx.x < DOT_STEP * B_OCTETS)
-            bring_octet<true>(&b[spot<B_OCTETS>(threadIdx.x / B_OCTETS, threadIdx.x % B_OCTETS)], small, dy_pixel < end ? dy_pixel : -1, column);
+            bring_octet<!READY>(&b[spot<B_OCTETS>(threadIdx.x / B_OCTETS, threadIdx.x % B_OCTETS)], small, dy_pixel < end ? dy_pixel : -1, column);
         pixel += DOT_STEP;
         dy_pixel += DOT_STEP;
     }
     __device__ __forceinline__ void finish(octet *a)
     {
-        if (!large.prologue || !before)
+        if (READY || !large.prologue || !before)
             return;
         octet *const first = &a[spot<A_OCTETS>(threadIdx.x / A_OCTETS, threadIdx.x % A_OCTETS)];
         octet *const of[2] = { before & 1 ? first : nullptr, before & 2 ? first + APART * A_OCTETS : nullptr };
@@ -231,7 +234,7 @@ template <int COLUMNS> struct k_bring_pairs {
 struct alignas(8) pair { float v[2]; };
 
 /* Pixels x outputs, as convolve. weight: (lines, KH, KW, octets of src), a line for each channel of the result. */
-template <bool UP, int COLUMNS, class Sink>
+template <bool UP, bool READY, int COLUMNS, class Sink>
 static __device__ __forceinline__ void convolve_octets(const k_window &w, const k_blocks &g, const octet *weight, const k_operand &src, const Sink &sink)
 {
     constexpr int APART = COLUMNS + 8;          /* of rows of the result: eight rows of pairs then fill all banks */
@@ -240,7 +243,7 @@ static __device__ __forceinline__ void convolve_octets(const k_window &w, const 
     SHARED(octet, stage, STAGES / sizeof(octet));
     SHARED(k_row, rows, DOT_ROWS);
     const k_tile t = find_tile<UP, DOT_ROWS, COLUMNS>(w, g, rows);
-    k_bring_taps<UP, COLUMNS> reader(w, t, src, weight, rows);
+    k_bring_taps<UP, READY, COLUMNS> reader(w, t, src, weight, rows);
     float acc[2][COLUMNS / 16][4] = {};
     multiply_steps<true, COLUMNS>(reader, t.empty ? 0 : ((int64_t)t.y.taps * t.x.taps * src.octets + DOT_OCTETS - 1) / DOT_OCTETS, stage, acc);
     float *result = (float *)(void *)stage;
@@ -253,14 +256,14 @@ static __device__ __forceinline__ void convolve_octets(const k_window &w, const 
 }
 
 /* Taps and channels of the large side x channels of the small side: one chunk's part of the gradient of weights, which is written as they lie. Rows count
- * octets of each tap. */
-template <int COLUMNS>
+ * octets of each tap. READY: of the large side. */
+template <bool READY, int COLUMNS>
 static __device__ __forceinline__ void correlate_octets(const k_window &w, const k_chunks &g, const k_operand &small, const k_operand &large, float *part)
 {
     SHARED(octet, stage, DOT_STAGES * k_stage<COLUMNS>::ALL);
     const int row = blockIdx.x / g.columns % g.rows * DOT_ROWS, column = blockIdx.x % g.columns * COLUMNS;
     const int64_t chunk = blockIdx.x / g.columns / g.rows, first = chunk * g.length, end = min(first + g.length, pixels(w.small));
-    k_bring_pairs<COLUMNS> reader(w, small, large, first, end, row, column);
+    k_bring_pairs<READY, COLUMNS> reader(w, small, large, first, end, row, column);
     float acc[2][COLUMNS / 16][4] = {};
     multiply_steps<false, COLUMNS>(reader, (end - first + DOT_STEP - 1) / DOT_STEP, stage, acc);
     const int lane = threadIdx.x % WARP, warp_row = row + threadIdx.x / WARP / 2 * WARP_ROWS;

@@ -18,7 +18,8 @@ typedef struct { cx_shape small, large; int kh, kw, stride, top, left; } k_windo
 
 /* ---- blocks, on the host: from shapes only -------------------------------------------------------------------------- */
 
-/* Of convolve: block (phase * tiles + tile) * columns + column, each of rows x width numbers of the result. across: phases along x. */
+/* Of convolve: block (tile * phases + phase) * columns + column, each of rows x width numbers of the result: neighbours read the same pixels of the source.
+ * across: phases along x. */
 typedef struct { unsigned columns, tiles, phases, across; } k_blocks;
 static inline k_blocks blocks_down(const k_window &w, int rows = TILE, int width = TILE)
 {
@@ -54,6 +55,12 @@ static inline k_window conv2d_window(const cx_call *c)
 {
     const cx_conv_attr *a = (const cx_conv_attr *)c->attr;
     return k_window{ c->y[0].s, c->x[0].s, (int)c->x[1].s.h, (int)c->x[1].s.w, a->stride, a->pad_top, a->pad_left };
+}
+
+static inline k_window conv_transpose2d_window(const cx_call *c)
+{
+    const cx_convt_attr *a = (const cx_convt_attr *)c->attr;
+    return k_window{ c->x[0].s, c->y[0].s, (int)c->x[1].s.h, (int)c->x[1].s.w, a->stride, a->pad, a->pad };
 }
 
 /* conv.cu: what all convolutions share. Scratch for the gradients of weights and bias; the chunks of correlate, in c->work, added into dx[1]; dx[2]. */
@@ -151,8 +158,8 @@ template <int ROWS> static __device__ __forceinline__ void place_rows(k_row *row
 typedef struct { unsigned tile; int column; bool empty; k_axis y, x; } k_tile;
 template <bool UP, int ROWS, int COLUMNS> static __device__ __forceinline__ k_tile find_tile(const k_window &w, const k_blocks &g, k_row *rows)
 {
-    const unsigned tile = blockIdx.x / g.columns, phase = tile / g.tiles;
-    const int64_t first = (int64_t)(tile % g.tiles) * ROWS;
+    const unsigned tile = blockIdx.x / g.columns, phase = tile % g.phases;
+    const int64_t first = (int64_t)(tile / g.phases) * ROWS;
     const k_axis y = UP ? axis_up(w.small.h, w.large.h, w.kh, w.stride, w.top, phase / g.across) : axis_down(w.small.h, w.large.h, w.kh, w.stride, w.top);
     const k_axis x = UP ? axis_up(w.small.w, w.large.w, w.kw, w.stride, w.left, phase % g.across) : axis_down(w.small.w, w.large.w, w.kw, w.stride, w.left);
     place_rows<ROWS>(rows, y, x, UP ? w.large : w.small, first);

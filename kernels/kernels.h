@@ -33,6 +33,12 @@ cx_status cx_cuda_fwd_conv2d_dot(const cx_call *c);
 cx_status cx_cuda_bwd_conv2d_dot(const cx_call *c);
 size_t cx_cuda_packed_conv2d_dot(const cx_call *c);
 cx_status cx_cuda_pack_conv2d_dot(const cx_call *c);
+/* conv_transpose2d likewise, of a stride above 1. */
+bool cx_cuda_accepts_conv_transpose2d_dot(const cx_call *c);
+cx_status cx_cuda_fwd_conv_transpose2d_dot(const cx_call *c);
+cx_status cx_cuda_bwd_conv_transpose2d_dot(const cx_call *c);
+size_t cx_cuda_packed_conv_transpose2d_dot(const cx_call *c);
+cx_status cx_cuda_pack_conv_transpose2d_dot(const cx_call *c);
 
 /* As cx_backend.update and sum_squares. *out: a double on the device. scratch: cx_cuda_sum_doubles(n) doubles on the device. */
 cx_status cx_cuda_update(void *stream, const cx_update *u, int64_t n, float *param, const float *grad, float *m, float *v);

@@ -9,6 +9,7 @@ extern "C" {
 size_t cx_cuda_workspace_conv2d(const cx_call *c, bool backward);
 size_t cx_cuda_workspace_conv2d_dot(const cx_call *c, bool backward);
 size_t cx_cuda_workspace_conv_transpose2d(const cx_call *c, bool backward);
+size_t cx_cuda_workspace_conv_transpose2d_dot(const cx_call *c, bool backward);
 size_t cx_cuda_workspace_linear(const cx_call *c, bool backward);
 size_t cx_cuda_workspace_batch_norm(const cx_call *c, bool backward);
 size_t cx_cuda_workspace_statistics(const cx_call *c, bool backward);       /* cx_backend.statistics */

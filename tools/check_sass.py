@@ -39,6 +39,10 @@ WANTED += [Row(k, i, "tensor cores, fed 16 bytes at once") for k in ("conv2d_dot
                                                                   "conv2d_dot_bwd_weight", "conv2d_dot_bwd_weight_patch")
            for i in (r"\bHMMA\.16816\.F32\.BF16", r"LDGSTS\.E\.(?:\w+\.)*128", r"\bLDSM\b", LOAD_16)]
 
+WANTED += [Row(k, i, "tensor cores, fed 16 bytes at once") for k in ("conv_transpose2d_dot_fwd", "conv_transpose2d_dot_bwd_x",
+                                                                  "conv_transpose2d_dot_bwd_weight")
+           for i in (r"\bHMMA\.16816\.F32\.BF16", r"LDGSTS\.E\.(?:\w+\.)*128", r"\bLDSM\b")]
+
 Kernel = namedtuple("Kernel", "arch symbol registers stack shared local")
 
 

@@ -166,21 +166,34 @@ static bool accepts_growth(const cx_call *c)
     return cx_cuda_accepts_conv2d_dot(c) && ((w.h == 1 && w.w == 1) || w.n < WIDE);
 }
 
-#define DOT_CONV2D(takes) \
-    { .name = "conv2d cuda bf16", .accepts = takes, .workspace = cx_cuda_workspace_conv2d_dot, .fwd = cx_cuda_fwd_conv2d_dot, .bwd = cx_cuda_bwd_conv2d_dot, \
-        .packed = cx_cuda_packed_conv2d_dot, .pack = cx_cuda_pack_conv2d_dot, .bf16 = true, .dot = true }
-static const cx_impl growth = DOT_CONV2D(accepts_growth), any_dot = DOT_CONV2D(cx_cuda_accepts_conv2d_dot);
+/* The up-convolution of a U-Net: no two taps meet, so that it is a product of matrices and its bytes are the floor. */
+static bool accepts_up(const cx_call *c)
+{
+    const cx_convt_attr *a = c->attr;
+    return cx_cuda_accepts_conv_transpose2d_dot(c) && c->x[1].s.h == a->stride && c->x[1].s.w == a->stride && a->pad == 0;
+}
 
-/* First who multiplies in bfloat16, for the others may get what is stored in it by way of float32 copies; among them growth convolutions by kernels of this
- * house, all else by a library that is there. */
+#define DOT(op, takes) \
+    { .name = #op " cuda bf16", .accepts = takes, .workspace = cx_cuda_workspace_##op##_dot, .fwd = cx_cuda_fwd_##op##_dot, .bwd = cx_cuda_bwd_##op##_dot, \
+        .packed = cx_cuda_packed_##op##_dot, .pack = cx_cuda_pack_##op##_dot, .bf16 = true, .dot = true }
+/* Before the libraries, and behind them. */
+static const cx_impl ours_first[CX_OP_COUNT] = {
+    [CX_OP_CONV2D] = DOT(conv2d, accepts_growth), [CX_OP_CONV_TRANSPOSE2D] = DOT(conv_transpose2d, accepts_up),
+};
+static const cx_impl ours_last[CX_OP_COUNT] = {
+    [CX_OP_CONV2D] = DOT(conv2d, cx_cuda_accepts_conv2d_dot), [CX_OP_CONV_TRANSPOSE2D] = DOT(conv_transpose2d, cx_cuda_accepts_conv_transpose2d_dot),
+};
+
+/* First who multiplies in bfloat16, for the others may get what is stored in it by way of float32 copies; among them growth and up-convolutions by kernels of
+ * this house, all else by a library that is there. */
 void cx_cuda_list_impls(const cx_cuda_handle *h, cx_cuda_impls *out)
 {
     (void)h;
     *out = (cx_cuda_impls){ .n = { 0 } };
     for (int i = 0; i < 2 * CX_OP_COUNT; i++) {
         const int op = i / 2;
-        const bool dot = i % 2 == 0, conv2d = op == CX_OP_CONV2D;
-        add_impls(out, op, &growth, conv2d, dot);
+        const bool dot = i % 2 == 0, ours = ours_first[op].fwd != NULL;
+        add_impls(out, op, &ours_first[op], ours, dot);
 #ifdef CX_CUBLASLT
         int products = 0;
         const cx_impl *by_cublaslt = cx_cublaslt_impls((cx_op_id)op, &products);
@@ -193,7 +206,7 @@ void cx_cuda_list_impls(const cx_cuda_handle *h, cx_cuda_impls *out)
         if (h->cudnn)
             add_impls(out, op, by_cudnn, convolutions, dot);
 #endif
-        add_impls(out, op, &any_dot, conv2d, dot);
+        add_impls(out, op, &ours_last[op], ours, dot);
         add_impls(out, op, &plain[op], 1, dot);
     }
 }

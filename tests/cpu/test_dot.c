@@ -154,10 +154,10 @@ static cx_call open_run(cases_run *r, const oracle *o, int folds, bool backward,
 }
 
 /* The first of this house: what a library rounds on its way, test_library_conv knows. */
-static const cx_impl *impl_of(cx_backend *b, const cx_call *c, bool backward)
+static const cx_impl *impl_of(cx_backend *b, cx_op_id op, const cx_call *c, bool backward)
 {
     int n = 0;
-    const cx_impl *list = b->impls(b, CX_OP_CONV2D, &n);
+    const cx_impl *list = b->impls(b, op, &n);
     for (int i = 0; i < n; i++)
         if (list[i].dot && !strstr(list[i].name, "cudnn") && !strstr(list[i].name, "cublaslt") && (backward ? list[i].bwd : list[i].fwd) && list[i].accepts(c))
             return &list[i];
@@ -227,7 +227,7 @@ static bool check(int isa, const cases_row *k, int folds, bool backward, bool na
         cx_backend *b = open_isa(dot_isas[isa], threads);
         cases_run r;
         cx_call c = open_run(&r, &o, folds, backward, threads % 2 == 0, narrow_y);
-        const cx_impl *impl = is_slow(dot_isas[isa], k->op, &c, 7000000) ? NULL : impl_of(b, &c, backward);
+        const cx_impl *impl = is_slow(dot_isas[isa], k->op, &c, 7000000) ? NULL : impl_of(b, k->op, &c, backward);
         taken = impl != NULL;
         if (taken)
             with_work(b, &c, impl, backward, backward ? impl->bwd : impl->fwd);
@@ -261,6 +261,7 @@ static int check_row(int isa, const cases_row *k)
 }
 
 #define IN(n, h, w, c) { FILL_SIGNED, { n, h, w, c } }
+#define UP(stride, pad) &(const cx_convt_attr){ stride, pad }
 #define CONV(stride, pad) &(const cx_conv_attr){ stride, pad, pad, pad, pad }
 /* Pixels enough for dy packed block by block on the CPU; blocks of odd rows, the last of fewer. */
 static const cases_row large[] = {
@@ -281,6 +282,17 @@ static const cases_row tiles[] = {
     { "tile_3x3_stride", CX_OP_CONV2D, CASES_RELU, CONV(2, 1), { IN(2, 8, 7, 12), IN(40, 3, 3, 12), IN(1, 1, 1, 40) } },
     { "tile_5x5_far", CX_OP_CONV2D, 0, CONV(3, 4), { IN(1, 6, 7, 9), IN(11, 5, 5, 9) } },
 };
+/* Up-convolutions, of which CPUs have none that rounds its operands: the window of a U-Net with more than one tile each way and several chunks; windows that
+ * overlap, leave gaps, or lose their rim; phases of different sizes. */
+static const cases_row up[] = {
+    { "up_pixel", CX_OP_CONV_TRANSPOSE2D, CASES_RELU, UP(2, 0), { IN(1, 1, 1, 8), IN(8, 2, 2, 8), IN(1, 1, 1, 8) } },
+    { "up_chunks", CX_OP_CONV_TRANSPOSE2D, CASES_RELU | CASES_DX_ADD, UP(2, 0), { IN(1, 13, 23, 40), IN(40, 2, 2, 24), IN(1, 1, 1, 24) } },
+    { "up_wide", CX_OP_CONV_TRANSPOSE2D, CASES_DX_ADD, UP(2, 0), { IN(1, 3, 5, 136), IN(136, 2, 2, 72), IN(1, 1, 1, 72) } },
+    { "up_odd", CX_OP_CONV_TRANSPOSE2D, CASES_SLICED | CASES_DX_ADD, UP(2, 0), { IN(2, 9, 8, 67), IN(67, 2, 2, 45), IN(1, 1, 1, 45) } },
+    { "up_overlap", CX_OP_CONV_TRANSPOSE2D, CASES_RELU | CASES_SLICED, UP(2, 1), { IN(2, 4, 5, 20), IN(20, 3, 3, 33) } },
+    { "up_gaps", CX_OP_CONV_TRANSPOSE2D, CASES_SLICED, UP(3, 0), { IN(1, 5, 3, 9), IN(9, 2, 2, 11), IN(1, 1, 1, 11) } },
+};
+#undef UP
 #undef CONV
 #undef IN
 
@@ -304,6 +316,8 @@ static void check_isa(int isa)
         assert_true(check_row(isa, &large[i]) > 0);
     for (int i = 0; i < CX_COUNT(tiles); i++)
         assert_true(check_row(isa, &tiles[i]) > 0);
+    for (int i = 0; is_emulated(dot_isas[isa]) && i < CX_COUNT(up); i++)
+        assert_true(check_row(isa, &up[i]) > 0);
 }
 
 static void test_products_of_rounded_operands(void **state)
