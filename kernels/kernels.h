@@ -65,9 +65,11 @@ cx_status cx_cuda_cam(void *stream, bool by_place, cx_tensor act, cx_tensor grad
 
 /* ---- the roof ---------------------------------------------------------------------------------------------------------
  * Loops of as many threads as fill any GPU, each of which leaves a float in out, on the device (so that nothing is left out as useless). */
-enum { CX_CUDA_ROOF_BLOCKS = 8192, CX_CUDA_ROOF_THREADS = CX_CUDA_ROOF_BLOCKS * 256, CX_CUDA_TURN_FLOPS = 64 };
+enum { CX_CUDA_ROOF_BLOCKS = 8192, CX_CUDA_ROOF_THREADS = CX_CUDA_ROOF_BLOCKS * 256, CX_CUDA_TURN_FLOPS = 64, CX_CUDA_DOT_FLOPS = 1024 };
 /* x < 1: what a thread leaves goes to 8 / (1 - x) as the turns go up. */
 cx_status cx_cuda_roof_fma(void *stream, int64_t turns, float x, float *out);
+/* bfloat16 on tensor cores, by mma.sync. What a thread leaves is 512 x turns, exact while 16 x turns is (x: a bfloat16). */
+cx_status cx_cuda_roof_dot(void *stream, int64_t turns, float x, float *out);
 /* floats: a multiple of 4, 16-byte aligned. What the threads leave adds up to the sum of all. */
 cx_status cx_cuda_roof_read(void *stream, int64_t floats, const float *from, float *out);
 cx_status cx_cuda_roof_copy(void *stream, int64_t floats, const float *from, float *to);

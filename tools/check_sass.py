@@ -43,6 +43,8 @@ WANTED += [Row(k, i, "tensor cores, fed 16 bytes at once") for k in ("conv_trans
                                                                   "conv_transpose2d_dot_bwd_weight")
            for i in (r"\bHMMA\.16816\.F32\.BF16", r"LDGSTS\.E\.(?:\w+\.)*128", r"\bLDSM\b")]
 
+WANTED += [Row("roof_dot", r"\bHMMA\.16816\.F32\.BF16", "the roof of what kernels multiply by")]
+
 Kernel = namedtuple("Kernel", "arch symbol registers stack shared local")
 
 

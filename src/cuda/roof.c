@@ -13,6 +13,7 @@ static const size_t WALKED = (size_t)1 << 30;            /* far more than the se
 typedef cx_status (*launch_fn)(cudaStream_t stream, float *memory, float *keep, int64_t amount);
 
 static cx_status fma_loop(cudaStream_t s, float *memory, float *keep, int64_t turns) { (void)memory; return cx_cuda_roof_fma(s, turns, 0.25f, keep); }
+static cx_status dot_loop(cudaStream_t s, float *memory, float *keep, int64_t turns) { (void)memory; return cx_cuda_roof_dot(s, turns, 0x1p-10f, keep); }
 static cx_status read_loop(cudaStream_t s, float *memory, float *keep, int64_t floats) { return cx_cuda_roof_read(s, floats, memory, keep); }
 static cx_status copy_loop(cudaStream_t s, float *memory, float *keep, int64_t floats)
 {
@@ -42,6 +43,18 @@ static cx_status fastest(cudaStream_t stream, launch_fn f, int launches, float *
     return CX_OK;
 }
 
+/* 1e9 operations a second of a loop of turns: they go up until a launch lasts long enough for the clock; then some more of it. */
+static cx_status peak(cudaStream_t stream, launch_fn f, int flops, float *keep, double *gflops, cx_error *err)
+{
+    int64_t turns = FIRST_TURNS;
+    double s = 0;
+    for (; s < TRY_S && turns < MOST_TURNS; turns *= 2)
+        TRY(time_launches(stream, f, 1, NULL, keep, turns, &s, err));
+    TRY(fastest(stream, f, 1, NULL, keep, turns, &s, err));
+    *gflops = (double)turns * flops * CX_CUDA_ROOF_THREADS / s / 1e9;
+    return CX_OK;
+}
+
 static cx_status measure(cudaStream_t stream, float *memory, float *keep, cx_roof *out, cx_error *err)
 {
     const int64_t floats = (int64_t)(WALKED / sizeof *memory);
@@ -50,12 +63,8 @@ static cx_status measure(cudaStream_t stream, float *memory, float *keep, cx_roo
     out->read_gbs = (double)WALKED / s / 1e9;
     TRY(fastest(stream, copy_loop, LAUNCHES, memory, keep, floats, &s, err));
     out->copy_gbs = (double)WALKED / s / 1e9;
-    int64_t turns = FIRST_TURNS;
-    for (s = 0; s < TRY_S && turns < MOST_TURNS; turns *= 2)            /* until a launch lasts long enough for the clock; then some more of it */
-        TRY(time_launches(stream, fma_loop, 1, memory, keep, turns, &s, err));
-    TRY(fastest(stream, fma_loop, 1, memory, keep, turns, &s, err));
-    out->fp32_gflops = (double)turns * CX_CUDA_TURN_FLOPS * CX_CUDA_ROOF_THREADS / s / 1e9;
-    return CX_OK;
+    TRY(peak(stream, fma_loop, CX_CUDA_TURN_FLOPS, keep, &out->fp32_gflops, err));
+    return peak(stream, dot_loop, CX_CUDA_DOT_FLOPS, keep, &out->bf16_gflops, err);
 }
 
 cx_status cx_cuda_roof(cx_backend *b, cx_roof *out, cx_error *err)

@@ -230,6 +230,9 @@ static void the_roof_does_its_work(void **unused)
     assert_int_equal(cx_cuda_roof_fma(NULL, 8, 0.25f, out), CX_OK);
     for (int i = 0; i < CX_CUDA_ROOF_THREADS; i += 1001)
         assert_true(fabs((double)out[i] - 8 / 0.75) < 1e-5);
+    assert_int_equal(cx_cuda_roof_dot(NULL, 2, 0.25f, out), CX_OK);
+    for (int i = 0; i < CX_CUDA_ROOF_THREADS; i++)
+        assert_true(out[i] == 512 * 0.25f * 2);
     free(x), free(out);
 }
 
