@@ -185,13 +185,13 @@ template <bool READY, int COLUMNS> struct k_bring_pairs {
     const k_operand &small, &large;
     const int64_t end;
     int64_t pixel;                  /* the first of this thread's two, and */
-    k_walk at[2];                   /* where they are */
+    k_pixel at[2];                   /* where they are */
     int64_t dy_pixel;
     int ty, tx, channel, column;    /* NOWHERE without such a tap; the octet of the large side, and of the small one */
     int last, before;               /* a bit for each pixel that was there */
 
     __device__ __forceinline__ k_bring_pairs(const k_window &w_, const k_operand &s, const k_operand &l, int64_t first, int64_t end_, int row, int column_)
-        : w(w_), small(s), large(l), end(end_), pixel(first + threadIdx.x / A_OCTETS), at{ k_walk(w_.small, pixel), k_walk(w_.small, pixel + APART) },
+        : w(w_), small(s), large(l), end(end_), pixel(first + threadIdx.x / A_OCTETS), at{ k_pixel(w_.small, pixel), k_pixel(w_.small, pixel + APART) },
           dy_pixel(first + threadIdx.x / B_OCTETS), last(0), before(0)
     {
         const int place = row / OCTET + threadIdx.x % A_OCTETS, tap = place / large.octets;

@@ -369,10 +369,10 @@ static __device__ __forceinline__ void convolve(const k_window &w, const k_block
 }
 
 /* A pixel on its way through a map. */
-struct k_walk {
+struct k_pixel {
     int64_t n;
     int y, x;
-    __device__ __forceinline__ k_walk(const cx_shape &s, int64_t pixel) : n(pixel / (s.h * s.w)), y((int)(pixel % (s.h * s.w) / s.w)), x((int)(pixel % s.w)) {}
+    __device__ __forceinline__ k_pixel(const cx_shape &s, int64_t pixel) : n(pixel / (s.h * s.w)), y((int)(pixel % (s.h * s.w) / s.w)), x((int)(pixel % s.w)) {}
     __device__ __forceinline__ void advance(const cx_shape &s, int by)
     {
         for (x += by; x >= s.w; x -= (int)s.w)
@@ -390,7 +390,7 @@ template <class Small, class Large> struct k_pairs {
     const Small &small;
     const Large &large;
     int64_t pixel, end;             /* of the small side, */
-    k_walk at;                      /* and where it is */
+    k_pixel at;                      /* and where it is */
     int row, rows;                  /* the first of this thread's channels of the small side, and how many there are from there on */
     int ty[4], tx[4], channel[4];   /* its taps, and the channels of the large side */
 

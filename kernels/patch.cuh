@@ -145,7 +145,7 @@ struct k_bring_ring {
     const int64_t first;            /* the pixel of line 0, */
     const int low, high;            /* lines between these lie in x; */
     const int length;               /* of the chunk */
-    k_walk at;                      /* of threads below 32: a pixel of the next step */
+    k_pixel at;                      /* of threads below 32: a pixel of the next step */
     const int line, o, column;
 
     __device__ __forceinline__ k_bring_ring(const k_window &w_, const k_operand &s, const k_operand &l, int64_t first_, int64_t end, int row, int column_)

@@ -196,28 +196,28 @@ template <int K> __global__ void __launch_bounds__(THREADS) cells_bwd(k_gate t, 
 enum { TILE_H = 8, TILE_W = 16, MINE = TILE_H * TILE_W / DOWN, WINDOWS = 64 };
 
 /* Windows first .. first + n - 1 along one axis. */
-typedef struct { int first, n; } k_span;
+typedef struct { int first, n; } k_holders;
 
 /* Those that hold any of the pixels from .. to, of `out` windows. */
-static __device__ __forceinline__ k_span holding(const k_pool &a, int from, int to, int out)
+static __device__ __forceinline__ k_holders holding(const k_pool &a, int from, int to, int out)
 {
     const int first = (int)((unsigned)max(0, from + a.pad - a.kernel + a.stride) / (unsigned)a.stride);
     const int last = min((int)((unsigned)(to + a.pad) / (unsigned)a.stride), out - 1);
-    return k_span{ first, max(0, last - first + 1) };
+    return k_holders{ first, max(0, last - first + 1) };
 }
 
 /* Of a tile: its image, its first pixel, and the windows that reach into it. */
-typedef struct { int64_t n; int y, x; k_span p, q; } k_tile;
+typedef struct { int64_t n; int y, x; k_holders p, q; } k_pool_tile;
 
-static __device__ __forceinline__ k_tile tile_of(const k_pool &a, cx_shape x, cx_shape y, const k_spot &at)
+static __device__ __forceinline__ k_pool_tile tile_of(const k_pool &a, cx_shape x, cx_shape y, const k_spot &at)
 {
     const int y0 = at.y * TILE_H, x0 = at.x * TILE_W;
-    return k_tile{ at.n, y0, x0, holding(a, y0, min(y0 + TILE_H, (int)x.h) - 1, (int)y.h), holding(a, x0, min(x0 + TILE_W, (int)x.w) - 1, (int)y.w) };
+    return k_pool_tile{ at.n, y0, x0, holding(a, y0, min(y0 + TILE_H, (int)x.h) - 1, (int)y.h), holding(a, x0, min(x0 + TILE_W, (int)x.w) - 1, (int)y.w) };
 }
 
 /* What `count` windows of the tile, the first of them its i-th, give, and to which pixel. */
 template <int K>
-static __device__ __forceinline__ void give(const k_gate &t, const k_pre &pre, const cx_tensor &dy, const k_pool &a, const k_tile &tile, const k_place &at,
+static __device__ __forceinline__ void give(const k_gate &t, const k_pre &pre, const cx_tensor &dy, const k_pool &a, const k_pool_tile &tile, const k_place &at,
                                             int i, int count, k_float4 *share, k_numbers *winner)
 {
     for (int j = (int)threadIdx.x / ACROSS; j < count; j += DOWN) {
@@ -236,10 +236,10 @@ static __device__ __forceinline__ void give(const k_gate &t, const k_pre &pre, c
 
 /* What pixel (y,x) takes from them, added to what it has taken: rounded each time, as in the reference. */
 template <int K>
-static __device__ __forceinline__ void collect(const cx_tensor &dy, const k_pool &a, const k_tile &tile, int i, int count, int y, int x, int width,
+static __device__ __forceinline__ void collect(const cx_tensor &dy, const k_pool &a, const k_pool_tile &tile, int i, int count, int y, int x, int width,
                                                k_float4 *taken, const k_float4 *share, const k_numbers *winner)
 {
-    const k_span p = holding(a, y, y, (int)dy.s.h), q = holding(a, x, x, (int)dy.s.w);
+    const k_holders p = holding(a, y, y, (int)dy.s.h), q = holding(a, x, x, (int)dy.s.w);
     k_float4 g = *taken;
     for (int row = p.first; row < p.first + p.n; row++) {
         const int first = (row - tile.p.first) * tile.q.n + q.first - tile.q.first - i;
@@ -265,7 +265,7 @@ template <int K> __global__ void __launch_bounds__(THREADS, 2) tiles_bwd(k_gate 
     const int h = (int)t.src.x.s.h, width = (int)t.src.x.s.w, line = (int)threadIdx.x / ACROSS;
     double sum[8] = { 0, 0, 0, 0, 0, 0, 0, 0 };
     for (int64_t i = first; i < end; i++) {
-        const k_tile tile = tile_of(a, t.src.x.s, dy.s, spot_at(tiles, i));
+        const k_pool_tile tile = tile_of(a, t.src.x.s, dy.s, spot_at(tiles, i));
         const int windows = tile.p.n * tile.q.n;
         for (int j = 0; j < MINE; j++)
             taken[j * THREADS + threadIdx.x] = k_float4{};

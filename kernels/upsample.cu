@@ -6,18 +6,18 @@
 enum { TAPS = 256, PIXELS = 8 };
 
 /* One axis: in pixels become out. per: outputs an input. */
-typedef struct { int in, out; bool corners; double per; } k_axis;
+typedef struct { int in, out; bool corners; double per; } k_stretch;
 /* Output `at` lies between inputs lo and hi, at distance frac from lo. */
 typedef struct { int lo, hi; double frac; } k_tap;
 
-static k_axis axis_of(int64_t in, int64_t out, bool corners)
+static k_stretch axis_of(int64_t in, int64_t out, bool corners)
 {
     const double per = !corners ? (double)out / (double)in : in > 1 ? (double)(out - 1) / (double)(in - 1) : 0;
-    return k_axis{ (int)in, (int)out, corners, per };
+    return k_stretch{ (int)in, (int)out, corners, per };
 }
 
 /* As the reference does it, step by step: the same doubles, hence the same neighbours. */
-static __device__ __forceinline__ k_tap tap_at(const k_axis &a, int at)
+static __device__ __forceinline__ k_tap tap_at(const k_stretch &a, int at)
 {
     double pos = 0;
     if (!a.corners)
@@ -31,7 +31,7 @@ static __device__ __forceinline__ k_tap tap_at(const k_axis &a, int at)
 }
 
 /* The taps of `count` outputs from `first` on, by all threads of the block; they wait before they read. */
-static __device__ __forceinline__ void fill(const k_axis &a, int first, int count, int *lo, double *frac)
+static __device__ __forceinline__ void fill(const k_stretch &a, int first, int count, int *lo, double *frac)
 {
     for (int i = (int)(threadIdx.y * blockDim.x + threadIdx.x); i < count; i += (int)(blockDim.x * blockDim.y)) {
         const k_tap t = tap_at(a, first + i);
@@ -84,7 +84,7 @@ static __device__ __forceinline__ void between(const cx_tensor &x, int64_t top, 
     }
 }
 
-__global__ void __launch_bounds__(THREADS) upsample_fwd(cx_tensor x, cx_tensor y, k_axis v, k_axis u, unsigned groups, int columns, bool wide)
+__global__ void __launch_bounds__(THREADS) upsample_fwd(cx_tensor x, cx_tensor y, k_stretch v, k_stretch u, unsigned groups, int columns, bool wide)
 {
     SHARED(int, lo, TAPS);
     SHARED(double, frac, TAPS);
@@ -122,7 +122,7 @@ typedef struct { int first, last; } k_span;
 
 /* A range that holds all outputs which read any of the inputs from .. to, and at most one more on each side. Those that lie before the first centre, or behind
  * the last one, read the input at that end. */
-static __device__ __forceinline__ k_span readers(const k_axis &a, int from, int to)
+static __device__ __forceinline__ k_span readers(const k_stretch &a, int from, int to)
 {
     const double half = a.corners ? 0 : 0.5;
     const int first = (int)floor(((double)(from - 1) + half) * a.per - half), last = (int)ceil(((double)(to + 1) + half) * a.per - half);
@@ -138,7 +138,7 @@ static __device__ __forceinline__ double weight_of(int lo, double frac, int in, 
 /* The share of outputs [p0, p0 + rows) x [q.first, q.last], whose taps lie in tables: of columns from q0 on. */
 typedef struct { const int *row_lo, *column_lo; const double *row_frac, *column_frac; int p0, q0, rows; } k_tables;
 
-static __device__ __forceinline__ void gather(const cx_tensor &dy, const k_axis &v, const k_axis &u, const k_tables &t, int64_t n, int y, int x, k_span q,
+static __device__ __forceinline__ void gather(const cx_tensor &dy, const k_stretch &v, const k_stretch &u, const k_tables &t, int64_t n, int y, int x, k_span q,
                                               const k_place &at, double sum[4])
 {
     for (int i = 0; i < t.rows; i++) {
@@ -158,7 +158,7 @@ static __device__ __forceinline__ void gather(const cx_tensor &dy, const k_axis 
 }
 
 /* A thread has a quad of one input pixel; its block has a row of them, and takes what the tables have no room for in further rounds. */
-__global__ void __launch_bounds__(THREADS) upsample_bwd(cx_tensor dy, cx_tensor dx, bool add, k_axis v, k_axis u, unsigned groups, bool wide)
+__global__ void __launch_bounds__(THREADS) upsample_bwd(cx_tensor dy, cx_tensor dx, bool add, k_stretch v, k_stretch u, unsigned groups, bool wide)
 {
     SHARED(int, row_lo, TAPS);
     SHARED(int, column_lo, TAPS);
