@@ -79,7 +79,9 @@ struct y_quad {
     __device__ void operator()(const k_place &p, float v[4]) const
     {
         load_quad(from, inside(p, p.k + p.n, wide), v);
-        for (int j = 0; j < p.n; j++) {
+        UNROLL for (int j = 0; j < 4; j++) {            /* so that v stays in registers */
+            if (j >= p.n)
+                break;
             const float u = bias ? v[j] + bias[p.k + j] : v[j];
             v[j] = post.s.c ? fmaf(u, row(post, CX_FOLD_SCALE, p.k + j), row(post, CX_FOLD_SHIFT, p.k + j)) : u;
             v[j] = relu && v[j] < 0 ? 0 : v[j];

@@ -90,23 +90,29 @@ static net small_dense_net(void)
     return dense_net(18, 1, 6, 4, (const int[]){ 3, 2 }, 2, 3);
 }
 
-/* U-Net of depth 2; one level rises by bilinear upsampling, one by transposed convolution. Dice over sigmoids. */
-static net unet(void)
+/* U-Net of depth 2; one level rises by bilinear upsampling, one by transposed convolution. Dice over sigmoids. base: channels, a multiple of 4. */
+static net unet_net(int base)
 {
+    const int middle = base * 3 / 2, deep = 2 * base;
     net n = { .name = "unet", .g = cx_graph_new() };
     cx_graph *g = n.g;
     n.x = cx_input(g, "film", (cx_shape){ 1, 12, 12, 1 });
-    int a = cx_relu(g, "relu_a", conv(g, "conv_a", n.x, 4, 3, 1, 1, true));
-    int b = cx_relu(g, "relu_b", conv(g, "conv_b", cx_max_pool(g, "pool_a", a, 2, 2, 0), 6, 3, 1, 1, true));
-    int c = cx_relu(g, "relu_c", conv(g, "conv_c", cx_max_pool(g, "pool_b", b, 2, 2, 0), 8, 3, 1, 1, true));
+    int a = cx_relu(g, "relu_a", conv(g, "conv_a", n.x, base, 3, 1, 1, true));
+    int b = cx_relu(g, "relu_b", conv(g, "conv_b", cx_max_pool(g, "pool_a", a, 2, 2, 0), middle, 3, 1, 1, true));
+    int c = cx_relu(g, "relu_c", conv(g, "conv_c", cx_max_pool(g, "pool_b", b, 2, 2, 0), deep, 3, 1, 1, true));
     int up = cx_upsample(g, "up_b", c, 6, 6, false);
-    n.feature = cx_relu(g, "relu_d", conv(g, "conv_d", cx_concat(g, "cat_b", up, b), 6, 3, 1, 1, true));
-    up = cx_conv_transpose2d(g, "up_a", n.feature, (cx_conv_spec){ 4, 2, 2, 0, true, CX_INIT_HE_NORMAL });
-    int e = cx_relu(g, "relu_e", conv(g, "conv_e", cx_concat(g, "cat_a", up, a), 4, 3, 1, 1, true));
+    n.feature = cx_relu(g, "relu_d", conv(g, "conv_d", cx_concat(g, "cat_b", up, b), middle, 3, 1, 1, true));
+    up = cx_conv_transpose2d(g, "up_a", n.feature, (cx_conv_spec){ base, 2, 2, 0, true, CX_INIT_HE_NORMAL });
+    int e = cx_relu(g, "relu_e", conv(g, "conv_e", cx_concat(g, "cat_a", up, a), base, 3, 1, 1, true));
     n.logits = cx_sigmoid(g, "mask", conv(g, "conv_f", e, 1, 1, 1, 0, true));
     n.target = cx_input(g, "target", (cx_shape){ 1, 12, 12, 1 });
     n.loss = cx_dice_loss(g, "loss", n.logits, n.target, 1);
     return n;
+}
+
+static net unet(void)
+{
+    return unet_net(4);
 }
 
 /* Residual add, with the ReLU after it, and a skip that a projection makes. */

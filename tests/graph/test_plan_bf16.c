@@ -79,6 +79,18 @@ static net wide_dense_net(void)
     return dense_net(58, 3, 64, 32, (const int[]){ 2, 2 }, 2, 1);
 }
 
+static net wide_unet(void)
+{
+    return unet_net(16);
+}
+
+/* Small and wide ones. */
+enum { NETS = CX_COUNT(every_net) + 2 };
+static net_fn net_of(int k)
+{
+    return k < CX_COUNT(every_net) ? every_net[k] : k == CX_COUNT(every_net) ? wide_dense_net : wide_unet;
+}
+
 /* 8 bits of mantissa: a stored number is off by up to 2^-9 of itself, and a loss about that. Gradients by more: some 0.3 % of all ReLUs lie so near to
  * zero that they fall to the other side, and when a share f of a mask is wrong, so is sqrt(f) of the length of what passes through it, layer after layer. In
  * the small dense net it is one ReLU on a map of 2x2 pixels. The references compute in double around the same rounding: this is what the storage costs, not
@@ -86,8 +98,8 @@ static net wide_dense_net(void)
 static void test_near_float32(void **state)
 {
     (void)state;
-    for (int k = 0; k <= CX_COUNT(every_net); k++) {
-        const net_fn make = k < CX_COUNT(every_net) ? every_net[k] : wide_dense_net;
+    for (int k = 0; k < NETS; k++) {
+        const net_fn make = net_of(k);
         ref_backend ref;
         ref_open(&ref);
         float loss[2];
@@ -137,9 +149,9 @@ static void test_dot_products_near_float32(void **state)
 {
     (void)state;
     const char *const names[] = { "cpu:avx512_bf16", "emu" };
-    for (int run = 0; run < 4 * (CX_COUNT(every_net) + 1); run++) {
+    for (int run = 0; run < 4 * NETS; run++) {
         const int k = run / 4, passes = run % 2 ? CX_PASS_ALL : 0;         /* folded, and with every pass off */
-        const net_fn make = k < CX_COUNT(every_net) ? every_net[k] : wide_dense_net;
+        const net_fn make = net_of(k);
         cx_backend *b = open_named(names[run / 2 % 2], 2);
         if (!b)
             continue;
@@ -155,6 +167,36 @@ static void test_dot_products_near_float32(void **state)
         free(got);
         cx_backend_close(b);
     }
+}
+
+/* The up-convolution of a U-Net goes to tensor cores, both ways, and into the slice of a concat. */
+static void test_up_convolutions_on_tensor_cores(void **state)
+{
+    (void)state;
+    cx_backend *b = open_named("emu", 1);
+    if (!b)
+        return;
+    net n = wide_unet();
+    cx_store *s;
+    cx_plan *p;
+    cx_plan_opts o = training_opts(&n);
+    int found = 0;
+    o.bf16 = true;
+    assert_cx_ok(cx_graph_check(n.g, err));
+    assert_cx_ok(cx_store_new(n.g, b, 3, &s, err));
+    assert_cx_ok(cx_plan_new(s, &o, &p, err));
+    for (int i = 0; i < cx_plan_get_stats(p).n_steps; i++) {
+        const cx_step_info at = cx_plan_step(p, i);
+        if (strcmp(at.node, "up_a") == 0) {
+            assert_string_equal(at.impl, "conv_transpose2d cuda bf16");
+            found++;
+        }
+    }
+    assert_int_equal(found, 2);
+    cx_plan_free(p);
+    cx_store_free(s);
+    cx_backend_close(b);
+    cx_graph_free(n.g);
 }
 
 /* Threads, and recomputing bottlenecks from what is stored, change no bit. */
@@ -201,8 +243,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rounds_to_nearest_even), cmocka_unit_test(test_kernels_convert_as_the_reference), cmocka_unit_test(test_near_float32),
-        cmocka_unit_test(test_kernels_equal_references), cmocka_unit_test(test_dot_products_near_float32), cmocka_unit_test(test_same_bits),
-        cmocka_unit_test(test_who_is_bf16),
+        cmocka_unit_test(test_kernels_equal_references), cmocka_unit_test(test_dot_products_near_float32),
+        cmocka_unit_test(test_up_convolutions_on_tensor_cores), cmocka_unit_test(test_same_bits), cmocka_unit_test(test_who_is_bf16),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
