@@ -58,6 +58,9 @@ char *cx_path_join(const char *dir, const char *name);
 /* The folder part of a path, "." where there is none. Owned by the caller. */
 char *cx_path_dir(const char *path);
 const char *cx_path_base(const char *path);           /* points into path */
+/* cxnet in the user's cache folder: $XDG_CACHE_HOME/cxnet, where that is an absolute path, or $HOME/.cache/cxnet. It need not exist. Owned by the caller; NULL
+ * when neither names a folder, or out of memory. */
+char *cx_cache_folder(void);
 
 /* ---- CSV, RFC 4180: quoted fields, doubled quotes, CRLF or LF, an optional UTF-8 BOM, embedded newlines ------------- */
 

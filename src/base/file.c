@@ -207,3 +207,11 @@ const char *cx_path_base(const char *path)
     const char *slash = strrchr(path, '/');
     return slash ? slash + 1 : path;
 }
+
+char *cx_cache_folder(void)
+{
+    const char *xdg = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+    if (xdg && *xdg == '/')
+        return cx_path_join(xdg, "cxnet");
+    return home && *home ? cx_path_join(home, ".cache/cxnet") : NULL;
+}

@@ -17,7 +17,7 @@ enum { CX_CUDA_MOST_IMPLS = 8 };
 typedef struct { cx_impl impl[CX_OP_COUNT][CX_CUDA_MOST_IMPLS]; int n[CX_OP_COUNT]; } cx_cuda_impls;
 void cx_cuda_list_impls(const cx_cuda_handle *h, cx_cuda_impls *out);
 
-/* Where plans of libraries outlive the process: $CXNET_CACHE (empty: nowhere), or cxnet in the user's cache folder. NULL: nowhere. Owned by the caller. */
+/* Where plans of libraries outlive the process: $CXNET_CACHE (empty: nowhere), or cx_cache_folder. NULL: nowhere. Owned by the caller. */
 char *cx_cuda_cache_folder(void);
 
 #endif

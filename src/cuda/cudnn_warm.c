@@ -17,12 +17,8 @@ typedef struct {
 
 char *cx_cuda_cache_folder(void)
 {
-    const char *own = getenv("CXNET_CACHE"), *xdg = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
-    if (own)
-        return *own ? cx_strdup(own) : NULL;
-    if (xdg && *xdg == '/')
-        return cx_path_join(xdg, "cxnet");
-    return home && *home ? cx_sprintf("%s/.cache/cxnet", home) : NULL;
+    const char *own = getenv("CXNET_CACHE");
+    return !own ? cx_cache_folder() : *own ? cx_strdup(own) : NULL;
 }
 
 /* ---- a backend that only plans ---------------------------------------------------------------------------------------- */

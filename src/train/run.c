@@ -92,14 +92,6 @@ static cx_status open_dir(cx_run *r, bool *resume, cx_error *err)
     return r->comm ? r->comm->broadcast(r->comm, resume, sizeof *resume, err) : CX_OK;
 }
 
-static char *cache_dir(const cx_config *c)
-{
-    const char *xdg = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
-    if (*c->data.cache)
-        return cx_strdup(c->data.cache);
-    return xdg && *xdg ? cx_path_join(xdg, "cxnet") : cx_path_join(home ? home : ".", ".cache/cxnet");
-}
-
 /* The masks of a segmentation, as the films of a manifest of their own. */
 static cx_status open_masks(cx_run *r, const char *dir, cx_buf *bad, cx_error *err)
 {
@@ -130,9 +122,9 @@ static cx_status open_cache(cx_run *r, cx_buf *bad, cx_error *err)
         r->comm->patience_s = patience;
         TRY(cx_prefix(err, decoded, "rank 0 decodes the films"));
     }
-    char *dir = cache_dir(c);
+    char *dir = *c->data.cache ? cx_strdup(c->data.cache) : cx_cache_folder();
     cx_status s = dir ? cx_cache_open(&h->manifest, h->sample, h->n, c->data.side, dir, c->data.max_bad, bad, &r->cache, err)
-                      : cx_fail(err, CX_E_MEMORY, "out of memory");
+                      : cx_fail(err, CX_E_CONFIG, "data.cache: name a folder; neither XDG_CACHE_HOME nor HOME names one where decoded films could lie");
     if (s == CX_OK)
         s = open_masks(r, dir, bad, err);
     free(dir);

@@ -186,12 +186,35 @@ static void paths_add_up(void **state)
     free(p);
 }
 
+/* As the XDG Base Directory Specification has it: a relative path there counts for nothing. */
+static void cache_of_the_user(void **state)
+{
+    (void)state;
+    static const struct { const char *xdg, *home, *want; } row[] = {
+        { "/x", "/h", "/x/cxnet" }, { "x", "/h", "/h/.cache/cxnet" }, { "", "/h", "/h/.cache/cxnet" }, { NULL, "/h", "/h/.cache/cxnet" },
+        { "/x", NULL, "/x/cxnet" }, { NULL, "", NULL }, { NULL, NULL, NULL },
+    };
+    const char *const name[] = { "XDG_CACHE_HOME", "HOME" };
+    char *before[] = { cx_strdup(getenv(name[0])), cx_strdup(getenv(name[1])) };
+    for (int i = 0; i < CX_COUNT(row) + 1; i++) {
+        const char *const value[] = { i < CX_COUNT(row) ? row[i].xdg : before[0], i < CX_COUNT(row) ? row[i].home : before[1] };
+        for (int k = 0; k < 2; k++)
+            value[k] ? setenv(name[k], value[k], 1) : unsetenv(name[k]);
+        char *folder = i < CX_COUNT(row) ? cx_cache_folder() : NULL;
+        if (i < CX_COUNT(row) && (!folder != !row[i].want || (folder && strcmp(folder, row[i].want) != 0)))
+            fail_msg("row %d: want %s, got %s", i, row[i].want ? row[i].want : "none", folder ? folder : "none");
+        free(folder);
+    }
+    free(before[0]);
+    free(before[1]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(writes_and_replaces), cmocka_unit_test(failed_write_keeps_the_old_file), cmocka_unit_test(failed_creation_leaves_nothing),
         cmocka_unit_test(new_files_obey_the_umask), cmocka_unit_test(reading_is_bounded), cmocka_unit_test(folders_are_made_with_parents),
-        cmocka_unit_test(paths_add_up)
+        cmocka_unit_test(paths_add_up), cmocka_unit_test(cache_of_the_user)
     };
     return cmocka_run_group_tests(tests, make_dir, remove_dir);
 }
