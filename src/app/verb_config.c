@@ -26,13 +26,9 @@ static cx_status run_check(const cx_verb *v, const cx_args *a, cx_error *err)
     cx_config c;
     TRY(cx_app_config(a, a->positional[0], &c, err));
     /* The network is part of what can be wrong: a side too small for the architecture, a pattern that freezes nothing. */
-    cx_model_spec spec;
     cx_model m;
-    cx_config_model(&c, cx_config_outputs(&c), &spec);
-    cx_status s = cx_model_new(&spec, &m, err);
-    for (unsigned i = 0; s == CX_OK && i < c.model.freeze.n; i++)
-        if (cx_graph_freeze(m.graph, c.model.freeze.item[i]) == 0)
-            s = cx_fail(err, CX_E_CONFIG, "model.freeze: no parameter of %s matches \"%s\"", c.model.arch, c.model.freeze.item[i]);
+    int loss, target, weights;
+    cx_status s = cx_config_network(&c, &m, &loss, &target, &weights, err);
     if (s == CX_OK)
         printf("%s: sound; run \"%s\" trains %s on %s\n", a->positional[0], c.run.name, c.model.arch,
                *c.data.manifest ? c.data.manifest : "a manifest that is yet to be named (data.manifest)");

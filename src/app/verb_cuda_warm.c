@@ -1,24 +1,9 @@
 /* verb_cuda_warm.c - `cxnet cuda warm [FILE]`: makes what a GPU's libraries compile for an experiment, without that GPU. Depends on app.h. */
 #include "app.h"
-#include <string.h>
 
 enum { MOST_JSON = 1 << 16 };
 
 typedef struct { cx_config c; cx_model m; int loss, batch; } job;
-
-static cx_status build(job *j, cx_error *err)
-{
-    const cx_config *c = &j->c;
-    cx_model_spec spec;
-    int target, weights;
-    cx_config_model(c, cx_config_outputs(c), &spec);
-    TRY(cx_model_new(&spec, &j->m, err));
-    for (unsigned i = 0; i < c->model.freeze.n; i++)
-        if (cx_graph_freeze(j->m.graph, c->model.freeze.item[i]) == 0)
-            return cx_fail(err, CX_E_CONFIG, "model.freeze: no parameter of %s matches \"%s\"", c->model.arch, c->model.freeze.item[i]);
-    j->loss = cx_model_loss(&j->m, strcmp(c->data.task, "multiclass") ? CX_LOSS_BCE : CX_LOSS_CE, c->loss.label_smoothing, &target, &weights);
-    return cx_graph_check(j->m.graph, err);
-}
 
 /* The plans that a run makes: training and evaluation. */
 static cx_status plan(cx_backend *b, void *context, cx_error *err)
@@ -47,7 +32,7 @@ static cx_status run(const cx_verb *v, const cx_args *a, cx_error *err)
     cx_buf properties = { 0 };
     cx_warmed w = { .plans = 0 };
     const char *path = cx_arg(a, "--device-json");
-    int plugin = 0;
+    int plugin = 0, target, weights;
     if (!path)
         return cx_fail(err, CX_E_USAGE, "want --device-json FILE, the properties of the GPU");
     TRY(cx_arg_choice(a, "--device", "cuda|emu", 0, &plugin, err));
@@ -56,7 +41,7 @@ static cx_status run(const cx_verb *v, const cx_args *a, cx_error *err)
     if (s == CX_OK)
         s = cx_file_read(path, MOST_JSON, &properties, err);
     if (s == CX_OK)
-        s = build(&j, err);
+        s = cx_config_network(&j.c, &j.m, &j.loss, &target, &weights, err);
     if (s == CX_OK && (s = cx_backend_warm(plugins[plugin], properties.data, plan, &j, &w, err)) == CX_E_DATA)
         cx_prefix(err, s, "%s", path);
     if (w.note[0])

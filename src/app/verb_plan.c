@@ -1,6 +1,5 @@
 /* verb_plan.c - `cxnet plan FILE`: the steps that an experiment's network is compiled to, with their implementations, bytes and FLOPs. */
 #include "app.h"
-#include <string.h>
 
 /* `plain` is the same plan without any pass: what folding is held against. */
 typedef struct { cx_config c; cx_model m; cx_backend *backend; cx_store *store; cx_plan *plan; cx_plan_stats plain; bool training; int batch; } planned;
@@ -18,16 +17,8 @@ static cx_status build_plans(planned *p, const cx_plan_opts *o, const cx_plan_op
 static cx_status build(planned *p, cx_error *err)
 {
     const cx_config *c = &p->c;
-    cx_model_spec spec;
-    int target, weights;
-    cx_config_model(c, cx_config_outputs(c), &spec);
-    TRY(cx_model_new(&spec, &p->m, err));
-    for (unsigned i = 0; i < c->model.freeze.n; i++)
-        if (cx_graph_freeze(p->m.graph, c->model.freeze.item[i]) == 0)
-            return cx_fail(err, CX_E_CONFIG, "model.freeze: no parameter of %s matches \"%s\"", c->model.arch, c->model.freeze.item[i]);
-    int loss = cx_model_loss(&p->m, c->data.task[0] == 'm' && !strcmp(c->data.task, "multiclass") ? CX_LOSS_CE : CX_LOSS_BCE, c->loss.label_smoothing,
-                             &target, &weights);
-    TRY(cx_graph_check(p->m.graph, err));
+    int loss, target, weights;
+    TRY(cx_config_network(c, &p->m, &loss, &target, &weights, err));
     TRY(cx_backend_open(c->run.device, c->run.threads, &p->backend, err));
     cx_app_note_device(p->backend);
     TRY(cx_store_new(p->m.graph, p->backend, (uint64_t)c->run.seed, &p->store, err));

@@ -170,6 +170,27 @@ void cx_config_model(const cx_config *c, int outputs, cx_model_spec *spec)
     }
 }
 
+static cx_loss_kind loss_of(const cx_config *c)
+{
+    const cx_task task = cx_task_of(c);
+    if (task != TASK_SEGMENTATION)
+        return task == TASK_MULTICLASS ? CX_LOSS_CE : CX_LOSS_BCE;
+    return !strcmp(c->loss.kind, "bce") ? CX_LOSS_BCE : !strcmp(c->loss.kind, "dice") ? CX_LOSS_DICE : CX_LOSS_BCE_DICE;
+}
+
+cx_status cx_config_network(const cx_config *c, cx_model *out, int *loss, int *target, int *weights, cx_error *err)
+{
+    cx_model_spec spec;
+    cx_config_model(c, cx_config_outputs(c), &spec);
+    TRY(cx_model_new(&spec, out, err));
+    for (unsigned i = 0; i < c->model.freeze.n; i++)
+        if (cx_graph_freeze(out->graph, c->model.freeze.item[i]) == 0)
+            return cx_fail(err, CX_E_CONFIG, "model.freeze: no parameter of %s matches \"%s\"; `cxnet plan` lists the names", c->model.arch,
+                c->model.freeze.item[i]);
+    *loss = cx_model_loss(out, loss_of(c), c->loss.label_smoothing, target, weights);
+    return cx_graph_check(out->graph, err);
+}
+
 cx_plan_opts cx_config_plan(const cx_config *c)
 {
     cx_plan_opts o = { .lean = !strcmp(c->plan.memory, "lean"), .bf16 = !strcmp(c->plan.precision, "bf16") };
@@ -196,27 +217,11 @@ static cx_status open_backend(cx_run *r, cx_error *err)
     return s == CX_OK ? cx_ranks_join(r, err) : s;
 }
 
-static cx_loss_kind loss_of(const cx_config *c)
-{
-    const cx_task task = cx_task_of(c);
-    if (task != TASK_SEGMENTATION)
-        return task == TASK_MULTICLASS ? CX_LOSS_CE : CX_LOSS_BCE;
-    return !strcmp(c->loss.kind, "bce") ? CX_LOSS_BCE : !strcmp(c->loss.kind, "dice") ? CX_LOSS_DICE : CX_LOSS_BCE_DICE;
-}
-
 /* Needs no film: what is wrong with a network is said before a folder is made and hours go into decoding. */
 static cx_status open_network(cx_run *r, cx_error *err)
 {
     const cx_config *c = r->config;
-    cx_model_spec spec;
-    cx_config_model(c, cx_config_outputs(c), &spec);
-    TRY(cx_model_new(&spec, &r->model, err));
-    for (unsigned i = 0; i < c->model.freeze.n; i++)
-        if (cx_graph_freeze(r->model.graph, c->model.freeze.item[i]) == 0)
-            return cx_fail(err, CX_E_CONFIG, "model.freeze: no parameter of %s matches \"%s\"; `cxnet plan` lists the names", c->model.arch,
-                c->model.freeze.item[i]);
-    r->loss = cx_model_loss(&r->model, loss_of(c), c->loss.label_smoothing, &r->target, &r->weight);
-    TRY(cx_graph_check(r->model.graph, err));
+    TRY(cx_config_network(c, &r->model, &r->loss, &r->target, &r->weight, err));
     TRY(open_backend(r, err));
     TRY(cx_run_films_possible(r, err));
     if (r->opts->on_device)
