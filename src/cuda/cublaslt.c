@@ -4,13 +4,13 @@
 #include "cublaslt.h"
 #include <stdlib.h>
 #include <string.h>
-#include "around.h"
 #include "cublaslt_api.h"
 #include "cuda.h"
 #include "cxnet/base.h"
 #include "library.h"
+#include "parts.h"
 
-enum { PART = 256, MOST_SCRATCH = 32 << 20 };   /* parts of c->work begin at multiples of PART; what algorithms may use, as NVIDIA advises for Hopper */
+enum { MOST_SCRATCH = 32 << 20 };               /* what algorithms may use, as NVIDIA advises for Hopper */
 
 /* c (rows, columns) = a b, or += if add; depth is what is summed over. a is (rows, depth), or its transpose where a_t; b (depth, columns), or its transpose.
  * aligned: all three begin at multiples of 16 bytes, and not just of their numbers. */
@@ -185,7 +185,6 @@ static bool reads_dy(const cx_call *c, cx_dtype type) { return type == CX_F32 &&
 static bool is_ready(const cx_call *c) { return !c->relu && c->fold.post.s.c == 0 && (c->n_in < 3 || c->x[2].s.c == 0); }
 static bool writes_y(const cx_call *c) { return c->y[0].type == CX_F32 || is_ready(c); }
 static bool writes_dx(const cx_call *c) { return c->fold.pre.s.c == 0 && c->fold.sums.s.c == 0; }
-static bool wants_dx(const cx_call *c) { return c->dx[0].s.c || c->fold.sums.s.c; }
 
 /* ---- products to come: addresses are not known yet ------------------------------------------------------------------------ */
 
@@ -223,7 +222,7 @@ static size_t all_scratch(const cx_call *c, cx_dtype type, bool backward)
 {
     if (!backward)
         return scratch_of(c, type, FORWARD);
-    const size_t data = wants_dx(c) ? scratch_of(c, type, DATA) : 0, weight = c->dx[1].s.c ? scratch_of(c, type, WEIGHT) : 0;
+    const size_t data = cx_wants_dx(c) ? scratch_of(c, type, DATA) : 0, weight = cx_wants_dw(c) ? scratch_of(c, type, WEIGHT) : 0;
     return data > weight ? data : weight;
 }
 
@@ -231,43 +230,28 @@ static size_t all_scratch(const cx_call *c, cx_dtype type, bool backward)
 
 typedef struct { size_t x, w, y, dx, scratch, sums, all; } parts;
 
-static size_t add_part(size_t *at, bool wanted, size_t bytes)
-{
-    const size_t here = *at;
-    *at += wanted ? (bytes + PART - 1) / PART * PART : 0;
-    return here;
-}
-
-static size_t bytes_of(cx_shape s, cx_dtype type) { return (size_t)cx_elems(s) * cx_dtype_bytes(type); }
-
 static parts lay_out(const cx_call *c, cx_dtype type, bool backward)
 {
     parts p = { 0 };
-    p.x = add_part(&p.all, !reads_x(c), bytes_of(c->x[0].s, type));
-    p.w = add_part(&p.all, type == CX_BF16, bytes_of(c->x[1].s, type));
-    p.y = add_part(&p.all, backward ? !reads_dy(c, type) : !writes_y(c), bytes_of(c->y[0].s, backward ? type : CX_F32));
-    p.dx = add_part(&p.all, backward && wants_dx(c) && !writes_dx(c), bytes_of(c->x[0].s, CX_F32));
-    p.sums = add_part(&p.all, true, backward ? cx_cuda_take_bytes(c) : cx_cuda_statistics_bytes(c));
-    p.scratch = add_part(&p.all, true, all_scratch(c, type, backward));
+    p.x = cx_part_add(&p.all, !reads_x(c), cx_dense_bytes(c->x[0].s, type));
+    p.w = cx_part_add(&p.all, type == CX_BF16, cx_dense_bytes(c->x[1].s, type));
+    p.y = cx_part_add(&p.all, backward ? !reads_dy(c, type) : !writes_y(c), cx_dense_bytes(c->y[0].s, backward ? type : CX_F32));
+    p.dx = cx_part_add(&p.all, backward && cx_wants_dx(c) && !writes_dx(c), cx_dense_bytes(c->x[0].s, CX_F32));
+    p.sums = cx_part_add(&p.all, true, backward ? cx_cuda_take_bytes(c) : cx_cuda_statistics_bytes(c));
+    p.scratch = cx_part_add(&p.all, true, all_scratch(c, type, backward));
     return p;
-}
-
-static cx_tensor part_of(const cx_call *c, size_t at, cx_shape s, cx_dtype type)
-{
-    return (cx_tensor){ .s = s, .ld = s.c, .p = (float *)(void *)((char *)c->work + at), .type = type };
 }
 
 /* ---- running ------------------------------------------------------------------------------------------------------------ */
 
 static cx_status gather_x(const cx_call *c, cx_dtype type, size_t at, cx_tensor *x)
 {
-    *x = reads_x(c) ? c->x[0] : part_of(c, at, c->x[0].s, type);
-    return reads_x(c) ? CX_OK : cx_cuda_gather_u(c, *x);
+    return cx_read_x(c, reads_x(c), cx_part_of(c, at, c->x[0].s, type), x);
 }
 
 static cx_status gather_weights(const cx_call *c, cx_dtype type, size_t at, cx_tensor *w)
 {
-    *w = type == CX_F32 ? c->x[1] : part_of(c, at, c->x[1].s, type);
+    *w = type == CX_F32 ? c->x[1] : cx_part_of(c, at, c->x[1].s, type);
     if (c->packed)
         w->p = c->packed;
     return type == CX_F32 || c->packed ? CX_OK : cx_cuda_gather_weights(c, *w);
@@ -276,7 +260,7 @@ static cx_status gather_weights(const cx_call *c, cx_dtype type, size_t at, cx_t
 static cx_status forward(const cx_call *c, cx_dtype type)
 {
     const parts p = lay_out(c, type, false);
-    cx_tensor x, w, y = writes_y(c) ? c->y[0] : part_of(c, p.y, c->y[0].s, CX_F32);
+    cx_tensor x, w, y = writes_y(c) ? c->y[0] : cx_part_of(c, p.y, c->y[0].s, CX_F32);
     TRY(gather_x(c, type, p.x, &x));
     TRY(gather_weights(c, type, p.w, &w));
     TRY(multiply(c, FORWARD, &x, &w, &y, false, p.scratch));
@@ -287,7 +271,7 @@ static cx_status forward(const cx_call *c, cx_dtype type)
 
 static cx_status data_gradient(const cx_call *c, cx_dtype type, const parts *p, const cx_tensor *dy)
 {
-    cx_tensor w, dx = writes_dx(c) ? c->dx[0] : part_of(c, p->dx, c->x[0].s, CX_F32);
+    cx_tensor w, dx = writes_dx(c) ? c->dx[0] : cx_part_of(c, p->dx, c->x[0].s, CX_F32);
     TRY(gather_weights(c, type, p->w, &w));
     TRY(multiply(c, DATA, &dx, &w, dy, writes_dx(c) && c->dx_add[0], p->scratch));
     return writes_dx(c) ? CX_OK : cx_cuda_take_dx(c, dx, (char *)c->work + p->sums);
@@ -296,7 +280,7 @@ static cx_status data_gradient(const cx_call *c, cx_dtype type, const parts *p, 
 static cx_status backward(const cx_call *c, cx_dtype type)
 {
     const parts p = lay_out(c, type, true);
-    const cx_tensor dy = reads_dy(c, type) ? c->dy[0] : part_of(c, p.y, c->y[0].s, type);
+    const cx_tensor dy = reads_dy(c, type) ? c->dy[0] : cx_part_of(c, p.y, c->y[0].s, type);
     cx_tensor x;
     if (!reads_dy(c, type))
         TRY(cx_cuda_gather_dy(c, dy));
@@ -324,7 +308,7 @@ static bool accepts(const cx_call *c, cx_dtype type)
         return false;
     if (c->dy[0].s.c == 0)
         return has_product(c, type, FORWARD);
-    return (!wants_dx(c) || has_product(c, type, DATA)) && (c->dx[1].s.c == 0 || has_product(c, type, WEIGHT));
+    return (!cx_wants_dx(c) || has_product(c, type, DATA)) && (!cx_wants_dw(c) || has_product(c, type, WEIGHT));
 }
 
 static bool accepts_linear(const cx_call *c) { return accepts(c, CX_F32); }
@@ -344,7 +328,7 @@ static cx_status fwd_bf16(const cx_call *c) { return forward(c, CX_BF16); }
 static cx_status bwd_f32(const cx_call *c) { return backward(c, CX_F32); }
 static cx_status bwd_bf16(const cx_call *c) { return backward(c, CX_BF16); }
 
-static size_t packed(const cx_call *c) { return bytes_of(c->x[1].s, CX_BF16); }
+static size_t packed(const cx_call *c) { return cx_dense_bytes(c->x[1].s, CX_BF16); }
 static cx_status pack(const cx_call *c)
 {
     return cx_cuda_gather_weights(c, (cx_tensor){ .s = c->x[1].s, .ld = c->x[1].s.c, .p = c->packed, .type = CX_BF16 });

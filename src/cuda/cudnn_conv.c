@@ -5,10 +5,8 @@
  * conv_transpose2d goes from small to large. In bf16, channels are padded to multiples of 8, and what cuDNN hands back (y, the gradients of u and of the
  * weights) is rounded to bf16 once, since it has no engines for anything else; all outside of it stays float32. */
 #include "cudnn_conv.h"
-#include "around.h"
 #include "cuda.h"
-
-enum { PART = 256 };                        /* parts of c->work begin at multiples of it */
+#include "parts.h"
 
 /* ---- geometry ------------------------------------------------------------------------------------------------------- */
 
@@ -64,23 +62,13 @@ static bool writes_dx(const cx_call *c, cx_dtype type)
 }
 static bool writes_dw(const cx_call *c, cx_dtype type) { return type == CX_F32 && !c->dx_add[1]; }
 
-static bool wants_dx(const cx_call *c) { return c->dx[0].s.c || c->fold.sums.s.c; }
-static bool wants_dw(const cx_call *c) { return c->dx[1].s.c != 0; }
 
 /* ---- c->work ----------------------------------------------------------------------------------------------------------- */
 
 /* The data and the weight gradient come one after the other and share what is behind the scratch. Offsets are valid where the part is wanted. */
 typedef struct { size_t x, w, y, dy, dx, dw, scratch, cudnn, all; } parts;
 
-static size_t add_part(size_t *at, bool wanted, size_t bytes)
-{
-    const size_t here = *at;
-    *at += wanted ? (bytes + PART - 1) / PART * PART : 0;
-    return here;
-}
-
 static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
-static size_t bytes_of(cx_shape s, cx_dtype type) { return (size_t)cx_elems(s) * cx_dtype_bytes(type); }
 
 /* What cuDNN itself wants. */
 static size_t scratch_of(const cx_call *c, const geometry *g, bool wanted, cx_cudnn_kind kind)
@@ -91,33 +79,29 @@ static size_t scratch_of(const cx_call *c, const geometry *g, bool wanted, cx_cu
 
 static parts lay_out(const cx_call *c, const geometry *g, bool backward)
 {
-    const size_t x = bytes_of(padded(c->x[0].s, g->type), g->type), y = bytes_of(padded(c->y[0].s, g->type), g->type), w = bytes_of(g->conv.w, g->type);
+    const size_t x = cx_dense_bytes(padded(c->x[0].s, g->type), g->type), y = cx_dense_bytes(padded(c->y[0].s, g->type), g->type);
+    const size_t w = cx_dense_bytes(g->conv.w, g->type);
     parts p = { 0 };
     size_t at = 0;
     if (!backward) {
-        p.x = add_part(&at, !reads_x(c, g->type), x);
-        p.w = add_part(&at, g->type == CX_BF16, w);
-        p.y = add_part(&at, !writes_y(c, g->type), y);
-        p.cudnn = add_part(&at, true, scratch_of(c, g, true, forward_kind(g)));
-        p.scratch = add_part(&at, true, cx_cuda_statistics_bytes(c));
+        p.x = cx_part_add(&at, !reads_x(c, g->type), x);
+        p.w = cx_part_add(&at, g->type == CX_BF16, w);
+        p.y = cx_part_add(&at, !writes_y(c, g->type), y);
+        p.cudnn = cx_part_add(&at, true, scratch_of(c, g, true, forward_kind(g)));
+        p.scratch = cx_part_add(&at, true, cx_cuda_statistics_bytes(c));
         p.all = at;
         return p;
     }
-    p.dy = add_part(&at, !reads_dy(c, g->type), y);
-    p.scratch = add_part(&at, true, cx_cuda_take_bytes(c));
-    p.cudnn = add_part(&at, true, larger(scratch_of(c, g, wants_dx(c), backward_kind(g)), scratch_of(c, g, wants_dw(c), CX_CUDNN_WGRAD)));
+    p.dy = cx_part_add(&at, !reads_dy(c, g->type), y);
+    p.scratch = cx_part_add(&at, true, cx_cuda_take_bytes(c));
+    p.cudnn = cx_part_add(&at, true, larger(scratch_of(c, g, cx_wants_dx(c), backward_kind(g)), scratch_of(c, g, cx_wants_dw(c), CX_CUDNN_WGRAD)));
     size_t data = at, weight = at;
-    p.w = add_part(&data, wants_dx(c) && g->type == CX_BF16, w);
-    p.dx = add_part(&data, wants_dx(c) && !writes_dx(c, g->type), x);
-    p.x = add_part(&weight, wants_dw(c) && !reads_x(c, g->type), x);
-    p.dw = add_part(&weight, wants_dw(c) && !writes_dw(c, g->type), w);
+    p.w = cx_part_add(&data, cx_wants_dx(c) && g->type == CX_BF16, w);
+    p.dx = cx_part_add(&data, cx_wants_dx(c) && !writes_dx(c, g->type), x);
+    p.x = cx_part_add(&weight, cx_wants_dw(c) && !reads_x(c, g->type), x);
+    p.dw = cx_part_add(&weight, cx_wants_dw(c) && !writes_dw(c, g->type), w);
     p.all = larger(data, weight);
     return p;
-}
-
-static cx_tensor part_of(const cx_call *c, size_t at, cx_shape s, cx_dtype type)
-{
-    return (cx_tensor){ .s = s, .ld = s.c, .p = (float *)(void *)((char *)c->work + at), .type = type };
 }
 
 /* ---- running ---------------------------------------------------------------------------------------------------------- */
@@ -131,7 +115,7 @@ static cx_status run(const cx_call *c, const geometry *g, cx_cudnn_kind kind, co
 
 static cx_status gather_weights(const cx_call *c, const geometry *g, size_t at, cx_tensor *w)
 {
-    *w = c->packed ? (cx_tensor){ .s = g->conv.w, .ld = g->conv.w.c, .p = c->packed, .type = g->type } : part_of(c, at, g->conv.w, g->type);
+    *w = c->packed ? (cx_tensor){ .s = g->conv.w, .ld = g->conv.w.c, .p = c->packed, .type = g->type } : cx_part_of(c, at, g->conv.w, g->type);
     if (g->type == CX_F32)
         *w = c->x[1];
     return g->type == CX_F32 || c->packed ? CX_OK : cx_cuda_gather_weights(c, *w);
@@ -139,8 +123,7 @@ static cx_status gather_weights(const cx_call *c, const geometry *g, size_t at, 
 
 static cx_status gather_x(const cx_call *c, const geometry *g, size_t at, cx_tensor *x)
 {
-    *x = reads_x(c, g->type) ? c->x[0] : part_of(c, at, padded(c->x[0].s, g->type), g->type);
-    return reads_x(c, g->type) ? CX_OK : cx_cuda_gather_u(c, *x);
+    return cx_read_x(c, reads_x(c, g->type), cx_part_of(c, at, padded(c->x[0].s, g->type), g->type), x);
 }
 
 static cx_status forward(const cx_call *c, bool up, cx_dtype type)
@@ -148,7 +131,7 @@ static cx_status forward(const cx_call *c, bool up, cx_dtype type)
     const geometry g = geometry_of(c, up, type);
     const parts p = lay_out(c, &g, false);
     const bool in_place = writes_y(c, type);
-    cx_tensor x, w, y = in_place ? c->y[0] : part_of(c, p.y, padded(c->y[0].s, type), type);
+    cx_tensor x, w, y = in_place ? c->y[0] : cx_part_of(c, p.y, padded(c->y[0].s, type), type);
     TRY(gather_x(c, &g, p.x, &x));
     TRY(gather_weights(c, &g, p.w, &w));
     TRY(run(c, &g, forward_kind(&g), up ? &y : &x, &w, up ? &x : &y, p.cudnn));
@@ -160,7 +143,7 @@ static cx_status forward(const cx_call *c, bool up, cx_dtype type)
 static cx_status data_gradient(const cx_call *c, const geometry *g, const parts *p, const cx_tensor *dy)
 {
     const bool in_place = writes_dx(c, g->type);
-    cx_tensor w, dx = in_place ? c->dx[0] : part_of(c, p->dx, padded(c->x[0].s, g->type), g->type);
+    cx_tensor w, dx = in_place ? c->dx[0] : cx_part_of(c, p->dx, padded(c->x[0].s, g->type), g->type);
     TRY(gather_weights(c, g, p->w, &w));
     TRY(run(c, g, backward_kind(g), g->up ? dy : &dx, &w, g->up ? &dx : dy, p->cudnn));
     return in_place ? CX_OK : cx_cuda_take_dx(c, dx, (char *)c->work + p->scratch);
@@ -169,7 +152,7 @@ static cx_status data_gradient(const cx_call *c, const geometry *g, const parts 
 static cx_status weight_gradient(const cx_call *c, const geometry *g, const parts *p, const cx_tensor *dy)
 {
     const bool in_place = writes_dw(c, g->type);
-    cx_tensor x, dw = in_place ? c->dx[1] : part_of(c, p->dw, g->conv.w, g->type);
+    cx_tensor x, dw = in_place ? c->dx[1] : cx_part_of(c, p->dw, g->conv.w, g->type);
     TRY(gather_x(c, g, p->x, &x));
     TRY(run(c, g, CX_CUDNN_WGRAD, g->up ? dy : &x, &dw, g->up ? &x : dy, p->cudnn));
     return in_place ? CX_OK : cx_cuda_take_dw(c, dw);
@@ -180,7 +163,7 @@ static cx_status backward(const cx_call *c, bool up, cx_dtype type)
     const geometry g = geometry_of(c, up, type);
     const parts p = lay_out(c, &g, true);
     const bool ready = reads_dy(c, type);
-    const cx_tensor dy = ready ? c->dy[0] : part_of(c, p.dy, padded(c->y[0].s, type), type);
+    const cx_tensor dy = ready ? c->dy[0] : cx_part_of(c, p.dy, padded(c->y[0].s, type), type);
     if (!ready)
         TRY(cx_cuda_gather_dy(c, dy));
     if (c->dx[0].p || c->fold.sums.s.c)
@@ -202,7 +185,7 @@ static bool accepts(const cx_call *c, bool up, cx_dtype type)
     const geometry g = geometry_of(c, up, type);
     if (!back)
         return plan_of(c, &g, forward_kind(&g)) != NULL;
-    return (!wants_dx(c) || plan_of(c, &g, backward_kind(&g))) && (!wants_dw(c) || plan_of(c, &g, CX_CUDNN_WGRAD));
+    return (!cx_wants_dx(c) || plan_of(c, &g, backward_kind(&g))) && (!cx_wants_dw(c) || plan_of(c, &g, CX_CUDNN_WGRAD));
 }
 
 static size_t workspace(const cx_call *c, bool back, bool up, cx_dtype type)
@@ -214,7 +197,7 @@ static size_t workspace(const cx_call *c, bool back, bool up, cx_dtype type)
 static size_t packed(const cx_call *c, bool up)
 {
     const geometry g = geometry_of(c, up, CX_BF16);
-    return bytes_of(g.conv.w, CX_BF16);
+    return cx_dense_bytes(g.conv.w, CX_BF16);
 }
 
 static cx_status pack(const cx_call *c, bool up)
