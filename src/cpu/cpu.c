@@ -90,28 +90,6 @@ static cx_status mem_alloc(cx_backend *b, size_t bytes, void **p, cx_error *err)
     return CX_OK;
 }
 
-static void mem_release(cx_backend *b, void *p)
-{
-    (void)b;
-    free(p);
-}
-
-static cx_status mem_copy(cx_backend *b, void *dst, const void *src, size_t bytes, cx_error *err)
-{
-    (void)b, (void)err;
-    if (bytes)
-        memcpy(dst, src, bytes);
-    return CX_OK;
-}
-
-static cx_status mem_zero(cx_backend *b, void *p, size_t bytes, cx_error *err)
-{
-    (void)b, (void)err;
-    if (bytes)
-        memset(p, 0, bytes);
-    return CX_OK;
-}
-
 /* ---- operators and optimisers ------------------------------------------------------------------------------------- */
 
 static const cx_impl *list_impls(cx_backend *b, cx_op_id op, int *n)
@@ -234,8 +212,8 @@ cx_status cx_cpu_open(const char *isa, int threads, cx_backend **out, cx_error *
         threads = cores_allowed();
     c->isa = sets[at].name;
     c->kernels = sets[at].kernels;
-    c->base = (cx_backend){ .name = "cpu", .threads = threads, .self = c, .alloc = mem_alloc, .release = mem_release, .upload = mem_copy,
-        .download = mem_copy, .zero = mem_zero, .impls = list_impls,
+    c->base = (cx_backend){ .name = "cpu", .threads = threads, .self = c, .alloc = mem_alloc, .release = cx_host_release, .upload = cx_host_copy,
+        .download = cx_host_copy, .zero = cx_host_zero, .impls = list_impls,
         .statistics = *c->kernels->statistics, .convert = *c->kernels->convert, .update = run_update,
         .sum_squares = run_sum_squares, .roof = measure_roof, .close = cpu_close };
     char name[64];

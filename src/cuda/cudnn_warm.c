@@ -33,28 +33,6 @@ static cx_status mem_alloc(cx_backend *b, size_t bytes, void **p, cx_error *err)
     return CX_OK;
 }
 
-static void mem_release(cx_backend *b, void *p)
-{
-    (void)b;
-    free(p);
-}
-
-static cx_status mem_copy(cx_backend *b, void *dst, const void *src, size_t bytes, cx_error *err)
-{
-    (void)b, (void)err;
-    if (bytes)
-        memcpy(dst, src, bytes);
-    return CX_OK;
-}
-
-static cx_status mem_zero(cx_backend *b, void *p, size_t bytes, cx_error *err)
-{
-    (void)b, (void)err;
-    if (bytes)
-        memset(p, 0, bytes);
-    return CX_OK;
-}
-
 static const cx_impl *list_impls(cx_backend *b, cx_op_id op, int *n)
 {
     planner *p = b->self;
@@ -96,8 +74,8 @@ __attribute__((visibility("default"))) cx_status cx_plugin_warm(const char *name
     free(folder);
     if (s == CX_OK) {
         cx_cuda_list_impls(&p->handle, &p->impls);
-        p->base = (cx_backend){ .name = name, .threads = 1, .self = p, .alloc = mem_alloc, .release = mem_release, .upload = mem_copy,
-            .download = mem_copy, .zero = mem_zero, .impls = list_impls, .statistics = { .name = "statistics cuda",
+        p->base = (cx_backend){ .name = name, .threads = 1, .self = p, .alloc = mem_alloc, .release = cx_host_release, .upload = cx_host_copy,
+            .download = cx_host_copy, .zero = cx_host_zero, .impls = list_impls, .statistics = { .name = "statistics cuda",
             .workspace = cx_cuda_workspace_statistics, .fwd = cx_cuda_fwd_statistics, .bwd = cx_cuda_bwd_statistics, .bf16 = true },
             .convert = { .name = "convert cuda", .fwd = cx_cuda_fwd_convert, .bf16 = true } };
         snprintf(p->base.description, sizeof p->base.description, "a plan for %.140s", device);

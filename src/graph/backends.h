@@ -6,6 +6,11 @@
 /* isa: "avx512_bf16", "avx512", "avx2", "portable" as an upper bound; NULL or "": the fastest of this machine. threads 0: all cores this process may use. */
 cx_status cx_cpu_open(const char *isa, int threads, cx_backend **out, cx_error *err);
 
+/* Members of a cx_backend whose memory is the host's: release (of what free() takes), upload and download, zero. In host.c. */
+void cx_host_release(cx_backend *b, void *p);
+cx_status cx_host_copy(cx_backend *b, void *dst, const void *src, size_t bytes, cx_error *err);
+cx_status cx_host_zero(cx_backend *b, void *p, size_t bytes, cx_error *err);
+
 /* A backend in a shared object of its own, libcxnet_NAME.so, which exports this as cx_plugin_open. The program starts without it, and runs where what it
  * needs is not installed. CX_E_UNSUPPORTED: no such device here, and err says why. */
 typedef cx_status (*cx_plugin_open_fn)(const char *name, int device, int threads, cx_backend **out, cx_error *err);
