@@ -51,9 +51,19 @@ static void print_summary(const demo *d)
     cx_buf_free(&lesson);
 }
 
+/* The trainings open it; that it is here is known before films are drawn. */
+static cx_status try_device(const demo *d, cx_error *err)
+{
+    cx_backend *b = NULL;
+    TRY(cx_backend_open(d->device, d->threads, &b, err));
+    cx_backend_close(b);
+    return CX_OK;
+}
+
 static cx_status run_demo(demo *d, cx_error *err)
 {
     double start = cx_now_s();
+    TRY(try_device(d, err));
     TRY(cx_mkdirs(d->out, err));
     printf("1/4  drawing chest films of %d invented patients, twice: with a shortcut, and with the shortcut broken\n", d->size.patients);
     fflush(stdout);

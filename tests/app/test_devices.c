@@ -55,7 +55,13 @@ static void test_every_verb_takes_a_device(void **state)
     assert_runs(69, "", "no backend is called 'gpu': want auto, cpu,", "train %s/e.yaml --device gpu", dir);
     assert_runs(69, "", "no backend is called 'gpu': want auto, cpu,", "plan %s/e.yaml --device gpu", dir);
     assert_runs(69, "", "no backend is called 'gpu': want auto, cpu,", "bench roof --device gpu");
-    assert_runs(69, "", "no backend is called 'gpu': want auto, cpu,", "demo --out %s/demo --quick --device gpu", dir);
+    const ran *demo = run_program("demo --out %s/demo --quick --device gpu", dir);
+    char *folder = cx_path_join(dir, "demo");
+    assert_int_equal(demo->code, 69);
+    assert_string_equal(demo->out, "");                                     /* said before anything is drawn */
+    assert_non_null(strstr(demo->err, "no backend is called 'gpu': want auto, cpu,"));
+    assert_false(cx_is_dir(folder));
+    free(folder);
     assert_runs(64, "", "--device wants a value", "plan %s/e.yaml --device", dir);
     if (has_device("emu"))
         assert_runs(69, "", "is not known", "bench roof --device emu");
