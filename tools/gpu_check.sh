@@ -5,7 +5,8 @@
 #   tools/gpu_check.sh --list                     the parts, with their limits in seconds
 # The output of each part is build/gpu_check/PART.log; figures are appended to FILE (default: tools/bench/results/gpu.tsv; its columns: tools/bench/gpu.py).
 # What starts beyond the 8 minutes is left out, and the command that makes up for it is printed.
-# In the environment: CXNET_BUILD (default: build/release), CXNET_PEERS, a Python that has PyTorch with CUDA (default: as tools/bench/gpu.py finds it).
+# In the environment: CXNET_BUILD, the folder that it builds in and takes programs from (default: build/release); CXNET_PEERS, a Python that has PyTorch with
+# CUDA (default: as tools/bench/gpu.py finds it).
 # Ends with 0: all is well; 1: a part failed or had no time; 64: wrong words; 69: no GPU here, and what can be checked without one is sound.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
@@ -24,7 +25,7 @@ declare -A about=(
 )
 total=470
 smi=${NVIDIA_SMI:-nvidia-smi}
-build=${CXNET_BUILD:-build/release}
+build=$(realpath -m "${CXNET_BUILD:-build/release}")
 logs=build/gpu_check
 save=tools/bench/results/gpu.tsv
 
@@ -54,11 +55,11 @@ fi
 # ---- parts ------------------------------------------------------------------------------------------------------------
 
 part_build() {
-    cmake --preset release -DCX_CUDA=ON && cmake --build --preset release -j "$(nproc)" && [ -f build/release/libcxnet_cuda.so ]
+    cmake --preset release -B "$build" -DCX_CUDA=ON && cmake --build "$build" -j "$(nproc)" && [ -f "$build/libcxnet_cuda.so" ]
 }
 
 # Tests look for backends in one folder, where the emulated GPU lies.
-with_gpu() { ln -sfn "$PWD/$build/libcxnet_cuda.so" "$build/tests/plugins/libcxnet_cuda.so"; }
+with_gpu() { ln -sfn "$build/libcxnet_cuda.so" "$build/tests/plugins/libcxnet_cuda.so"; }
 
 part_tests() {
     with_gpu
@@ -72,7 +73,7 @@ part_sanitizer() {
     with_gpu
     for tool in memcheck racecheck initcheck synccheck; do
         (
-            export CXNET_PLUGINS=$PWD/$build/tests/plugins CX_TEST_ISA=cuda
+            export CXNET_PLUGINS=$build/tests/plugins CX_TEST_ISA=cuda
             compute-sanitizer --tool "$tool" --error-exitcode 9 "$build/tests/test_kernels" &&
                 CX_TEST_OPS=conv2d compute-sanitizer --tool "$tool" --error-exitcode 9 "$build/tests/test_folded_kernels"
         ) >"$logs/sanitizer-$tool.log" 2>&1 &

@@ -32,3 +32,9 @@ pretend cxnet 'echo "it broke" >&2; exit 70'
 expect 1 'again: tools/gpu_check.sh roof' --save "$folder/gpu.tsv" roof
 expect 1 'it broke' --save "$folder/gpu.tsv" roof
 [ "$(wc -l <"$folder/gpu.tsv")" -eq 5 ] || fail 'a part that failed wrote rows'
+
+# It builds where it is told to.
+pretend cmake 'echo "$@" >>"$CXNET_BUILD/cmake.words"; touch "$CXNET_BUILD/libcxnet_cuda.so"'
+PATH=$folder:$PATH expect 0 'build: ok' build
+grep -q -- "--preset release -B $folder -DCX_CUDA=ON" "$folder/cmake.words" || fail 'configured another folder than CXNET_BUILD'
+grep -q -- "--build $folder " "$folder/cmake.words" || fail 'built another folder than CXNET_BUILD'
