@@ -230,6 +230,7 @@ typedef struct {
     int output;                /* value the backward pass starts from: a loss, or any value whose gradient the caller seeds. -1: the last node's.
                                   Without `backward`: the value wanted; nodes it does not need are left out */
     bool param_grads;          /* false: gradients of activations only (Grad-CAM) */
+    int moments;               /* arrays that the optimiser keeps beside the gradients (cx_plan_moments): 0, SGD; 1, with momentum; 2, Adam, AdamW */
     const int *keep; int n_keep;      /* values (and, with backward, their gradients) that stay readable after the run */
     unsigned skip;             /* cx_pass_bits left out */
     bool lean;                 /* also rebuild in the backward pass what narrow 1x1 convolutions behind a norm wrote (redo.c): less memory, more work */
@@ -274,6 +275,8 @@ typedef struct {
     size_t moved_bytes;        /* read and written by all steps, each tensor once a step */
     int64_t flops_forward, flops_backward;
 } cx_plan_stats;
+/* The store's moments that opts.moments asks for, NULL for the others. */
+cx_status cx_plan_moments(cx_plan *p, float **m, float **v, cx_error *err);
 /* Compiles and describes a plan without any memory for numbers. */
 cx_status cx_plan_describe(cx_store *s, const cx_plan_opts *opts, cx_plan_stats *out, cx_error *err);
 cx_plan_stats cx_plan_get_stats(const cx_plan *p);

@@ -41,7 +41,7 @@ cx_status cx_feed_put(cx_feed *f, const cx_step_batch *batch, int n, cx_error *e
 /* ---- steps ---------------------------------------------------------------------------------------------------------------- */
 
 typedef struct cx_stepper_opts {
-    cx_plan *plan;             /* with training, backward and param_grads; its output is a loss */
+    cx_plan *plan;             /* with training, backward, param_grads and the moments that the updates want; its output is a loss */
     int input, target, loss;   /* values of its graph: films, targets, and that output */
     const cx_film_source *films;       /* NULL: batches bring the input. Otherwise as cx_feed_new wants it; copied */
     double clip;               /* a gradient whose norm (Euclidean, over all trainable parameters) is larger is scaled down to it; 0: never */

@@ -51,7 +51,7 @@ void cx_config_model(const cx_config *c, int outputs, cx_model_spec *spec);
 /* The network that c trains: model.freeze applied, its loss behind it, the graph checked. loss, target, weights: values, as cx_model_loss. CX_E_CONFIG: a
  * pattern that freezes nothing, or what cx_model_new refuses. Free with cx_model_free, after an error too. */
 cx_status cx_config_network(const cx_config *c, cx_model *out, int *loss, int *target, int *weights, cx_error *err);
-/* The options of a plan that section plan decides: skip, lean and bf16; the others are zero. */
+/* The options of a plan that c decides: skip, lean, bf16, and the moments of its optimiser; the others are zero. */
 cx_plan_opts cx_config_plan(const cx_config *c);
 
 /* ---- metrics ---------------------------------------------------------------------------------------------------------------- */

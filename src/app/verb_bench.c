@@ -121,11 +121,11 @@ static cx_status open_bench(const options *o, bench *b, cx_error *err)
     cx_app_note_device(b->backend);
     TRY(cx_store_new(b->model.graph, b->backend, 1, &b->store, err));
     bool train = trains(o);
-    cx_plan_opts opts = { .batch = o->batch, .skip = o->skip, .lean = o->lean, .bf16 = o->bf16, .training = train, .backward = train, .param_grads = train,
-        .output = train ? b->loss : maps ? b->model.probability : b->model.logits };
-    if (train)
-        TRY(cx_store_moments(b->store, &b->m, &b->v, err));
+    cx_plan_opts opts = { .batch = o->batch, .skip = o->skip, .lean = o->lean, .bf16 = o->bf16, .training = train, .backward = train,
+        .param_grads = train, .moments = 2, .output = train ? b->loss : maps ? b->model.probability : b->model.logits };
     TRY(cx_plan_new(b->store, &opts, &b->plan, err));
+    if (train)
+        TRY(cx_plan_moments(b->plan, &b->m, &b->v, err));
     TRY(fill(b, b->model.input, false, &b->films, err));
     if (train)
         TRY(fill(b, b->target, true, &b->labels, err));

@@ -8,10 +8,9 @@ typedef struct { cx_config c; cx_model m; cx_backend *backend; cx_store *store; 
 static cx_status build_plans(planned *p, const cx_plan_opts *o, const cx_plan_opts *plain, cx_error *err)
 {
     float *m, *v;
-    if (p->training)
-        TRY(cx_store_moments(p->store, &m, &v, err));       /* so that OPT is counted */
     TRY(cx_plan_describe(p->store, plain, &p->plain, err));
-    return cx_plan_new(p->store, o, &p->plan, err);
+    TRY(cx_plan_new(p->store, o, &p->plan, err));
+    return p->training ? cx_plan_moments(p->plan, &m, &v, err) : CX_OK;     /* so that OPT is counted */
 }
 
 static cx_status build(planned *p, cx_error *err)

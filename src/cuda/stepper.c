@@ -293,7 +293,7 @@ static cx_status open_stepper(stepper *s, cx_error *err)
     s->at_target = s->at_px + aligned(px_bytes(s));
     s->at_input = s->at_target + aligned(bytes_of(s, s->o.target));
     s->packet_bytes = s->at_input + aligned(input_bytes(s));
-    TRY(cx_store_moments(s->store, &s->m, &s->v, err));
+    TRY(cx_plan_moments(s->o.plan, &s->m, &s->v, err));
     TRY(take_memory(s, err));
     CUDA(cudaStreamCreateWithFlags(&s->copies, cudaStreamNonBlocking));
     for (int i = 0; i < s->o.ahead; i++)

@@ -120,6 +120,12 @@ cx_status cx_plan_describe(cx_store *s, const cx_plan_opts *opts, cx_plan_stats 
     return CX_OK;
 }
 
+cx_status cx_plan_moments(cx_plan *p, float **m, float **v, cx_error *err)
+{
+    *m = *v = NULL;
+    return cx_store_moments(p->store, p->opts.moments > 0 ? m : NULL, p->opts.moments > 1 ? v : NULL, err);
+}
+
 void cx_plan_free(cx_plan *p)
 {
     if (!p)

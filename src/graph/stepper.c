@@ -116,7 +116,7 @@ static cx_status open_plain(plain *s, cx_error *err)
         return cx_fail(err, CX_E_MEMORY, "no memory for a stepper");
     s->films = (int)cx_plan_value(s->o.plan, s->o.input).s.n;
     TRY(cx_feed_new(s->o.plan, s->o.input, s->o.films, &s->feed, err));
-    TRY(cx_store_moments(store, &s->m, &s->v, err));
+    TRY(cx_plan_moments(s->o.plan, &s->m, &s->v, err));
     return s->o.comm ? cx_share_open(store, &s->o, &s->share, err) : CX_OK;
 }
 

@@ -5,10 +5,11 @@
 
 static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
 
-/* Moments that training will ask for, and those that are there. */
+/* Moments that training will ask for, or those that are there. */
 static size_t opt_bytes(const cx_store *s, const cx_plan_opts *o)
 {
-    return (o->param_grads ? 2 : (s->m != NULL) + (s->v != NULL)) * (size_t)s->trainable * sizeof(float);
+    const size_t asked = o->param_grads ? (size_t)o->moments : 0, there = (size_t)(s->m != NULL) + (size_t)(s->v != NULL);
+    return larger(asked, there) * (size_t)s->trainable * sizeof(float);
 }
 
 /* Bytes that such a plan wants beside PARAM and GRAD. ACT and WORK are also other plans', and do not shrink. */

@@ -50,19 +50,20 @@ static bool state_parse(const char *text, cx_state *s)
     return n == 11 && s->epoch >= 0 && s->step >= 0 && s->updates >= 0;
 }
 
-/* Host copies of the flat moments; rows: "optim.m" and, for Adam, "optim.v". */
-static cx_status moments_out(cx_run *r, cx_st_tensor row[2], float *host[2], cx_error *err)
+/* Host copies of the flat moments, as many as the optimiser has; rows: "optim.m" and, for Adam, "optim.v". */
+static cx_status moments_out(cx_run *r, cx_st_tensor row[2], int *rows, float *host[2], cx_error *err)
 {
-    float *m, *v;
+    float *from[2];
     int64_t n = cx_store_trainable(r->store);
-    TRY(cx_store_moments(r->store, &m, &v, err));
-    for (int i = 0; i < 2; i++) {
+    TRY(cx_plan_moments(r->train_plan, &from[0], &from[1], err));
+    for (int i = 0; i < 2 && from[i]; i++) {
         host[i] = cx_alloc((size_t)n, sizeof **host);
         if (!host[i])
             return cx_fail(err, CX_E_MEMORY, "out of memory for a checkpoint");
-        TRY(r->backend->download(r->backend, host[i], i ? v : m, (size_t)n * sizeof(float), err));
+        TRY(r->backend->download(r->backend, host[i], from[i], (size_t)n * sizeof(float), err));
         row[i] = (cx_st_tensor){ .name = i ? "optim.v" : "optim.m", .dtype = CX_F32, .nd = 1, .d = { n }, .data = host[i],
             .bytes = (size_t)n * sizeof(float) };
+        *rows = i + 1;
     }
     return CX_OK;
 }
@@ -72,18 +73,19 @@ cx_status cx_checkpoint_save(cx_run *r, const char *name, bool moments, cx_error
     if (cx_comm_rank(r->comm) > 0)
         return CX_OK;
     cx_st_tensor row[2];
+    int rows = 0;
     float *host[2] = { NULL, NULL };
     cx_buf config = { 0 };
     char *file = cx_sprintf("%s/checkpoints/%s.safetensors", r->dir, name), *state = state_text(&r->state);
     cx_run_identity(r->config, &config);
     cx_status s = file && state && !config.failed ? CX_OK : cx_fail(err, CX_E_MEMORY, "out of memory for a checkpoint");
     if (s == CX_OK && moments)
-        s = moments_out(r, row, host, err);
+        s = moments_out(r, row, &rows, host, err);
     if (s == CX_OK) {
         cx_st_meta meta[] = { { "format", "cxnet checkpoint 1" }, { "version", CX_VERSION }, { "config", config.data }, { "data", r->data_sha },
             { "state", state },
             { "history", r->state.history } };
-        s = cx_weights_save(r->store, file, row, moments ? 2 : 0, meta, CX_COUNT(meta), err);
+        s = cx_weights_save(r->store, file, row, rows, meta, CX_COUNT(meta), err);
     }
     free(host[0]);
     free(host[1]);
@@ -119,8 +121,8 @@ static cx_status moments_in(cx_run *r, const cx_st_file *f, const char *file, cx
 {
     float *to[2];
     int64_t n = cx_store_trainable(r->store);
-    TRY(cx_store_moments(r->store, &to[0], &to[1], err));
-    for (int i = 0; i < 2; i++) {
+    TRY(cx_plan_moments(r->train_plan, &to[0], &to[1], err));
+    for (int i = 0; i < 2 && to[i]; i++) {
         const cx_st_tensor *t = cx_st_find(f, i ? "optim.v" : "optim.m");
         if (!t || t->dtype != CX_F32 || t->nd != 1 || t->d[0] != n)
             return cx_fail(err, CX_E_DATA, "%s: optim.%c is missing or has another size than this network (%" PRId64 " floats)", file, i ? 'v' : 'm', n);

@@ -76,10 +76,10 @@ static cx_status share_moments(cx_run *r, cx_error *err)
 {
     float *at[2];
     const int64_t n = cx_store_trainable(r->store);
-    TRY(cx_store_moments(r->store, &at[0], &at[1], err));
+    TRY(cx_plan_moments(r->train_plan, &at[0], &at[1], err));
     float *host = cx_alloc((size_t)n, sizeof *host);
     cx_status s = host ? CX_OK : cx_fail(err, CX_E_MEMORY, "out of memory to share moments");
-    for (int i = 0; s == CX_OK && i < 2; i++)
+    for (int i = 0; s == CX_OK && i < 2 && at[i]; i++)
         if ((s = r->backend->download(r->backend, host, at[i], (size_t)n * sizeof *host, err)) == CX_OK && (s = share_host(r, host, n, err)) == CX_OK)
             s = r->backend->upload(r->backend, at[i], host, (size_t)n * sizeof *host, err);
     free(host);

@@ -193,7 +193,8 @@ cx_status cx_config_network(const cx_config *c, cx_model *out, int *loss, int *t
 
 cx_plan_opts cx_config_plan(const cx_config *c)
 {
-    cx_plan_opts o = { .lean = !strcmp(c->plan.memory, "lean"), .bf16 = !strcmp(c->plan.precision, "bf16") };
+    cx_plan_opts o = { .lean = !strcmp(c->plan.memory, "lean"), .bf16 = !strcmp(c->plan.precision, "bf16"),
+                       .moments = strcmp(c->optim.kind, "sgd") ? 2 : c->optim.momentum > 0 };
     cx_passes_parse(c->plan.fuse, &o.skip, NULL);      /* a loaded configuration has passed this check */
     return o;
 }
@@ -249,7 +250,7 @@ static cx_status open_plans(cx_run *r, cx_error *err)
     TRY(cx_plan_new(r->store, &eval, &r->eval_plan, err));
     if (!(r->films = cx_alloc((size_t)AHEAD * (size_t)r->part, sizeof *r->films)))
         return cx_fail(err, CX_E_MEMORY, "out of memory for the numbers of %d films", AHEAD * r->part);
-    TRY(cx_store_moments(r->store, &m, &v, err));       /* what is free then is what films may take */
+    TRY(cx_plan_moments(r->train_plan, &m, &v, err));    /* what is free then is what films may take */
     TRY(cx_run_films_open(r, err));
     TRY(cx_feed_new(r->eval_plan, r->model.input, cx_run_source(r), &r->eval_feed, err));
     return cx_stepper_new(r->store, &(cx_stepper_opts){ .plan = r->train_plan, .input = r->model.input, .target = r->target, .loss = r->loss,

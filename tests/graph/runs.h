@@ -61,7 +61,7 @@ static void poison(cx_store *s)
 
 static cx_plan_opts training_opts(const net *n)
 {
-    return (cx_plan_opts){ .batch = BATCH, .training = true, .backward = true, .output = n->loss, .param_grads = true };
+    return (cx_plan_opts){ .batch = BATCH, .training = true, .backward = true, .output = n->loss, .param_grads = true, .moments = 2 };
 }
 
 static inline void switches(cx_plan_opts *o, int bits)

@@ -90,8 +90,8 @@ static cx_status train(cx_comm *comm, net *n, cx_backend *b, trainee *t, cx_erro
     if (status == CX_OK)
         status = set_weights(s, n, err);
     if (status == CX_OK)
-        status = cx_plan_new(s, &(cx_plan_opts){ .batch = t->films, .training = true, .backward = true, .param_grads = true, .output = n->loss, .comm = comm,
-                             .sync_norm = t->sync, .skip = t->skip }, &p, err);
+        status = cx_plan_new(s, &(cx_plan_opts){ .batch = t->films, .training = true, .backward = true, .param_grads = true, .moments = 1,
+                             .output = n->loss, .comm = comm, .sync_norm = t->sync, .skip = t->skip }, &p, err);
     if (status == CX_OK)
         status = steps(comm, n, s, p, t, err);
     cx_plan_free(p);

@@ -80,7 +80,7 @@ static outcome train(cx_backend *b, const training *t, bool bf16)
     o.n = s->total;
     o.offset = cx_alloc((size_t)s->n_values, sizeof *o.offset);
     memcpy(o.offset, s->offset, (size_t)s->n_values * sizeof *o.offset);
-    const cx_plan_opts opts = { .batch = t->batch, .training = true, .backward = true, .output = n.loss, .param_grads = true, .bf16 = bf16 };
+    const cx_plan_opts opts = { .batch = t->batch, .training = true, .backward = true, .output = n.loss, .param_grads = true, .moments = 1, .bf16 = bf16 };
     assert_cx_ok(cx_plan_new(s, &opts, &p, err));
     assert_cx_ok(cx_stepper_new(s, &(cx_stepper_opts){ .plan = p, .input = n.x, .target = n.target, .loss = n.loss, .clip = 5, .ahead = t->steps },
         &stepper, err));
