@@ -103,7 +103,12 @@ typedef struct {
     bool bf16;                                            /* takes CX_BF16 as x[0], y[0]; else the plan hands it float32 copies (src/graph/widen.c) */
     bool dot;                                             /* rounds its operands to bfloat16 and sums their products in float32; else all is float32. Only
                                                              for calls whose x[0] is CX_BF16. (cuDNN's also round these sums, once) */
+    bool pool;                                            /* takes cx_fold.pool, where it accepts such a call; others are never asked */
 } cx_impl;
+static inline bool cx_impl_takes(const cx_impl *impl, const cx_call *c, bool backward)
+{
+    return (backward ? impl->bwd : impl->fwd) && (impl->pool || c->fold.pool.kernel == 0) && (!impl->accepts || impl->accepts(c));
+}
 
 /* One optimiser step over a flat range. g is scaled by grad_scale first (clipping). */
 typedef enum { CX_SGD, CX_ADAM, CX_ADAMW } cx_optim_kind;
@@ -218,7 +223,8 @@ typedef enum {
     CX_PASS_AFFINE = 64,       /* "affine": the carries of all readers of a channel add up, and are applied by who reads the gradient last */
     CX_PASS_RECOMPUTE = 128,   /* "recompute": cheap values are dropped after the forward pass and rebuilt in the backward pass */
     CX_PASS_LIVENESS = 256,    /* "liveness": buffers that are never alive together share memory */
-    CX_PASS_ALL = 511
+    CX_PASS_POOL_LAST = 512,   /* "pool_last": without a backward pass, a max pool behind a convolution is done by it, where the backend can */
+    CX_PASS_ALL = 1023
 } cx_pass_bits;
 /* "all", "none" or names of passes separated by commas -> which to leave out. CX_E_CONFIG names a word that is no pass. */
 cx_status cx_passes_parse(const char *list, unsigned *skip, cx_error *err);

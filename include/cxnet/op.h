@@ -48,6 +48,29 @@ static inline uint16_t cx_to_bf16(float x)
     return (uint16_t)(x != x ? u >> 16 | 0x40 : (u + 0x7fff + (u >> 16 & 1)) >> 16);
 }
 
+/* ---- attributes: plain data, no pointers, at most CX_ATTR_BYTES ----------------------------------------------------- */
+
+typedef struct { char none; } cx_no_attr;
+/* conv2d: x (N,H,W,I), weight (O,KH,KW,I), bias (1,1,1,O) optional. Padding in pixels of zeros, explicit on each side. Out = floor((H + top + bottom
+ * - KH) / stride) + 1. */
+typedef struct { int stride, pad_top, pad_bottom, pad_left, pad_right; } cx_conv_attr;
+/* conv_transpose2d: x (N,H,W,I), weight (I,KH,KW,O) [the layout of the convolution it transposes], bias optional. Out = (H-1)*stride + KH - 2*pad. */
+typedef struct { int stride, pad; } cx_convt_attr;
+/* max_pool pads with -inf, avg_pool with zeros; count_pad: the divisor counts the padded zeros (PyTorch's default) or only real pixels. */
+typedef struct { int kernel, stride, pad; bool count_pad; } cx_pool_attr;
+/* batch_norm: x, gamma, beta, mean, var (running, both updated in a training forward). outputs y, batch mean, batch 1/sqrt(var+eps).
+ * running = (1 - momentum) * running + momentum * batch (PyTorch's meaning), variance unbiased there when `unbiased`.
+ * frozen: running statistics are used, and stay, also in training. Where they are used, y[1] and y[2] are the running mean and 1/sqrt(running var + eps). */
+typedef struct { float eps, momentum; bool frozen, unbiased; } cx_norm_attr;
+typedef struct { float slope; } cx_leaky_attr;
+typedef struct { float rate; } cx_dropout_attr;              /* kept values are scaled by 1/(1-rate); identity in eval */
+typedef struct { int out_h, out_w; bool align_corners; } cx_upsample_attr;
+typedef struct { float smoothing; } cx_bce_attr;             /* target t becomes t (1 - smoothing) + smoothing / 2 (Keras) */
+typedef struct { float smoothing; } cx_ce_attr;              /* target becomes onehot (1 - smoothing) + smoothing / classes (PyTorch) */
+typedef struct { float smooth; } cx_dice_attr;               /* added above and below; 1 in the Kaggle U-Net */
+
+/* ---- calls --------------------------------------------------------------------------------------------------------- */
+
 /* What a plan folds into a step: the normal form of convolutional networks, y = conv(relu(norm(x))), without a norm, a ReLU or a statistic that walks over
  * memory by itself. Every member is a few vectors per channel, (1,1,rows,C): row r of channel k is p[r*ld + k]; absent when s.c == 0. With all of them present
  * a step computes
@@ -55,6 +78,7 @@ static inline uint16_t cx_to_bf16(float x)
  *   forward    u   = x[0] * scale + shift, then max(0, u) if pre_relu                          (pre: rows scale, shift, mean, r)
  *              y   = op(u), + bias, then y * post.scale + post.shift, then max(0, y) if relu   (post: rows as pre, of which two are read; never in a plan
  *                                                                                               with a backward pass)
+ *              y   = the largest of each window of y, as max_pool has it, if pool              (the same; never with stats)
  *              stats <- mean and variance (divided by the count) of each channel of the finished y[0], before it is rounded to bf16, if it is; a redo call
  *                       leaves them alone
  *   backward   dy' = dy + carry[0] * y[0] + carry[1], then the mask of `relu`
@@ -75,12 +99,14 @@ static inline uint16_t cx_to_bf16(float x)
  *              carry[0] += b, carry[1] += c   (of x[0]; absent where running statistics were used; overwritten unless carry_add)
  *
  * So dx of a norm is scale*g + b*x + c: the convolution adds scale*g at once, b and c of all readers of a channel add up in carry, and who reads that gradient
- * last applies them in passing. What folds where: flags CX_CAN_PRE, _POST, _STATS, _CARRY of the operator. */
+ * last applies them in passing. What folds where: flags CX_CAN_PRE, _POST, _STATS, _CARRY, _POOL of the operator. */
 typedef struct {
     cx_tensor pre, post;         /* (1,1,4,C of x[0]), (1,1,4,C of y[0]) */
     cx_tensor stats;             /* (1,1,2,C of y[0]); batch_norm: of x[0] */
     cx_tensor sums;              /* (1,1,2,C of x[0]): always overwritten; wanted if present, also where dx[0] is not */
     cx_tensor carry;             /* (1,1,2,C of y[0]); batch_norm: of x[0]. A backward step that has it reads y[0] */
+    cx_pool_attr pool;           /* of the finished map: y[0] is then the pooled one, of which infer knows nothing. kernel == 0: none. Only for implementations
+                                    with cx_impl.pool */
     bool pre_relu, carry_add;
     int parts;                   /* batch_norm: stats are those of `parts` times as many pixels as x[0] has (cx_plan_opts.sync_norm); 0 stands for 1 */
 } cx_fold;
@@ -113,6 +139,21 @@ typedef struct {
 
 typedef cx_status (*cx_run_fn)(const cx_call *c);
 
+/* The map that a conv2d makes: y[0].s, or, with fold.pool, what is pooled into it. */
+static inline cx_shape cx_conv_map(const cx_call *c)
+{
+    const cx_conv_attr *a = (const cx_conv_attr *)c->attr;
+    const cx_shape x = c->x[0].s, w = c->x[1].s;
+    const cx_shape y = { x.n, (x.h + a->pad_top + a->pad_bottom - w.h) / a->stride + 1, (x.w + a->pad_left + a->pad_right - w.w) / a->stride + 1, w.n };
+    return y;
+}
+/* Max-pooled. */
+static inline cx_shape cx_pooled(cx_shape x, const cx_pool_attr *a)
+{
+    const cx_shape y = { x.n, (x.h + 2 * a->pad - a->kernel) / a->stride + 1, (x.w + 2 * a->pad - a->kernel) / a->stride + 1, x.c };
+    return y;
+}
+
 enum {                           /* flags of a row */
     CX_CAN_RELU    = 1,           /* a following ReLU may be folded in (cx_call.relu); then backward also reads y[0] for the mask, except
                                      batch_norm, which computes the mask again from x[0] and y[1..] */
@@ -126,7 +167,8 @@ enum {                           /* flags of a row */
     CX_CAN_POST  = 256,       /* a norm behind y[0], whose vectors are known before the step, may be folded in: cx_fold.post */
     CX_CAN_STATS = 512,       /* the step can deliver the statistics of y[0] */
     CX_CAN_CARRY = 1024,      /* the backward step can apply a carry to dy */
-    CX_FLOAT32   = 2048       /* reads float32 only: a loss, and what leads to one */
+    CX_FLOAT32   = 2048,      /* reads float32 only: a loss, and what leads to one */
+    CX_CAN_POOL  = 4096       /* a max_pool behind y[0] may be folded in: cx_fold.pool */
 };
 
 typedef struct {
@@ -141,27 +183,6 @@ typedef struct {
     int64_t (*flops)(const cx_call *c);   /* of the forward pass, a multiply-add counted as 2; NULL = one per element of y[0] */
     double rtol, atol;           /* what an implementation may differ by from the reference: |a-b| <= atol*max|ref| + rtol*|b| */
 } cx_op;
-
-/* ---- attributes: plain data, no pointers, at most CX_ATTR_BYTES ----------------------------------------------------- */
-
-typedef struct { char none; } cx_no_attr;
-/* conv2d: x (N,H,W,I), weight (O,KH,KW,I), bias (1,1,1,O) optional. Padding in pixels of zeros, explicit on each side. Out = floor((H + top + bottom
- * - KH) / stride) + 1. */
-typedef struct { int stride, pad_top, pad_bottom, pad_left, pad_right; } cx_conv_attr;
-/* conv_transpose2d: x (N,H,W,I), weight (I,KH,KW,O) [the layout of the convolution it transposes], bias optional. Out = (H-1)*stride + KH - 2*pad. */
-typedef struct { int stride, pad; } cx_convt_attr;
-/* max_pool pads with -inf, avg_pool with zeros; count_pad: the divisor counts the padded zeros (PyTorch's default) or only real pixels. */
-typedef struct { int kernel, stride, pad; bool count_pad; } cx_pool_attr;
-/* batch_norm: x, gamma, beta, mean, var (running, both updated in a training forward). outputs y, batch mean, batch 1/sqrt(var+eps).
- * running = (1 - momentum) * running + momentum * batch (PyTorch's meaning), variance unbiased there when `unbiased`.
- * frozen: running statistics are used, and stay, also in training. Where they are used, y[1] and y[2] are the running mean and 1/sqrt(running var + eps). */
-typedef struct { float eps, momentum; bool frozen, unbiased; } cx_norm_attr;
-typedef struct { float slope; } cx_leaky_attr;
-typedef struct { float rate; } cx_dropout_attr;              /* kept values are scaled by 1/(1-rate); identity in eval */
-typedef struct { int out_h, out_w; bool align_corners; } cx_upsample_attr;
-typedef struct { float smoothing; } cx_bce_attr;             /* target t becomes t (1 - smoothing) + smoothing / 2 (Keras) */
-typedef struct { float smoothing; } cx_ce_attr;              /* target becomes onehot (1 - smoothing) + smoothing / classes (PyTorch) */
-typedef struct { float smooth; } cx_dice_attr;               /* added above and below; 1 in the Kaggle U-Net */
 
 typedef enum {
 #define OP(ID, name, lo, hi, out, attr, flags, rtol, atol) CX_OP_##ID,

@@ -120,9 +120,9 @@ const cx_verb cx_verb_plan = {
     .name = "plan", .args = "FILE.yaml", .doc = "print how an experiment's network is run: steps, implementations, bytes, FLOPs", .min_args = 1, .max_args = 1,
     .run = run, .flags = flags, .n_flags = CX_COUNT(flags),
     .more = "Needs no films. Column folds: what a step does besides its operator. pre: the norm in front is applied while reading; post: the norm\n"
-            "behind is part of the weights; stats: mean and variance of what it writes; carry: the rest of the gradients of norms is applied while\n"
-            "reading; sums: what the gradients of the norm in front need; vectors: a norm of which only these vectors are left to compute;\n"
-            "widened: bfloat16 reaches it by way of float32 copies.\n"
+            "behind is part of the weights; pool: the max pool behind is done as the map is made; stats: mean and variance of what it writes; carry: the\n"
+            "rest of the gradients of norms is applied while reading; sums: what the gradients of the norm in front need; vectors: a norm of which only\n"
+            "these vectors are left to compute; widened: bfloat16 reaches it by way of float32 copies.\n"
             "plan.fuse chooses the passes. The last lines are what a training holds in memory, by arena, and what the passes saved, with plan.precision\n"
             "and plan.memory, against a plain float32 plan."
 };

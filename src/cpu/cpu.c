@@ -192,7 +192,7 @@ static bool fill_impls(cpu *c)
             return false;
         for (int i = 0; i < n; i++)
             c->impls[op][c->n_impls[op]++] = c->kernels->ops[op].impl[i];
-        c->impls[op][c->n_impls[op]++] = (cx_impl){ .name = "reference", .fwd = cx_ops[op].ref_fwd, .bwd = cx_ops[op].ref_bwd };
+        c->impls[op][c->n_impls[op]++] = (cx_impl){ .name = "reference", .fwd = cx_ops[op].ref_fwd, .bwd = cx_ops[op].ref_bwd, .pool = true };
     }
     return true;
 }

@@ -1,4 +1,4 @@
-/* carry.c - inside pass 10: where the part of a norm's gradient that is affine in x is applied.
+/* carry.c - inside pass 11: where the part of a norm's gradient that is affine in x is applied.
  *
  * In: backward tasks. Out: nodes[].carry, values[].carry. The gradient of what a norm in vectors reads is scale*g + b*x + c; b and c are known only when the
  * whole of g is. They add up per channel in the carry of the gradient's root, over all norms that read the channel, and are applied by the task that reads the

@@ -1,4 +1,4 @@
-/* choose.c - pass 12: for each step the first implementation of the backend's list that accepts it, room for its packed weights, and the size of WORK.
+/* choose.c - pass 13: for each step the first implementation of the backend's list that accepts it, room for its packed weights, and the size of WORK.
  *
  * In: calls without data pointers. Out: steps[].impl, call.self, call.work_bytes, work_bytes. Forward and backward of a node are chosen each for itself: an
  * entry without the wanted direction is passed over, and a backward call is known by dy[0].s.c > 0. One that does not take bf16 sees the call as it will be
@@ -7,13 +7,13 @@
 #include "plan.h"
 #include "store.h"
 
-static const cx_impl *first_that_accepts(cx_backend *b, cx_op_id op, const cx_step *st, bool backward)
+const cx_impl *cx_first_impl(cx_backend *b, cx_op_id op, const cx_step *st, bool backward)
 {
     int n = 0;
     const cx_impl *list = b->impls(b, op, &n);
     const cx_call wide = cx_widen_call(st);
     for (int i = 0; i < n; i++)
-        if ((backward ? list[i].bwd : list[i].fwd) && (!list[i].accepts || list[i].accepts(list[i].bf16 ? &st->call : &wide)))
+        if (cx_impl_takes(&list[i], list[i].bf16 ? &st->call : &wide, backward))
             return &list[i];
     return NULL;
 }
@@ -26,7 +26,7 @@ cx_status cx_pass_choose(cx_plan *p, cx_error *err)
             continue;
         st->call.self = p->store->b->self;
         bool own = st->kind == CX_STEP_STATS || st->kind == CX_STEP_CARRY, backward = st->kind == CX_STEP_BACKWARD || st->kind == CX_STEP_CARRY;
-        st->impl = own ? &p->store->b->statistics : first_that_accepts(p->store->b, p->node[st->node].op, st, backward);
+        st->impl = own ? &p->store->b->statistics : cx_first_impl(p->store->b, p->node[st->node].op, st, backward);
         if (!st->impl || !(backward ? st->impl->bwd : st->impl->fwd))
             return cx_fail(err, CX_E_UNSUPPORTED, "plan: backend %s implements no %s of %s (node %s)", p->store->b->name, backward ? "backward" : "forward",
                            own ? "statistics" : cx_op_of(p, st->node)->name, p->node[st->node].name);

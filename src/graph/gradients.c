@@ -1,4 +1,4 @@
-/* gradients.c - pass 9: which values need a gradient.
+/* gradients.c - pass 10: which values need a gradient.
  *
  * In: needed nodes. Out: values[].grad: the value leads to the output, and something that is wanted (a trainable parameter, when param_grads; a kept value)
  * lies at or before it. Backward steps exist only for nodes whose output has a gradient and that have an input with one, so the backward pass stops where

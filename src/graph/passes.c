@@ -3,7 +3,8 @@
 #include "cxnet/base.h"
 #include "cxnet/graph.h"
 
-static const char *const names[] = { "views", "relu", "pool_first", "eval_fold", "prologue", "statistics", "affine", "recompute", "liveness" };
+static const char *const names[] = { "views", "relu", "pool_first", "eval_fold", "prologue", "statistics", "affine", "recompute", "liveness",
+                                     "pool_last" };
 _Static_assert((1u << sizeof names / sizeof names[0]) - 1 == CX_PASS_ALL, "a name for every bit of cx_pass_bits, in its order");
 
 cx_status cx_passes_parse(const char *list, unsigned *skip, cx_error *err)
@@ -22,7 +23,7 @@ cx_status cx_passes_parse(const char *list, unsigned *skip, cx_error *err)
             k++;
         if (k == CX_COUNT(names))
             return cx_fail(err, CX_E_CONFIG, "\"%.*s\" is no pass; want all, none, or some of views, relu, pool_first, eval_fold, prologue, statistics, "
-                           "affine, recompute, liveness, separated by commas", n < 60 ? (int)n : 60, w);
+                           "affine, recompute, liveness, pool_last, separated by commas", n < 60 ? (int)n : 60, w);
         *skip &= ~(1u << k);
         w += n;
         if (!*w)

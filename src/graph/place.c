@@ -1,4 +1,4 @@
-/* place.c - pass 13: how long each buffer lives, and where in ACT it lies.
+/* place.c - pass 14: how long each buffer lives, and where in ACT it lies.
  *
  * In: operands of all steps, one combined schedule. Out: buffers[].start, end, offset; act_bytes. Inputs live from the start to the end, as the seed of the
  * backward pass does: they are written before the run and may serve another. Kept values (and their gradients) live to the end. Placement: largest first,

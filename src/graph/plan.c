@@ -49,7 +49,7 @@ static cx_status compile(cx_plan *p, cx_error *err)
     }
     for (int k = 0; k < p->n_nodes; k++) {
         cx_plan_node_info *x = &p->nodes[k];
-        x->relu = x->pre = x->post = x->carrier = x->vectors_buffer = x->sums_buffer = x->carry_buffer = -1;
+        x->relu = x->pool = x->pre = x->post = x->carrier = x->vectors_buffer = x->sums_buffer = x->carry_buffer = -1;
         p->node[k] = p->g->nodes[k];
     }
     TRY(cx_pass_select(p, err));
@@ -59,6 +59,7 @@ static cx_status compile(cx_plan *p, cx_error *err)
     cx_pass_prologue(p);
     cx_pass_views(p);
     cx_pass_precision(p);
+    cx_pass_pool_last(p);
     cx_pass_statistics(p);
     TRY(cx_pass_gradients(p, err));
     TRY(cx_pass_schedule(p, err));

@@ -1,7 +1,7 @@
 /* plan.h - inside of a plan, and its passes. Each pass is one file; its contract stands at the top of that file.
  *
- * Reading order = running order: select, pool_first, relu, eval_fold, prologue, views, precision, statistics, gradients, schedule (with carry and redo inside),
- * prepare, choose (with widen), place (then bind and run in plan.c).
+ * Reading order = running order: select, pool_first, relu, eval_fold, prologue, views, precision, pool_last, statistics, gradients, schedule (with carry and
+ * redo inside), prepare, choose (with widen), place (then bind and run in plan.c).
  * Words: a *buffer* is a contiguous piece of ACT. Most values are the root of their own buffer; a *view* lives inside the buffer of its parent.
  * A *step* is what runs: an anchor node with what was folded into it. A norm *in vectors* is one that another step carries out (cx_fold in op.h): its own step
  * computes vectors per channel and touches no activation. */
@@ -38,7 +38,8 @@ typedef enum {
 typedef struct {
     bool needed;
     int relu;                  /* the ReLU node folded into this one, -1 = none */
-    bool folded;               /* this is such a ReLU: it has no step */
+    int pool;                  /* the max pool folded into this one, -1 = none */
+    bool folded;               /* this is such a ReLU or pool: it has no step */
     int y;                     /* value that is y[0] of the step */
     bool copied[CX_MAX_IN];    /* CX_VIEW operators: the input is moved by a step, not aliased */
     int redo_before;           /* index of the backward task that the redo step precedes, -1 = no redo */
@@ -128,6 +129,7 @@ void cx_pass_eval_fold(cx_plan *p);
 void cx_pass_prologue(cx_plan *p);
 void cx_pass_views(cx_plan *p);
 void cx_pass_precision(cx_plan *p);
+void cx_pass_pool_last(cx_plan *p);
 void cx_pass_statistics(cx_plan *p);
 cx_status cx_pass_gradients(cx_plan *p, cx_error *err);
 cx_status cx_pass_schedule(cx_plan *p, cx_error *err);
@@ -144,6 +146,10 @@ typedef struct { int root; int64_t channel, ld; } cx_view;
 cx_view cx_plan_view(const cx_plan *p, int value, bool grad);          /* views.c */
 /* The shapes of node k's outputs from those of its inputs. */
 cx_status cx_plan_infer(cx_plan *p, int k, cx_error *err);             /* select.c */
+/* A value or gradient as calls see it, without its place: shape, distance of pixels, type. */
+cx_tensor cx_plan_tensor(const cx_plan *p, int value, bool grad);      /* prepare.c */
+/* The first implementation of the backend's list that takes the step's call, as it would be given to it. NULL: none. */
+const cx_impl *cx_first_impl(cx_backend *b, cx_op_id op, const cx_step *st, bool backward);      /* choose.c */
 /* The buffer of a value or gradient, made at first asking; late: as the backward schedule sees it. -1 when out of memory. */
 int cx_plan_buffer(cx_plan *p, int value, bool grad, bool late);       /* prepare.c */
 /* Another buffer. -1 when out of memory. */

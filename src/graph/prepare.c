@@ -1,4 +1,4 @@
-/* prepare.c - pass 11: every cx_call is filled once: shapes, strides, flags, and which buffer each operand lives in.
+/* prepare.c - pass 12: every cx_call is filled once: shapes, strides, flags, and which buffer each operand lives in.
  *
  * In: steps. Out: steps[].call (all but the data pointers), operand[], bytes; buffers[] without lifetimes. Backward gets numbers only for what the
  * operator's flags say that it reads; other tensors carry their shape and p == NULL. A slot that is absent is all zero. */
@@ -25,22 +25,28 @@ int cx_plan_buffer(cx_plan *p, int value, bool grad, bool late)
     return *slot;
 }
 
+cx_tensor cx_plan_tensor(const cx_plan *p, int value, bool grad)
+{
+    const bool here = cx_is_activation(p, value);
+    const cx_view view = here ? cx_plan_view(p, value, grad) : (cx_view){ value, 0, p->values[value].s.c };
+    return (cx_tensor){ .s = p->values[value].s, .ld = view.ld, .type = here && !grad && p->values[view.root].bf16 ? CX_BF16 : CX_F32 };
+}
+
 typedef enum { SHAPE_ONLY, READ, WRITE, ADD } access;
 
 /* Describes one tensor of the call; `channel` and `s` choose a slice of the value (a copy step of a concat). */
 static cx_status set_slice(cx_plan *p, cx_step *st, cx_tensor *t, int value, bool grad, access how, cx_shape s, int64_t channel, cx_error *err)
 {
-    bool here = cx_is_activation(p, value);
-    cx_view view = here ? cx_plan_view(p, value, grad) : (cx_view){ value, 0, p->values[value].s.c };
-    *t = (cx_tensor){ .s = s, .ld = view.ld, .type = here && !grad && p->values[view.root].bf16 ? CX_BF16 : CX_F32 };
+    *t = cx_plan_tensor(p, value, grad);
+    t->s = s;
     if (how == SHAPE_ONLY)
         return CX_OK;
     cx_operand *o = &st->operand[st->n_operands++];
     *o = (cx_operand){ .at = (uint16_t)((char *)t - (char *)&st->call), .write = how != READ, .grad = grad, .value = value, .buffer = -1,
                        .type = t->type };
-    if (here) {
+    if (cx_is_activation(p, value)) {
         o->buffer = cx_plan_buffer(p, value, grad, st->late);
-        o->first = view.channel + channel;
+        o->first = cx_plan_view(p, value, grad).channel + channel;
         if (o->buffer < 0)
             return cx_fail(err, CX_E_MEMORY, "plan: no memory for another buffer");
     }
@@ -173,6 +179,8 @@ static cx_status set_folds(cx_plan *p, cx_step *st, cx_error *err)
     }
     if (info->post >= 0)
         TRY(set_vectors(p, st, &f->post, of_norm(p, info->post, &p->nodes[info->post].vectors_buffer, CX_FOLD_ROWS), READ, err));
+    if (info->pool >= 0)
+        f->pool = *(const cx_pool_attr *)p->node[info->pool].attr.bytes;
     if (info->stats && st->kind == CX_STEP_FORWARD)
         TRY(set_vectors(p, st, &f->stats, stats_of(p, w.value, w.channel, w.s.c), WRITE, err));
     if (info->carry == CX_CARRY_IN && st->kind == CX_STEP_BACKWARD)

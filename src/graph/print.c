@@ -28,7 +28,7 @@ static void name_folds(const cx_plan *p, const cx_step *st, char *to, size_t siz
         return;
     }
     const struct { bool here; const char *name; } part[] = {
-        { f->pre.s.c > 0, f->pre_relu ? "pre+relu" : "pre" }, { f->post.s.c > 0, "post" }, { f->stats.s.c > 0, "stats" },
+        { f->pre.s.c > 0, f->pre_relu ? "pre+relu" : "pre" }, { f->post.s.c > 0, "post" }, { f->pool.kernel > 0, "pool" }, { f->stats.s.c > 0, "stats" },
         { f->carry.s.c > 0, "carry" }, { f->sums.s.c > 0, "sums" }, { st->n_widened > 0, "widened" },
     };
     size_t at = 0;

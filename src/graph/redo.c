@@ -1,4 +1,4 @@
-/* redo.c - inside pass 10: cheap outputs are dropped after their last forward reader and rebuilt just before their first backward reader.
+/* redo.c - inside pass 11: cheap outputs are dropped after their last forward reader and rebuilt just before their first backward reader.
  *
  * In: the tasks of both directions. Out: values[].redo, nodes[].redo_before. A value qualifies when its operator has CX_CHEAP, it is the root of a buffer
  * that it shares with nobody, it is not kept, some backward task reads it, and everything that its operator reads stays in memory until then for

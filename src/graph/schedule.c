@@ -1,4 +1,4 @@
-/* schedule.c - pass 10: the list of steps, forward then backward, and who overwrites and who adds to a gradient.
+/* schedule.c - pass 11: the list of steps, forward then backward, and who overwrites and who adds to a gradient.
  *
  * In: views, folding, gradients. Out: steps[] with kind, node, part, dx_add. Forward in node order. Backward in reverse: the first writer of a gradient
  * overwrites, later ones add. Where gradients share a root buffer and the first writer covers only part of it, a zero step clears the root before.

@@ -22,17 +22,19 @@ cx_status cx_infer_conv2d(cx_call *c, cx_error *err)
                        (long long)w.h, (long long)w.w, (long long)h, (long long)wide);
     if (has_input(c, 2))
         TRY(cx_op_check_vector(c, CX_OP_CONV2D, 2, "bias", w.n, err));
-    c->y[0].s = (cx_shape){ x.n, (h - w.h) / a->stride + 1, (wide - w.w) / a->stride + 1, w.n };
+    c->y[0].s = cx_conv_map(c);
     return CX_OK;
 }
 
 int64_t cx_flops_conv2d(const cx_call *c)
 {
-    cx_shape w = c->x[1].s;
-    return 2 * cx_elems(c->y[0].s) * w.h * w.w * w.c;
+    const cx_shape w = c->x[1].s;
+    const int64_t kernel = c->fold.pool.kernel;
+    return 2 * cx_elems(cx_conv_map(c)) * w.h * w.w * w.c + kernel * kernel * cx_elems(c->y[0].s);
 }
 
-static double conv_at(const cx_call *c, int64_t n, int64_t p, int64_t q, int64_t o)
+/* A finished number of the map. */
+static float conv_at(const cx_call *c, int64_t n, int64_t p, int64_t q, int64_t o)
 {
     const cx_conv_attr *a = c->attr;
     cx_shape x = c->x[0].s, w = c->x[1].s;
@@ -52,7 +54,25 @@ static double conv_at(const cx_call *c, int64_t n, int64_t p, int64_t q, int64_t
         }
     }
     const cx_tensor *post = &c->fold.post;
-    return post->s.c ? sum * (double)cx_row(post, CX_FOLD_SCALE)[o] + (double)cx_row(post, CX_FOLD_SHIFT)[o] : sum;
+    if (post->s.c)
+        sum = sum * (double)cx_row(post, CX_FOLD_SCALE)[o] + (double)cx_row(post, CX_FOLD_SHIFT)[o];
+    return (float)relu_if(c, sum);
+}
+
+/* The largest of a window of the map, as max_pool has it: a NaN counts as largest. */
+static float pooled_at(const cx_call *c, int64_t n, int64_t p, int64_t q, int64_t o)
+{
+    const cx_pool_attr *a = &c->fold.pool;
+    const cx_shape map = cx_conv_map(c);
+    const int64_t y0 = p * a->stride - a->pad, x0 = q * a->stride - a->pad;
+    float largest = -INFINITY;
+    for (int64_t y = max64(y0, 0); y < min64(y0 + a->kernel, map.h); y++)
+        for (int64_t x = max64(x0, 0); x < min64(x0 + a->kernel, map.w); x++) {
+            const float v = conv_at(c, n, y, x, o);
+            if (v > largest || isnan(v))
+                largest = v;
+        }
+    return largest;
 }
 
 cx_status cx_ref_fwd_conv2d(const cx_call *c)
@@ -63,7 +83,7 @@ cx_status cx_ref_fwd_conv2d(const cx_call *c)
             for (int64_t q = 0; q < y.w; q++) {
                 float *out = pixel_at(&c->y[0], n, p, q);
                 for (int64_t o = 0; o < y.c; o++)
-                    out[o] = (float)relu_if(c, conv_at(c, n, p, q, o));
+                    out[o] = c->fold.pool.kernel ? pooled_at(c, n, p, q, o) : conv_at(c, n, p, q, o);
             }
     if (c->fold.stats.s.c && !c->redo)
         cx_ref_statistics(&c->y[0], &c->fold.stats);

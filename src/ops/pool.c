@@ -17,7 +17,7 @@ static cx_status infer_window(cx_call *c, cx_op_id id, cx_error *err)
     if (h < 0 || w < 0)
         return cx_fail(err, CX_E_SHAPE, "%s: window %dx%d is larger than the padded input %lldx%lld", cx_ops[id].name, a->kernel, a->kernel,
                        (long long)(x.h + 2 * (int64_t)a->pad), (long long)(x.w + 2 * (int64_t)a->pad));
-    c->y[0].s = (cx_shape){ x.n, h / a->stride + 1, w / a->stride + 1, x.c };
+    c->y[0].s = cx_pooled(x, a);
     return CX_OK;
 }
 

@@ -29,8 +29,6 @@ static void check_stats(const cases_run *r, const char *impl, const cx_tensor *g
     }
 }
 
-static bool accepts(const cx_impl *impl, const cx_call *c) { return !impl->accepts || impl->accepts(c); }
-
 /* Forward, with weights packed during the call and before it; then backward on the rounded y. False when the implementation takes no such call. */
 static bool check(const char *isa, cx_backend *on, const cx_impl *impl, const cases_row *k, int folds, narrow types_of, bool backward)
 {
@@ -38,7 +36,7 @@ static bool check(const char *isa, cx_backend *on, const cx_impl *impl, const ca
     folded_open(&a, k, folds);
     a.c.self = on->self;
     cx_call wide = folded_call(&a, backward);
-    if (!accepts(impl, &wide) || is_slow(isa, k->op, &wide, 2000000)) {
+    if (!cx_impl_takes(impl, &wide, backward) || is_slow(isa, k->op, &wide, 2000000)) {
         case_close(&a);
         return false;
     }
@@ -48,7 +46,7 @@ static bool check(const char *isa, cx_backend *on, const cx_impl *impl, const ca
         *cases_at(&a.c.x[0], e) = folded_rounded(*cases_at(&a.c.x[0], e));
     if (backward) {
         cx_call first = folded_call(&a, false);
-        if (impl->fwd && accepts(impl, &first))
+        if (cx_impl_takes(impl, &first, false))
             with_work(on, &first, impl, false, impl->fwd);
         else
             assert_int_equal(cx_ops[k->op].ref_fwd(&first), CX_OK);
@@ -61,7 +59,7 @@ static bool check(const char *isa, cx_backend *on, const cx_impl *impl, const ca
     if (types_of.y)
         b.c.y[0] = folded_narrowed(&b, &b.c.y[0]);
     cx_call slim = folded_call(&b, backward);
-    const bool takes = accepts(impl, &slim);
+    const bool takes = cx_impl_takes(impl, &slim, backward);
     if (takes) {
         with_work(on, &wide, impl, backward, backward ? impl->bwd : impl->fwd);
         with_work(on, &slim, impl, backward, backward ? impl->bwd : impl->fwd);
@@ -92,7 +90,7 @@ static void test_same_bits_as_float32(void **state)
                 for (int j = -1; list[at].bf16 && j < CX_COUNT(folded_sets); j++)
                     for (int t = 0; (j < 0 || folded_fits(k, folded_sets[j])) && t < CX_COUNT(types); t++)
                         for (int backward = 0; backward < 2; backward++)
-                            if ((backward ? list[at].bwd : list[at].fwd) && !(backward && j >= 0 && folded_sets[j] & FOLD_POST))
+                            if (!(backward && j >= 0 && folded_sets[j] & FOLD_EVAL))
                                 checked += check(isas[s], b, &list[at], k, j < 0 ? 0 : folded_sets[j], types[t], backward);
         }
         if (b && checked == 0 && !getenv("CX_TEST_OPS"))

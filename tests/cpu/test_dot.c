@@ -79,7 +79,8 @@ static void oracle_open(oracle *o, const cases_row *k, int folds, bool backward)
         *cases_at(&c->x[0], e) = folded_rounded(*cases_at(&c->x[0], e));
     const cx_shape vector = { 1, 1, 1, c->y[0].s.c };
     o->plain = (cx_call){ .attr = c->attr, .n_in = 3, .n_out = 1, .relu = c->relu && !backward,
-        .x = { dense(o, c->x[0].s), dense(o, c->x[1].s), dense(o, vector) }, .y = { dense(o, c->y[0].s) } };
+        .x = { dense(o, c->x[0].s), dense(o, c->x[1].s), dense(o, vector) }, .y = { dense(o, c->y[0].s) },
+        .fold.pool = c->fold.pool };
     read_u(o);
     read_weights(o);
     assert_int_equal(cx_ops[k->op].ref_fwd(&o->plain), CX_OK);
@@ -159,7 +160,7 @@ static const cx_impl *impl_of(cx_backend *b, cx_op_id op, const cx_call *c, bool
     int n = 0;
     const cx_impl *list = b->impls(b, op, &n);
     for (int i = 0; i < n; i++)
-        if (list[i].dot && !strstr(list[i].name, "cudnn") && !strstr(list[i].name, "cublaslt") && (backward ? list[i].bwd : list[i].fwd) && list[i].accepts(c))
+        if (list[i].dot && !strstr(list[i].name, "cudnn") && !strstr(list[i].name, "cublaslt") && cx_impl_takes(&list[i], c, backward))
             return &list[i];
     return NULL;
 }
@@ -254,7 +255,7 @@ static int check_row(int isa, const cases_row *k)
         if (!folded_fits(k, folds) || (SANITIZED && is_emulated(dot_isas[isa]) && j > 0 && !(folds & FOLD_SLICED && folds & FOLD_POST)))
             continue;
         checked += check(isa, k, folds, false, false);
-        for (int narrow = 0; !(folds & FOLD_POST) && narrow < 2; narrow++)
+        for (int narrow = 0; !(folds & FOLD_EVAL) && narrow < 2; narrow++)
             checked += check(isa, k, folds, true, narrow);
     }
     return checked;

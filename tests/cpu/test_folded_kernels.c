@@ -94,7 +94,7 @@ static int check_isa(const char *isa, const task *t, bool backward)
     c.self = b->self;
     const cx_impl *list = b->impls(b, t->want.k->op, &n);
     for (int at = 0; at < n; at++)
-        if (!is_reference(&list[at]) && (backward ? list[at].bwd : list[at].fwd) && (!list[at].accepts || list[at].accepts(&c))) {
+        if (!is_reference(&list[at]) && cx_impl_takes(&list[at], &c, backward)) {
             check_impl(isa, t, at, backward);
             checked++;
         }
@@ -122,7 +122,7 @@ static void check_row(const cases_row *k, int folds, int checked[CX_OP_COUNT][2]
     }
     for (int s = 0; s < FOLDED_ISAS; s++)
         for (int backward = 0; is_here(isas[s]) && !is_slow(isas[s], k->op, &t.want.c, 7000000) && backward < 2; backward++)
-            if (!(backward && folds & FOLD_POST))
+            if (!(backward && folds & FOLD_EVAL))
                 checked[k->op][backward] += check_isa(isas[s], &t, backward);
     free(t.terms.p);
     case_close(&t.want);

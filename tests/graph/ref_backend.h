@@ -71,6 +71,6 @@ static inline void ref_open(ref_backend *r)
                             .convert = { .name = "reference", .fwd = cx_ref_fwd_convert, .bf16 = true },
                             .statistics = { .name = "reference", .fwd = cx_ref_fwd_statistics, .bwd = cx_ref_bwd_statistics } };
     for (int op = 0; op < CX_OP_COUNT; op++)
-        r->impl[op] = (cx_impl){ .name = "reference", .fwd = cx_ops[op].ref_fwd, .bwd = cx_ops[op].ref_bwd };
+        r->impl[op] = (cx_impl){ .name = "reference", .fwd = cx_ops[op].ref_fwd, .bwd = cx_ops[op].ref_bwd, .pool = true };
 }
 #endif

@@ -54,15 +54,14 @@ static void release(outcome *r)
 }
 
 /* Every pass by itself on, by itself off, and a spread of combinations: multiples of an odd number walk over all of them. */
-enum { SPREAD = 24 };
+enum { PASSES = 10, SPREAD = 24 };
 static int combination(int i)
 {
-    const int passes = 9;
-    if (i < passes)
+    if (i < PASSES)
         return CX_PASS_ALL & ~(1 << i);
-    if (i < 2 * passes)
-        return 1 << (i - passes);
-    i -= 2 * passes;
+    if (i < 2 * PASSES)
+        return 1 << (i - PASSES);
+    i -= 2 * PASSES;
     return i == 0 ? 0 : i == 1 ? RUN_LEAN : (i * 205) % (2 * CX_PASS_ALL + 2);
 }
 
@@ -84,7 +83,7 @@ static void test_passes_change_nothing(void **state)
         for (int64_t i = 0; i < want.n_grad; i++)
             norm += fabs((double)want.grad[i]);
         assert_true(isfinite(norm) && norm > 1e-3);
-        for (int i = 0; i < 18 + SPREAD; i++) {
+        for (int i = 0; i < 2 * PASSES + SPREAD; i++) {
             const int bits = combination(i);
             const double near = tolerance(every_net[k], bits);
             outcome got = train_once(every_net[k], bits);

@@ -52,19 +52,90 @@ static void test_passes_change_nothing(void **state)
     net n = checked(small_dense_net);
     cx_store *s;
     cx_plan *p;
-    int post = 0, pre = 0;
+    int post = 0, pre = 0, pool = 0;
     assert_cx_ok(cx_store_new(n.g, &r.base, 3, &s, err));
     assert_cx_ok(cx_plan_new(s, &(cx_plan_opts){ .batch = BATCH, .output = n.logits }, &p, err));
     for (int i = 0; i < cx_plan_get_stats(p).n_steps; i++) {
         post += strstr(cx_plan_step(p, i).folds, "post") != NULL;
         pre += strstr(cx_plan_step(p, i).folds, "pre+relu") != NULL;
+        pool += strstr(cx_plan_step(p, i).folds, "post pool") != NULL;
     }
     assert_int_equal(post, 1 + 5);
     assert_int_equal(pre, 5 + 1 + 1);
+    assert_int_equal(pool, 1);
     assert_true(cx_plan_get_stats(p).prepared_bytes > 0);
     cx_plan_free(p);
     cx_store_free(s);
     cx_graph_free(n.g);
+}
+
+/* How many steps of a plan that computes `output` pool at once, and whether a pool is a step of its own. */
+static int pooling_steps(cx_store *s, cx_plan_opts o, int *apart)
+{
+    cx_plan *p;
+    int n = 0;
+    *apart = 0;
+    o.batch = BATCH;
+    assert_cx_ok(cx_plan_new(s, &o, &p, err));
+    for (int i = 0; i < cx_plan_get_stats(p).n_steps; i++) {
+        const cx_step_info step = cx_plan_step(p, i);
+        n += strstr(step.folds, "pool") != NULL;
+        *apart += strcmp(step.op, "max_pool") == 0;
+    }
+    cx_plan_free(p);
+    return n;
+}
+
+/* A convolution with its norm and ReLU, and a max pool; with a second reader between them, with other windows. */
+typedef enum { ALONE, READ_TWICE, POINTWISE, WIDE_WINDOW } stem_kind;
+static net stem_net(stem_kind kind)
+{
+    net n = { .name = "stem", .g = cx_graph_new() };
+    n.x = cx_input(n.g, "film", (cx_shape){ 1, 34, 30, 1 });
+    int map = norm_relu(n.g, "norm0", conv(n.g, "conv0", n.x, 9, kind == POINTWISE ? 1 : 7, 2, kind == POINTWISE ? 0 : 3, true));
+    int x = kind == WIDE_WINDOW ? cx_max_pool(n.g, "pool0", map, 9, 1, 4) : cx_max_pool(n.g, "pool0", map, 3, 2, 1);
+    n.feature = map;
+    n.logits = cx_linear(n.g, "fc", cx_global_avg_pool(n.g, "gap", x), 2, CX_INIT_GLOROT_UNIFORM);
+    if (kind == READ_TWICE)
+        n.logits = cx_add(n.g, "sum", n.logits, cx_linear(n.g, "fc2", cx_global_avg_pool(n.g, "gap2", map), 2, CX_INIT_GLOROT_UNIFORM));
+    n.loss = with_bce(&n, 0);
+    return n;
+}
+
+/* Where it happens, and each condition by itself. */
+static void test_pool_last(void **state)
+{
+    (void)state;
+    static const struct { const char *backend; bool pools[4]; } want[] = {
+        { NULL, { true, false, true, true } }, { "cpu", { true, false, true, false } }, { "emu", { true, false, false, false } },
+        { "cuda", { true, false, false, false } },
+    };
+    for (int i = 0; i < CX_COUNT(want); i++)
+        for (int kind = ALONE; kind <= WIDE_WINDOW; kind++) {
+            ref_backend r;
+            ref_open(&r);
+            cx_backend *b = want[i].backend ? open_named(want[i].backend, 2) : &r.base;
+            net n = stem_net((stem_kind)kind);
+            cx_store *s;
+            int apart;
+            assert_cx_ok(cx_graph_check(n.g, err));
+            if (b) {
+                assert_cx_ok(cx_store_new(n.g, b, 3, &s, err));
+                const bool pools = want[i].pools[kind];
+                assert_int_equal(pooling_steps(s, (cx_plan_opts){ .output = n.logits }, &apart), pools);
+                assert_int_equal(apart, !pools);
+                assert_int_equal(pooling_steps(s, (cx_plan_opts){ .output = n.logits, .bf16 = true }, &apart), pools);
+                assert_int_equal(pooling_steps(s, (cx_plan_opts){ .output = n.logits, .skip = CX_PASS_POOL_LAST }, &apart), 0);
+                assert_int_equal(pooling_steps(s, (cx_plan_opts){ .output = n.logits, .keep = &n.feature, .n_keep = 1 }, &apart), 0);
+                assert_int_equal(pooling_steps(s, (cx_plan_opts){ .output = n.logits, .training = true }, &apart), 0);
+                assert_int_equal(pooling_steps(s, (cx_plan_opts){ .output = n.loss, .backward = true, .param_grads = true }, &apart), 0);
+                assert_int_equal(apart, 1);
+                cx_store_free(s);
+            }
+            if (b && b != &r.base)
+                cx_backend_close(b);
+            cx_graph_free(n.g);
+        }
 }
 
 /* Whatever way the store changes, a plan that has run before sees it: a training step, cx_store_set of a weight or of a statistic, a write through
@@ -166,7 +237,7 @@ static void test_names_of_passes(void **state)
     assert_int_equal(skip, CX_PASS_ALL);
     assert_cx_ok(cx_passes_parse("views,affine", &skip, err));
     assert_int_equal(skip, CX_PASS_ALL & ~(CX_PASS_VIEWS | CX_PASS_AFFINE));
-    assert_cx_ok(cx_passes_parse("views,relu,pool_first,eval_fold,prologue,statistics,affine,recompute,liveness", &skip, err));
+    assert_cx_ok(cx_passes_parse("views,relu,pool_first,eval_fold,prologue,statistics,affine,recompute,liveness,pool_last", &skip, err));
     assert_int_equal(skip, 0);
     const char *const wrong[] = { "", ",", "views,", "view", "viewsx", "all,views", "views relu", "Views" };
     for (int i = 0; i < CX_COUNT(wrong); i++)
@@ -176,7 +247,8 @@ static void test_names_of_passes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_passes_change_nothing), cmocka_unit_test(test_prepared_follows_the_store), cmocka_unit_test(test_describe),
+        cmocka_unit_test(test_passes_change_nothing), cmocka_unit_test(test_pool_last),
+        cmocka_unit_test(test_prepared_follows_the_store), cmocka_unit_test(test_describe),
         cmocka_unit_test(test_names_of_passes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -123,7 +123,7 @@ static void test_buffers_never_overlap(void **state)
         cx_store *s;
         ref_open(&b);
         assert_cx_ok(cx_store_new(n.g, &b.base, 3, &s, err));
-        for (int i = 0; i <= CX_PASS_ALL; i += 3) {
+        for (int i = 0; i <= CX_PASS_ALL; i += 5) {
             cx_plan_opts o = training_opts(&n);
             switches(&o, i);
             const size_t act = act_of(s, o, NULL);

@@ -495,11 +495,40 @@ static void carries_add_up(void **state)
     chain_close(&h);
 }
 
+/* ---- a pool --------------------------------------------------------------------------------------------------------- */
+
+/* Folded in, it gives the bits of a max_pool behind the step that has everything else. */
+static void a_pool_equals_a_step_of_its_own(void **state)
+{
+    (void)state;
+    int checked = 0;
+    for (int i = 0; i < FOLDED_TOTAL; i++)
+        for (int j = 0; j < CX_COUNT(folded_sets); j++) {
+            if (!(folded_sets[j] & FOLD_POOL) || !folded_fits(folded_row(i), folded_sets[j]))
+                continue;
+            cases_run with, without;
+            folded_open(&with, folded_row(i), folded_sets[j]);
+            folded_open(&without, folded_row(i), folded_sets[j] & ~FOLD_POOL);
+            folded_reference(&with);
+            folded_reference(&without);
+            cx_tensor y = cases_tensor(&without, with.c.y[0].s, false);
+            cx_call pool = { .attr = &with.c.fold.pool, .n_in = 1, .n_out = 1, .x = { without.c.y[0] }, .y = { y } };
+            assert_int_equal(cx_ops[CX_OP_MAX_POOL].ref_fwd(&pool), CX_OK);
+            case_assert_equal(with.k->name, "y", &with.c.y[0], &y);
+            folded_assert_gaps(&with);
+            case_close(&with);
+            case_close(&without);
+            checked++;
+        }
+    assert_true(checked > 20);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(folds_equal_the_plain_chain), cmocka_unit_test(folds_equal_finite_differences), cmocka_unit_test(post_equals_a_norm_behind),
         cmocka_unit_test(sums_stand_alone), cmocka_unit_test(redo_changes_no_state), cmocka_unit_test(carries_add_up),
+        cmocka_unit_test(a_pool_equals_a_step_of_its_own),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
