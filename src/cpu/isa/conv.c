@@ -2,6 +2,7 @@
  * floats of one kernel row are contiguous in NHWC). 1x1 convolutions are pointwise.c's. */
 #include "conv.h"
 #include "pairs.h"
+#include "pool.h"
 #include <omp.h>
 
 /* NEAR_COLS: columns of results that go by scratch together; a block of rows of them stays in the second-level cache. */
@@ -164,8 +165,96 @@ static const size_t ROWS_BYTES = (size_t)(CX_ROWS_MAX * NEAR_COLS) * sizeof(floa
 
 static size_t down_thread(const cx_window *w) { return strip_bytes(w) + (goes_by_scratch(w) ? ROWS_BYTES : 0); }
 
+/* ---- big -> small, pooled at once ---------------------------------------------------------------------------------------
+ * A task has some rows of the pooled map of an image. It makes the rows of the map that they read a band at a time, in a buffer that stays in the second-level
+ * cache, and keeps there what the next band reads too, so only the first rows of a task are made twice. Sums are those of the map as a whole, bit for bit. */
+
+/* TWICE_SHARE: rows of the map in a task for each that is made twice. With fewer than LEAST_TASKS, threads would wait. */
+enum { BAND_BYTES = 256 << 10, POOL_TASKS = 8, LEAST_TASKS = 4, TWICE_SHARE = 8 };
+
+/* Rows of the pooled map in a task, and in a band; rows of the map that a band reads at most. */
+typedef struct { int64_t tasks, per_task, per_band, rows; } pool_cut;
+
+static pool_cut cut_pooled(const cx_geometry *g)
+{
+    const int64_t h = cx_pooled(g->small.s, &g->pool).h, line = g->small.s.w * g->small.s.c * (int64_t)sizeof(float);
+    const int64_t fit = max64((BAND_BYTES / line - g->pool.kernel) / g->pool.stride + 1, 1), twice = max64(g->pool.kernel - g->pool.stride, 0);
+    pool_cut cut = { .per_task = min64(max64(up_div(h, up_div(POOL_TASKS, g->small.s.n)), up_div(twice * TWICE_SHARE, g->pool.stride)), h) };
+    cut.tasks = up_div(h, cut.per_task);
+    cut.per_band = up_div(cut.per_task, up_div(cut.per_task, fit));
+    cut.rows = (cut.per_band - 1) * g->pool.stride + g->pool.kernel;
+    return cut;
+}
+
+bool CX_FN(pool_accepts)(const cx_geometry *g)
+{
+    const int64_t line = g->small.s.w * g->small.s.c * (int64_t)sizeof(float);
+    return g->pool.kernel * line <= BAND_BYTES && g->small.s.n * cut_pooled(g).tasks >= LEAST_TASKS;
+}
+
+/* Rows of the map that rows p0 .. p1-1 of the pooled one read. */
+static range rows_read(const cx_geometry *g, int64_t p0, int64_t p1)
+{
+    const int64_t lo = p0 * g->pool.stride - g->pool.pad, hi = (p1 - 1) * g->pool.stride - g->pool.pad + g->pool.kernel;
+    return (range){ max64(lo, 0), min64(hi, g->small.s.h) };
+}
+
+/* Rows `task` of image n of dst. w: the window of that image by itself, whose dst is the buffer. */
+static void pooled_task(const cx_geometry *g, cx_window w, const strip_room *room, int64_t n, range task, int64_t per_band, const cx_tensor *dst)
+{
+    const int64_t line = w.dst.s.w * w.dst.s.c;
+    range have = { 0, 0 };
+    for (int64_t p0 = task.lo; p0 < task.hi; p0 += per_band) {
+        const int64_t p1 = min64(p0 + per_band, task.hi);
+        const range want = rows_read(g, p0, p1);
+        const int64_t kept = max64(have.hi - want.lo, 0);
+        memmove(w.dst.p, w.dst.p + (have.hi - have.lo - kept) * line, (size_t)(kept * line) * sizeof(float));
+        w.dst_y = -want.lo;
+        window_strip(&w, 0, want.lo + kept, want.hi - want.lo - kept, room, 0);
+        for (int64_t p = p0; p < p1; p++) {
+            const range r = rows_read(g, p, p + 1);
+            CX_FN(max_row)(&w.dst, r.lo - want.lo, r.hi - want.lo, &g->pool, dst, n * dst->s.h + p);
+        }
+        have = want;
+    }
+}
+
+static size_t pooled_strip(const cx_geometry *g)
+{
+    const cx_window w = CX_FN(window_down)(g);
+    return cx_align64((size_t)cx_strip_floats(&w, cut_pooled(g).rows) * sizeof(float));
+}
+
+static size_t pooled_thread(const cx_geometry *g)
+{
+    return pooled_strip(g) + cx_align64((size_t)(cut_pooled(g).rows * g->small.s.w * g->small.s.c) * sizeof(float));
+}
+
+static void down_pooled(const cx_geometry *g, const cx_pass *p)
+{
+    const pool_cut cut = cut_pooled(g);
+    const size_t per_thread = pooled_thread(g);
+    const int64_t tasks = p->dst.s.n * cut.tasks;
+#pragma omp parallel for schedule(dynamic, 1) num_threads(CX_FN(threads_that_fit)(p->bytes, 0, per_thread))
+    for (int64_t t = 0; t < tasks; t++) {
+        const int64_t n = t / cut.tasks, first = t % cut.tasks * cut.per_task;
+        char *mine = (char *)p->work + (size_t)omp_get_thread_num() * per_thread;
+        const strip_room room = { .strip = (float *)mine };
+        cx_window w = CX_FN(window_down)(g);
+        w.src = p->src;
+        w.src.t.s.n = 1;
+        w.src.t.p = vt_at(&p->src.t, n * p->src.t.s.h * p->src.t.s.w * p->src.t.ld);
+        w.b = p->w;
+        w.finish = p->finish;
+        w.dst = (cx_tensor){ .s = { 1, cut.rows, g->small.s.w, g->small.s.c }, .ld = g->small.s.c, .p = (float *)(mine + pooled_strip(g)) };
+        pooled_task(g, w, &room, n, (range){ first, min64(first + cut.per_task, p->dst.s.h) }, cut.per_band, &p->dst);
+    }
+}
+
 static size_t down_bytes(const cx_geometry *g)
 {
+    if (g->pool.kernel)
+        return pooled_thread(g) * (size_t)omp_get_max_threads();
     cx_window w = CX_FN(window_down)(g);
     return down_parts(&w) + down_thread(&w) * (size_t)omp_get_max_threads();
 }
@@ -196,6 +285,10 @@ void CX_FN(pack_down)(const cx_geometry *g, const float *w, const float *scale, 
 
 static void down(const cx_geometry *g, const cx_pass *p)
 {
+    if (g->pool.kernel) {
+        down_pooled(g, p);
+        return;
+    }
     cx_window win = CX_FN(window_down)(g);
     win.src = p->src;
     win.dst = p->dst;

@@ -11,6 +11,7 @@ typedef struct {
     cx_tensor big, small;
     int kh, kw, stride, pad_top, pad_left;
     bool pairs;                     /* operands of its products are rounded to bfloat16; sums stay float32. Only where HAS_PAIRS */
+    cx_pool_attr pool;              /* kernel > 0: `small`, float32, is max-pooled as it is made, and a pass' dst is the pooled map. Only window_method.down */
 } cx_geometry;
 
 /* What happens to a product on its way to memory, in this order; at most one of stats and gate. */
@@ -54,6 +55,8 @@ extern const cx_method CX_FN(window_method);       /* conv.c, conv_weight.c: all
 extern const cx_method CX_FN(pointwise_method);    /* pointwise.c, pointwise_back.c: where cx_is_pointwise */
 extern const cx_method CX_FN(winograd_method);     /* winograd.c, winograd_weight.c: where winograd_accepts */
 bool CX_FN(winograd_accepts)(const cx_geometry *g);
+/* Whether pooling at once is worth it: the rows that a window reads stay in the second-level cache, and few are made twice though threads have enough to do. */
+bool CX_FN(pool_accepts)(const cx_geometry *g);
 
 /* ---- pieces ------------------------------------------------------------------------------------------------------- */
 

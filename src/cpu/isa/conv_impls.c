@@ -20,6 +20,10 @@ static cx_geometry geometry_of(const cx_call *c, cx_op_id op)
         g.stride = a->stride;
         g.pad_top = a->pad_top;
         g.pad_left = a->pad_left;
+        if (c->fold.pool.kernel) {
+            g.pool = c->fold.pool;
+            g.small = (cx_tensor){ .s = cx_conv_map(c), .ld = c->y[0].s.c };
+        }
     } else if (op == CX_OP_CONV_TRANSPOSE2D) {
         const cx_convt_attr *a = c->attr;
         g = (cx_geometry){ .kh = g.kh, .kw = g.kw, .stride = a->stride, .pad_top = a->pad, .pad_left = a->pad, .big = c->y[0], .small = c->x[0] };
@@ -232,6 +236,13 @@ static bool pointwise_accepts(const cx_call *c)
     return cx_is_pointwise(&g);
 }
 
+/* There is none, or it may be done at once. */
+static bool pool_fits(const cx_call *c)
+{
+    cx_geometry g = geometry_of(c, CX_OP_CONV2D);
+    return !g.pool.kernel || (!c->fold.stats.s.c && CX_FN(pool_accepts)(&g));
+}
+
 static bool winograd_accepts(const cx_call *c)
 {
     cx_geometry g = geometry_of(c, CX_OP_CONV2D);
@@ -241,14 +252,14 @@ static bool winograd_accepts(const cx_call *c)
 /* With few tiles and few weights, what surrounds Winograd's products costs more than they save: the 14 x 14 and 7 x 7 maps of a DenseNet at batch 1. */
 static bool little_accepts(const cx_call *c)
 {
-    const cx_shape s = c->y[0].s;
-    return winograd_accepts(c) && s.n * up_div(s.h, 4) * up_div(s.w, 4) <= LITTLE_TILES && c->x[0].s.c * s.c <= LITTLE_WEIGHTS;
+    const cx_shape s = cx_conv_map(c);
+    return winograd_accepts(c) && pool_fits(c) && s.n * up_div(s.h, 4) * up_div(s.w, 4) <= LITTLE_TILES && c->x[0].s.c * s.c <= LITTLE_WEIGHTS;
 }
 
 static bool window_accepts(const cx_call *c)
 {
     cx_geometry g = geometry_of(c, CX_OP_CONV2D);
-    return !cx_is_pointwise(&g);
+    return !cx_is_pointwise(&g) && pool_fits(c);
 }
 
 #if defined(CX_ISA_avx512_bf16)
@@ -291,18 +302,19 @@ static size_t few_workspace(const cx_call *c, bool backward) { return backward ?
 #define FORWARD_ROW(title, accept, prefix) .name = title, .accepts = accept, .workspace = prefix##_workspace, .fwd = prefix##_forward, \
     .packed = prefix##_packed, .pack = prefix##_pack, .bf16 = true
 #define ROW(title, accept, prefix) { FORWARD_ROW(title " " CX_ISA_NAME, accept, prefix), .bwd = prefix##_backward }
+#define POOL_ROW(title, accept, prefix) { FORWARD_ROW(title " " CX_ISA_NAME, accept, prefix), .bwd = prefix##_backward, .pool = true }
 const cx_impl CX_FN(conv2d_impls)[] = {
 #if defined(CX_ISA_avx512_bf16)
     { FORWARD_ROW("dot 1x1 avx512_bf16", dot_accepts, dot), .bwd = dot_backward, .dot = true },
-    { FORWARD_ROW("dot window avx512_bf16", dot_little_accepts, dot_window), .dot = true },
+    { FORWARD_ROW("dot window avx512_bf16", dot_little_accepts, dot_window), .dot = true, .pool = true },
 #endif
     ROW("gemm 1x1", pointwise_accepts, pointwise),
-    ROW("window gemm", little_accepts, window),
+    POOL_ROW("window gemm", little_accepts, window),
     ROW("winograd 4x4", winograd_accepts, winograd),
 #if defined(CX_ISA_avx512_bf16)
-    { FORWARD_ROW("dot window avx512_bf16", dot_window_accepts, dot_window), .dot = true },
+    { FORWARD_ROW("dot window avx512_bf16", dot_window_accepts, dot_window), .dot = true, .pool = true },
 #endif
-    ROW("window gemm", window_accepts, window),
+    POOL_ROW("window gemm", window_accepts, window),
 };
 const int CX_FN(conv2d_n) = sizeof CX_FN(conv2d_impls) / sizeof CX_FN(conv2d_impls)[0];
 

@@ -3,6 +3,7 @@
 #include <math.h>
 #include "cpu/kernels.h"
 #include "fold.h"
+#include "pool.h"
 
 /* The real pixels [y0,y1) x [x0,x1) of the window of output (p,q), and its first row of channels in image n. */
 typedef struct { int64_t y0, y1, x0, x1; } window;
@@ -120,6 +121,17 @@ INLINE cx_status forward(const cx_call *c, bool max, bool pre)
         for (int64_t q = 0; q < s.w; q++)
             forward_window(max, pre, c, &x, row / s.h, window_at(c, row % s.h, q), &y, (row * s.w + q) * y.ld);
     return CX_OK;
+}
+
+void CX_FN(max_row)(const cx_tensor *x, int64_t y0, int64_t y1, const cx_pool_attr *a, const cx_tensor *y, int64_t row)
+{
+    cx_source s = cx_plain(*x);
+    s.t.type = CX_F32;
+    for (int64_t q = 0; q < y->s.w; q++) {
+        const int64_t at = q * a->stride - a->pad;
+        const window w = { y0, y1, max64(at, 0), min64(at + a->kernel, x->s.w) };
+        forward_window(true, false, NULL, &s, 0, w, y, (row * y->s.w + q) * y->ld);
+    }
 }
 
 static cx_status max_forward(const cx_call *c)
