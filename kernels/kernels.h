@@ -40,6 +40,12 @@ cx_status cx_cuda_bwd_conv_transpose2d_dot(const cx_call *c);
 size_t cx_cuda_packed_conv_transpose2d_dot(const cx_call *c);
 cx_status cx_cuda_pack_conv_transpose2d_dot(const cx_call *c);
 
+/* conv2d with fold.pool: 7x7 of stride 2 over at most three channels, in either type. The members of a cx_impl. */
+bool cx_cuda_accepts_conv2d_stem(const cx_call *c);
+cx_status cx_cuda_fwd_conv2d_stem(const cx_call *c);
+size_t cx_cuda_packed_conv2d_stem(const cx_call *c);
+cx_status cx_cuda_pack_conv2d_stem(const cx_call *c);
+
 /* As cx_backend.update and sum_squares. *out: a double on the device. scratch: cx_cuda_sum_doubles(n) doubles on the device. */
 cx_status cx_cuda_update(void *stream, const cx_update *u, int64_t n, float *param, const float *grad, float *m, float *v);
 int64_t cx_cuda_sum_doubles(int64_t n);

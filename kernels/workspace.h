@@ -8,6 +8,7 @@ extern "C" {
 
 size_t cx_cuda_workspace_conv2d(const cx_call *c, bool backward);
 size_t cx_cuda_workspace_conv2d_dot(const cx_call *c, bool backward);
+size_t cx_cuda_workspace_conv2d_stem(const cx_call *c, bool backward);
 size_t cx_cuda_workspace_conv_transpose2d(const cx_call *c, bool backward);
 size_t cx_cuda_workspace_conv_transpose2d_dot(const cx_call *c, bool backward);
 size_t cx_cuda_workspace_linear(const cx_call *c, bool backward);

@@ -36,7 +36,8 @@ PLUGIN = "tests/plugins/libcxnet_emu.so"
 # Of a file with launchers of operators; and of single files, which are asked first.
 OPERATOR_TESTS = ["test_kernels", "test_folded_kernels", "test_bf16_kernels"]
 OTHER_TESTS = {"optim.cu": ["test_optim", "test_launchers"], "cam.cu": ["test_launchers"], "roof.cu": ["test_launchers"], "conv_dot.cu": ["test_dot"],
-               "film.cu": ["test_films"], "equalize.cu": ["test_films"], "around.cu": ["test_library_conv"], "ranks.cu": ["test_ranks"]}
+               "stem.cu": ["test_stem"], "film.cu": ["test_films"], "equalize.cu": ["test_films"], "around.cu": ["test_library_conv"],
+               "ranks.cu": ["test_ranks"]}
 LINKED = {"test_launchers"}                     # has the kernels in itself, not in the plug-in
 
 # function: what encloses it; nth: which of the like statements there, from 1 on. text becomes with at [begin, end) of the file.

@@ -184,8 +184,11 @@ static const cx_impl ours_last[CX_OP_COUNT] = {
     [CX_OP_CONV2D] = DOT(conv2d, cx_cuda_accepts_conv2d_dot), [CX_OP_CONV_TRANSPOSE2D] = DOT(conv_transpose2d, cx_cuda_accepts_conv_transpose2d_dot),
 };
 
-/* First who multiplies in bfloat16, for the others may get what is stored in it by way of float32 copies; among them growth and up-convolutions by kernels of
- * this house, all else by a library that is there. */
+static const cx_impl stem = { .name = "conv2d cuda stem", .accepts = cx_cuda_accepts_conv2d_stem, .workspace = cx_cuda_workspace_conv2d_stem,
+    .fwd = cx_cuda_fwd_conv2d_stem, .packed = cx_cuda_packed_conv2d_stem, .pack = cx_cuda_pack_conv2d_stem, .bf16 = true, .pool = true };
+
+/* Before all others the stem, which takes only what has a pool folded in. Then who multiplies in bfloat16, for the others may get what is stored in it by way
+ * of float32 copies; among them growth and up-convolutions by kernels of this house, all else by a library that is there. */
 void cx_cuda_list_impls(const cx_cuda_handle *h, cx_cuda_impls *out)
 {
     (void)h;
@@ -193,6 +196,8 @@ void cx_cuda_list_impls(const cx_cuda_handle *h, cx_cuda_impls *out)
     for (int i = 0; i < 2 * CX_OP_COUNT; i++) {
         const int op = i / 2;
         const bool dot = i % 2 == 0, ours = ours_first[op].fwd != NULL;
+        if (dot)
+            add_impls(out, op, &stem, op == CX_OP_CONV2D, stem.dot);
         add_impls(out, op, &ours_first[op], ours, dot);
 #ifdef CX_CUBLASLT
         int products = 0;
