@@ -10,19 +10,20 @@ typedef struct { cases_row k; cx_pool_attr pool; who takes; } stem_row;
 #define IN(n, h, w, c) { FILL_SIGNED, { n, h, w, c } }
 #define CONV(s, p) &(const cx_conv_attr){ .stride = s, .pad_top = p, .pad_bottom = p, .pad_left = p, .pad_right = p }
 #define ROW(name, flags, attr, ...) { name, CX_OP_CONV2D, flags, attr, { __VA_ARGS__ } }
-/* Several tiles of a GPU's block and several bands and tasks of a CPU's; maps smaller than either; windows that share nothing, much, or leave pixels out; what
- * is left to two steps: too much made twice or too few tasks, rows that no cache holds, a convolution that has no window. */
+/* Several tiles of a GPU's block and several bands and tasks of a CPU's; maps smaller than either; windows that share nothing, half, or leave pixels out; what
+ * is left to two steps: windows that share more, rows that no cache holds, a convolution that has no window. */
 static const stem_row rows[] = {
     { ROW("stem_film", CASES_RELU, CONV(2, 3), IN(1, 150, 131, 3), IN(64, 7, 7, 3)), { 3, 2, 1, false }, BOTH },
     { ROW("stem_films", CASES_RELU | CASES_SLICED, CONV(2, 3), IN(9, 21, 17, 3), IN(6, 7, 7, 3), IN(1, 1, 1, 6)), { 3, 2, 1, false }, BOTH },
-    { ROW("stem_grey", CASES_RELU, CONV(2, 3), IN(1, 41, 37, 1), IN(36, 7, 7, 1)), { 3, 2, 1, false }, GPU },
-    { ROW("stem_colours", CASES_RELU, CONV(2, 3), IN(1, 19, 33, 3), IN(33, 7, 7, 3)), { 3, 2, 1, false }, GPU },
+    { ROW("stem_grey", CASES_RELU, CONV(2, 3), IN(1, 41, 37, 1), IN(36, 7, 7, 1)), { 3, 2, 1, false }, BOTH },
+    { ROW("stem_colours", CASES_RELU, CONV(2, 3), IN(1, 19, 33, 3), IN(33, 7, 7, 3)), { 3, 2, 1, false }, BOTH },
     { ROW("stem_two", CASES_SLICED, CONV(2, 0), IN(1, 37, 40, 2), IN(5, 7, 7, 2), IN(1, 1, 1, 5)), { 2, 2, 0, false }, BOTH },
     { ROW("stem_apart", CASES_RELU, CONV(2, 3), IN(2, 35, 29, 1), IN(8, 7, 7, 1)), { 2, 3, 0, false }, BOTH },
     { ROW("stem_thirds", 0, CONV(2, 3), IN(1, 36, 36, 1), IN(8, 7, 7, 1)), { 3, 3, 1, false }, BOTH },
-    { ROW("stem_pixel", CASES_RELU, CONV(2, 3), IN(1, 1, 2, 3), IN(4, 7, 7, 3)), { 3, 2, 1, false }, GPU },
+    { ROW("stem_pixel", CASES_RELU, CONV(2, 3), IN(1, 1, 2, 3), IN(4, 7, 7, 3)), { 3, 2, 1, false }, BOTH },
     { ROW("stem_3x3", CASES_RELU, CONV(1, 1), IN(1, 41, 33, 3), IN(24, 3, 3, 3), IN(1, 1, 1, 24)), { 2, 2, 0, false }, CPU },
     { ROW("stem_5x5", CASES_RELU, CONV(3, 1), IN(8, 34, 33, 5), IN(19, 5, 5, 5)), { 4, 3, 2, false }, CPU },
+    { ROW("stem_half", 0, CONV(1, 2), IN(3, 26, 19, 2), IN(20, 4, 4, 2)), { 4, 2, 2, false }, CPU },
     { ROW("stem_shared", CASES_RELU, CONV(2, 3), IN(1, 41, 37, 1), IN(8, 7, 7, 1)), { 9, 1, 4, false }, NOBODY },
     { ROW("stem_wide", 0, CONV(2, 3), IN(1, 9, 700, 4), IN(70, 7, 7, 4)), { 3, 2, 1, false }, NOBODY },
     { ROW("stem_1x1", CASES_RELU, CONV(1, 0), IN(2, 14, 13, 3), IN(8, 1, 1, 3)), { 3, 2, 1, false }, NOBODY },

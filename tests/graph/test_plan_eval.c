@@ -80,7 +80,7 @@ static int pooling_steps(cx_store *s, cx_plan_opts o, int *apart)
     for (int i = 0; i < cx_plan_get_stats(p).n_steps; i++) {
         const cx_step_info step = cx_plan_step(p, i);
         n += strstr(step.folds, "pool") != NULL;
-        *apart += strcmp(step.op, "max_pool") == 0;
+        *apart += strcmp(step.op, "max_pool") == 0 && strcmp(step.phase, "forward") == 0;
     }
     cx_plan_free(p);
     return n;

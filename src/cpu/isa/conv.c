@@ -167,29 +167,32 @@ static size_t down_thread(const cx_window *w) { return strip_bytes(w) + (goes_by
 
 /* ---- big -> small, pooled at once ---------------------------------------------------------------------------------------
  * A task has some rows of the pooled map of an image. It makes the rows of the map that they read a band at a time, in a buffer that stays in the second-level
- * cache, and keeps there what the next band reads too, so only the first rows of a task are made twice. Sums are those of the map as a whole, bit for bit. */
+ * cache, and keeps there what the next band reads too. Where its first row also reads what the task before has made, both leave their rows at an edge, which is
+ * pooled when all tasks are done. So nothing is made twice, and sums are those of the map as a whole, bit for bit. */
 
-/* TWICE_SHARE: rows of the map in a task for each that is made twice. With fewer than LEAST_TASKS, threads would wait. */
-enum { BAND_BYTES = 256 << 10, POOL_TASKS = 8, LEAST_TASKS = 4, TWICE_SHARE = 8 };
+enum { BAND_BYTES = 256 << 10, POOL_TASKS = 8 };
 
-/* Rows of the pooled map in a task, and in a band; rows of the map that a band reads at most. */
-typedef struct { int64_t tasks, per_task, per_band, rows; } pool_cut;
+/* Of an image: tasks, rows of the pooled map in a task and in a band. Rows of the map that a band reads at most; that two neighbouring windows share; floats of
+ * one. */
+typedef struct { int64_t tasks, per_task, per_band, rows, shared, line; } pool_cut;
 
 static pool_cut cut_pooled(const cx_geometry *g)
 {
-    const int64_t h = cx_pooled(g->small.s, &g->pool).h, line = g->small.s.w * g->small.s.c * (int64_t)sizeof(float);
-    const int64_t fit = max64((BAND_BYTES / line - g->pool.kernel) / g->pool.stride + 1, 1), twice = max64(g->pool.kernel - g->pool.stride, 0);
-    pool_cut cut = { .per_task = min64(max64(up_div(h, up_div(POOL_TASKS, g->small.s.n)), up_div(twice * TWICE_SHARE, g->pool.stride)), h) };
+    const cx_pool_attr *a = &g->pool;
+    const int64_t h = cx_pooled(g->small.s, a).h;
+    pool_cut cut = { .per_task = up_div(h, min64(up_div(POOL_TASKS, g->small.s.n), h)), .shared = max64(a->kernel - a->stride, 0),
+        .line = g->small.s.w * g->small.s.c };
+    const int64_t fit = max64((BAND_BYTES / (cut.line * (int64_t)sizeof(float)) - a->kernel) / a->stride + 1, 1);
     cut.tasks = up_div(h, cut.per_task);
     cut.per_band = up_div(cut.per_task, up_div(cut.per_task, fit));
-    cut.rows = (cut.per_band - 1) * g->pool.stride + g->pool.kernel;
+    cut.rows = (cut.per_band - 1) * a->stride + a->kernel;
     return cut;
 }
 
 bool CX_FN(pool_accepts)(const cx_geometry *g)
 {
-    const int64_t line = g->small.s.w * g->small.s.c * (int64_t)sizeof(float);
-    return g->pool.kernel * line <= BAND_BYTES && g->small.s.n * cut_pooled(g).tasks >= LEAST_TASKS;
+    const pool_cut cut = cut_pooled(g);
+    return g->pool.kernel * cut.line * (int64_t)sizeof(float) <= BAND_BYTES && cut.shared <= g->pool.stride;
 }
 
 /* Rows of the map that rows p0 .. p1-1 of the pooled one read. */
@@ -199,62 +202,93 @@ static range rows_read(const cx_geometry *g, int64_t p0, int64_t p1)
     return (range){ max64(lo, 0), min64(hi, g->small.s.h) };
 }
 
-/* Rows `task` of image n of dst. w: the window of that image by itself, whose dst is the buffer. */
-static void pooled_task(const cx_geometry *g, cx_window w, const strip_room *room, int64_t n, range task, int64_t per_band, const cx_tensor *dst)
+/* Scratch: the edges, `kernel` rows of the map each, that of task t of image n at n * tasks + t, then of each thread its strip and its buffer. */
+static int64_t edge_floats(const cx_geometry *g, const pool_cut *cut) { return cut->shared > 0 && cut->tasks > 1 ? g->pool.kernel * cut->line : 0; }
+
+static size_t edge_bytes(const cx_geometry *g, const pool_cut *cut)
 {
-    const int64_t line = w.dst.s.w * w.dst.s.c;
-    range have = { 0, 0 };
-    for (int64_t p0 = task.lo; p0 < task.hi; p0 += per_band) {
-        const int64_t p1 = min64(p0 + per_band, task.hi);
+    return cx_align64((size_t)(g->small.s.n * cut->tasks * edge_floats(g, cut)) * sizeof(float));
+}
+
+static size_t pooled_strip(const cx_geometry *g, const pool_cut *cut)
+{
+    const cx_window w = CX_FN(window_down)(g);
+    return cx_align64((size_t)cx_strip_floats(&w, cut->rows) * sizeof(float));
+}
+
+static size_t pooled_thread(const cx_geometry *g, const pool_cut *cut)
+{
+    return pooled_strip(g, cut) + cx_align64((size_t)(cut->rows * cut->line) * sizeof(float));
+}
+
+static void copy_rows(const pool_cut *cut, float *to, const float *from, int64_t rows) { memcpy(to, from, (size_t)(rows * cut->line) * sizeof(float)); }
+
+/* Task t of image n of dst; edge: its own, the next one's follows. w: the window of that image by itself, whose dst is the buffer. */
+static void pooled_task(const cx_geometry *g, const pool_cut *cut, cx_window w, float *strip, int64_t n, int64_t t, float *edge, const cx_tensor *dst)
+{
+    const strip_room room = { .strip = strip };
+    const int64_t first = t * cut->per_task, end = min64(first + cut->per_task, dst->s.h), shared = t > 0 ? cut->shared : 0;
+    range have = { rows_read(g, first, end).lo, rows_read(g, first, end).lo + shared };          /* the shared rows are made by the task before */
+    for (int64_t p0 = first; p0 < end; p0 += cut->per_band) {
+        const int64_t p1 = min64(p0 + cut->per_band, end);
         const range want = rows_read(g, p0, p1);
         const int64_t kept = max64(have.hi - want.lo, 0);
-        memmove(w.dst.p, w.dst.p + (have.hi - have.lo - kept) * line, (size_t)(kept * line) * sizeof(float));
+        memmove(w.dst.p, w.dst.p + (have.hi - have.lo - kept) * cut->line, (size_t)(kept * cut->line) * sizeof(float));
         w.dst_y = -want.lo;
-        window_strip(&w, 0, want.lo + kept, want.hi - want.lo - kept, room, 0);
+        window_strip(&w, 0, want.lo + kept, want.hi - want.lo - kept, &room, 0);
         for (int64_t p = p0; p < p1; p++) {
             const range r = rows_read(g, p, p + 1);
-            CX_FN(max_row)(&w.dst, r.lo - want.lo, r.hi - want.lo, &g->pool, dst, n * dst->s.h + p);
+            if (p == first && shared > 0)
+                copy_rows(cut, edge + shared * cut->line, w.dst.p + shared * cut->line, r.hi - r.lo - shared);
+            else
+                CX_FN(max_row)(&w.dst, r.lo - want.lo, r.hi - want.lo, &g->pool, dst, n * dst->s.h + p);
         }
         have = want;
     }
+    if (end < dst->s.h && cut->shared > 0)
+        copy_rows(cut, edge + g->pool.kernel * cut->line, w.dst.p + (have.hi - have.lo - cut->shared) * cut->line, cut->shared);
 }
 
-static size_t pooled_strip(const cx_geometry *g)
+static void pool_edges(const cx_geometry *g, const pool_cut *cut, float *edges, const cx_tensor *dst)
 {
-    const cx_window w = CX_FN(window_down)(g);
-    return cx_align64((size_t)cx_strip_floats(&w, cut_pooled(g).rows) * sizeof(float));
-}
-
-static size_t pooled_thread(const cx_geometry *g)
-{
-    return pooled_strip(g) + cx_align64((size_t)(cut_pooled(g).rows * g->small.s.w * g->small.s.c) * sizeof(float));
+    const int64_t per_edge = edge_floats(g, cut);
+#pragma omp parallel for schedule(static)
+    for (int64_t i = 0; i < dst->s.n * cut->tasks; i++) {
+        const int64_t p = i % cut->tasks * cut->per_task;
+        const range r = rows_read(g, p, p + 1);
+        const cx_tensor map = { .s = { 1, g->pool.kernel, g->small.s.w, g->small.s.c }, .ld = g->small.s.c, .p = edges + i * per_edge };
+        if (p > 0)
+            CX_FN(max_row)(&map, 0, r.hi - r.lo, &g->pool, dst, i / cut->tasks * dst->s.h + p);
+    }
 }
 
 static void down_pooled(const cx_geometry *g, const cx_pass *p)
 {
     const pool_cut cut = cut_pooled(g);
-    const size_t per_thread = pooled_thread(g);
-    const int64_t tasks = p->dst.s.n * cut.tasks;
-#pragma omp parallel for schedule(dynamic, 1) num_threads(CX_FN(threads_that_fit)(p->bytes, 0, per_thread))
+    const size_t edges = edge_bytes(g, &cut), per_thread = pooled_thread(g, &cut), strip = pooled_strip(g, &cut);
+    const int64_t tasks = p->dst.s.n * cut.tasks, image = p->src.t.s.h * p->src.t.s.w * p->src.t.ld;
+#pragma omp parallel for schedule(dynamic, 1) num_threads(CX_FN(threads_that_fit)(p->bytes, edges, per_thread))
     for (int64_t t = 0; t < tasks; t++) {
-        const int64_t n = t / cut.tasks, first = t % cut.tasks * cut.per_task;
-        char *mine = (char *)p->work + (size_t)omp_get_thread_num() * per_thread;
-        const strip_room room = { .strip = (float *)mine };
+        char *mine = (char *)p->work + edges + (size_t)omp_get_thread_num() * per_thread;
         cx_window w = CX_FN(window_down)(g);
         w.src = p->src;
         w.src.t.s.n = 1;
-        w.src.t.p = vt_at(&p->src.t, n * p->src.t.s.h * p->src.t.s.w * p->src.t.ld);
+        w.src.t.p = vt_at(&p->src.t, t / cut.tasks * image);
         w.b = p->w;
         w.finish = p->finish;
-        w.dst = (cx_tensor){ .s = { 1, cut.rows, g->small.s.w, g->small.s.c }, .ld = g->small.s.c, .p = (float *)(mine + pooled_strip(g)) };
-        pooled_task(g, w, &room, n, (range){ first, min64(first + cut.per_task, p->dst.s.h) }, cut.per_band, &p->dst);
+        w.dst = (cx_tensor){ .s = { 1, cut.rows, g->small.s.w, g->small.s.c }, .ld = g->small.s.c, .p = (float *)(mine + strip) };
+        pooled_task(g, &cut, w, (float *)mine, t / cut.tasks, t % cut.tasks, (float *)p->work + t * edge_floats(g, &cut), &p->dst);
     }
+    if (edges > 0)
+        pool_edges(g, &cut, p->work, &p->dst);
 }
 
 static size_t down_bytes(const cx_geometry *g)
 {
-    if (g->pool.kernel)
-        return pooled_thread(g) * (size_t)omp_get_max_threads();
+    if (g->pool.kernel) {
+        const pool_cut cut = cut_pooled(g);
+        return edge_bytes(g, &cut) + pooled_thread(g, &cut) * (size_t)omp_get_max_threads();
+    }
     cx_window w = CX_FN(window_down)(g);
     return down_parts(&w) + down_thread(&w) * (size_t)omp_get_max_threads();
 }

@@ -55,7 +55,7 @@ extern const cx_method CX_FN(window_method);       /* conv.c, conv_weight.c: all
 extern const cx_method CX_FN(pointwise_method);    /* pointwise.c, pointwise_back.c: where cx_is_pointwise */
 extern const cx_method CX_FN(winograd_method);     /* winograd.c, winograd_weight.c: where winograd_accepts */
 bool CX_FN(winograd_accepts)(const cx_geometry *g);
-/* Whether pooling at once is worth it: the rows that a window reads stay in the second-level cache, and few are made twice though threads have enough to do. */
+/* Whether it can pool at once: the rows that a window reads stay in the second-level cache, and at most two windows share one. */
 bool CX_FN(pool_accepts)(const cx_geometry *g);
 
 /* ---- pieces ------------------------------------------------------------------------------------------------------- */

@@ -48,8 +48,8 @@ INLINE vf vf_pick(vf_mask m, vf a, vf b)
     return (vf)(((vf_mask)a & m) | ((vf_mask)b & ~m));
 }
 
-/* A ReLU changes no order, so it follows the maximum. */
-INLINE void max_part(int V, int lanes, bool pre, const cx_source *x, int64_t n, window w, int64_t k, const cx_tensor *y, int64_t to)
+/* A ReLU changes no order, so it follows the maximum. near: x lies in a cache. */
+INLINE void max_part(int V, int lanes, bool pre, bool near, const cx_source *x, int64_t n, window w, int64_t k, const cx_tensor *y, int64_t to)
 {
     const affine a = affine_at(V, lanes, pre, x->scale, x->shift, k);
     vf best[WIDE];
@@ -59,7 +59,8 @@ INLINE void max_part(int V, int lanes, bool pre, const cx_source *x, int64_t n, 
         for (int64_t s = w.x0; s < w.x1; s++) {
             const int64_t at = place(&x->t, n, r, s) + k;
             for (int v = 0; v < V; v++) {
-                __builtin_prefetch(vt_at(&x->t, at + v * VL + AHEAD * x->t.ld));
+                if (!near)
+                    __builtin_prefetch(vt_at(&x->t, at + v * VL + AHEAD * x->t.ld));
                 vf t = vt_load(x->t.type, x->t.p, at + v * VL, lanes);
                 if (pre)
                     t = v_fma(t, a.scale[v], a.shift[v]);
@@ -98,10 +99,10 @@ static float scale_of(const cx_call *c, window w)
 }
 
 /* One window, all channels. */
-INLINE void forward_window(bool max, bool pre, const cx_call *c, const cx_source *x, int64_t n, window w, const cx_tensor *y, int64_t to)
+INLINE void forward_window(bool max, bool pre, bool near, const cx_call *c, const cx_source *x, int64_t n, window w, const cx_tensor *y, int64_t to)
 {
     const float scale = max ? 1 : scale_of(c, w);
-#define MAX(V, lanes) max_part(V, lanes, pre, x, n, w, k, y, to + k)
+#define MAX(V, lanes) max_part(V, lanes, pre, near, x, n, w, k, y, to + k)
 #define AVG(V, lanes) avg_part(V, lanes, pre, x, n, w, k, scale, y, to + k)
     if (max)
         OVER_CHANNELS(y->s.c, MAX);
@@ -119,7 +120,7 @@ INLINE cx_status forward(const cx_call *c, bool max, bool pre)
 #pragma omp parallel for schedule(static)
     for (int64_t row = 0; row < s.n * s.h; row++)
         for (int64_t q = 0; q < s.w; q++)
-            forward_window(max, pre, c, &x, row / s.h, window_at(c, row % s.h, q), &y, (row * s.w + q) * y.ld);
+            forward_window(max, pre, false, c, &x, row / s.h, window_at(c, row % s.h, q), &y, (row * s.w + q) * y.ld);
     return CX_OK;
 }
 
@@ -130,7 +131,7 @@ void CX_FN(max_row)(const cx_tensor *x, int64_t y0, int64_t y1, const cx_pool_at
     for (int64_t q = 0; q < y->s.w; q++) {
         const int64_t at = q * a->stride - a->pad;
         const window w = { y0, y1, max64(at, 0), min64(at + a->kernel, x->s.w) };
-        forward_window(true, false, NULL, &s, 0, w, y, (row * y->s.w + q) * y->ld);
+        forward_window(true, false, true, NULL, &s, 0, w, y, (row * y->s.w + q) * y->ld);
     }
 }
 
