@@ -4,8 +4,8 @@
  * 98 I FLOPs for each number of the map, and a 3x3 pool of stride 2 makes one number of y of four: with 64 outputs 1,176 FLOPs (I = 3) for 4 bytes of y and 3
  * of x, more than a GPU does in the time of 7 bytes, so FLOPs are the floor. Of a 224 px film of a DenseNet-121: 0.6 MB of x and 0.8 MB of y (bf16: 0.4) for
  * 236 MFLOP; a map of its own would be 3.2 MB, written and read again. A block makes 17 x 15 of the map for 8 x 7 of y, 1.14 times what is wanted; a pool whose
- * windows share more is left to two steps. A worker takes 5 neighbouring places of 4 outputs: of each row of taps 15 numbers of x and 28 weights, in 22 reads
- * of shared memory, for 140 multiply-adds. */
+ * windows share more is left to two steps. A worker takes 5 neighbouring places of 4 outputs: of each row of taps 15 numbers of x and 28 weights, in 15 reads
+ * of shared memory (8 of 8 bytes, 7 of 16), for 140 multiply-adds. */
 #include "quads.cuh"
 #include "sums.cuh"
 #include "workspace.h"

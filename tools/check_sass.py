@@ -35,6 +35,7 @@ WANTED += [Row(k, STORE_16, QUAD) for k in ("map_quads", "add_bwd", "drop_quads"
 WANTED += [Row(k, i, UPDATE) for k in ("sgd", "adam") for i in (LOAD_16, STORE_16)]
 WANTED += [Row(k, SHARED_16, SLAB) for k in ("conv2d_fwd", "conv2d_bwd_x", "conv2d_bwd_weight", "conv_transpose2d_fwd", "conv_transpose2d_bwd_x",
                                                    "conv_transpose2d_bwd_weight")]
+WANTED += [Row("conv2d_stem", i, "weights, and a quad of the map, at once") for i in (LOAD_16, SHARED_16, STORE_16)]
 WANTED += [Row(k, i, "tensor cores, fed 16 bytes at once") for k in ("conv2d_dot_fwd", "conv2d_dot_fwd_patch", "conv2d_dot_bwd_x", "conv2d_dot_bwd_x_patch",
                                                                   "conv2d_dot_bwd_weight", "conv2d_dot_bwd_weight_patch")
            for i in (r"\bHMMA\.16816\.F32\.BF16", r"LDGSTS\.E\.(?:\w+\.)*128", r"\bLDSM\b", LOAD_16)]
