@@ -7,13 +7,12 @@
 #include "plan.h"
 #include "store.h"
 
-const cx_impl *cx_first_impl(cx_backend *b, cx_op_id op, const cx_step *st, bool backward)
+static const cx_impl *first_that_takes(cx_backend *b, cx_op_id op, const cx_step *st, bool backward)
 {
     int n = 0;
     const cx_impl *list = b->impls(b, op, &n);
-    const cx_call wide = cx_widen_call(st);
     for (int i = 0; i < n; i++)
-        if (cx_impl_takes(&list[i], list[i].bf16 ? &st->call : &wide, backward))
+        if (cx_takes_step(&list[i], st, backward))
             return &list[i];
     return NULL;
 }
@@ -26,7 +25,7 @@ cx_status cx_pass_choose(cx_plan *p, cx_error *err)
             continue;
         st->call.self = p->store->b->self;
         bool own = st->kind == CX_STEP_STATS || st->kind == CX_STEP_CARRY, backward = st->kind == CX_STEP_BACKWARD || st->kind == CX_STEP_CARRY;
-        st->impl = own ? &p->store->b->statistics : cx_first_impl(p->store->b, p->node[st->node].op, st, backward);
+        st->impl = own ? &p->store->b->statistics : first_that_takes(p->store->b, p->node[st->node].op, st, backward);
         if (!st->impl || !(backward ? st->impl->bwd : st->impl->fwd))
             return cx_fail(err, CX_E_UNSUPPORTED, "plan: backend %s implements no %s of %s (node %s)", p->store->b->name, backward ? "backward" : "forward",
                            own ? "statistics" : cx_op_of(p, st->node)->name, p->node[st->node].name);

@@ -148,8 +148,6 @@ cx_view cx_plan_view(const cx_plan *p, int value, bool grad);          /* views.
 cx_status cx_plan_infer(cx_plan *p, int k, cx_error *err);             /* select.c */
 /* A value or gradient as calls see it, without its place: shape, distance of pixels, type. */
 cx_tensor cx_plan_tensor(const cx_plan *p, int value, bool grad);      /* prepare.c */
-/* The first implementation of the backend's list that takes the step's call, as it would be given to it. NULL: none. */
-const cx_impl *cx_first_impl(cx_backend *b, cx_op_id op, const cx_step *st, bool backward);      /* choose.c */
 /* The buffer of a value or gradient, made at first asking; late: as the backward schedule sees it. -1 when out of memory. */
 int cx_plan_buffer(cx_plan *p, int value, bool grad, bool late);       /* prepare.c */
 /* Another buffer. -1 when out of memory. */
@@ -167,6 +165,11 @@ cx_status cx_plan_unfit(const cx_plan *p, const cx_plan_opts *opts, cx_error *er
 /* ---- widen.c: float32 copies around an implementation that does not take bf16 -------------------------------------- */
 
 cx_call cx_widen_call(const cx_step *st);                              /* the call as such an implementation sees it */
+static inline bool cx_takes_step(const cx_impl *impl, const cx_step *st, bool backward)      /* it takes the call as it would be given to it */
+{
+    const cx_call wide = cx_widen_call(st);
+    return cx_impl_takes(impl, impl->bf16 ? &st->call : &wide, backward);
+}
 size_t cx_widen(cx_step *st, size_t at);                               /* makes it so, copies from byte `at` of WORK on; the bytes of WORK up to their end */
 void cx_widen_bind(cx_step *st, void *work);                           /* when the operands' pointers have been written */
 cx_status cx_widen_before(const cx_plan *p, const cx_step *st);        /* copies what is read */

@@ -51,12 +51,20 @@ static cx_step call_of(const cx_plan *p, int conv, int value)
     return st;
 }
 
-static bool pays(const cx_plan *p, int conv, int pool)
+/* Asks the list once, and nobody behind the one that will do the convolution: a library's accepts() may be slow. */
+static bool is_best_at_once(const cx_plan *p, int conv, int pool)
 {
+    int n = 0;
+    const cx_impl *list = p->store->b->impls(p->store->b, p->node[conv].op, &n);
     cx_step apart = call_of(p, conv, p->nodes[conv].y), together = call_of(p, conv, p->nodes[pool].y);
     together.call.fold.pool = *(const cx_pool_attr *)p->node[pool].attr.bytes;
-    const cx_impl *one = cx_first_impl(p->store->b, p->node[conv].op, &together, false);
-    return one && one <= cx_first_impl(p->store->b, p->node[conv].op, &apart, false);
+    for (int i = 0; i < n; i++) {
+        if (cx_takes_step(&list[i], &together, false))
+            return true;
+        if (cx_takes_step(&list[i], &apart, false))
+            return false;
+    }
+    return false;
 }
 
 void cx_pass_pool_last(cx_plan *p)
@@ -69,7 +77,7 @@ void cx_pass_pool_last(cx_plan *p)
             is_view(p, map))
             continue;
         const int conv = writer(p, map);
-        if (conv < 0 || !(cx_op_of(p, conv)->flags & CX_CAN_POOL) || !pays(p, conv, k))
+        if (conv < 0 || !(cx_op_of(p, conv)->flags & CX_CAN_POOL) || !is_best_at_once(p, conv, k))
             continue;
         p->nodes[conv].pool = k;
         p->nodes[conv].y = p->nodes[k].y;
