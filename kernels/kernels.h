@@ -61,6 +61,8 @@ cx_status cx_cuda_clahe(void *stream, const cx_clahe *c, const uint8_t *px, int 
 size_t cx_cuda_beasf_bytes(int n);
 cx_status cx_cuda_beasf(void *stream, const cx_beasf *b, const uint8_t *px, int n, int n_px, uint8_t *out, void *work);
 
+/* ---- several ranks ----------------------------------------------------------------------------------------------------- */
+
 /* own[0..n) <- the sum over ranks in their order, ((x0 + x1) + x2) ...; that of rank r, where it is not this one, lies at parts + r * pitch. */
 cx_status cx_cuda_add_ranks(void *stream, float *own, const float *parts, int64_t pitch, int rank, int ranks, int64_t n);
 
@@ -89,7 +91,8 @@ cx_status cx_cuda_roof_copy(void *stream, int64_t floats, const float *from, flo
  *
  * Before each replay the host writes scalars (cx_update_prepare of this step's cx_update) in stream order. It reads *step whenever it likes. */
 
-typedef enum { CX_CUDA_SOUND, CX_CUDA_LOSS, CX_CUDA_NORM } cx_cuda_fault;       /* the loss is not finite; it is, but the norm is not */
+/* The loss is not finite; it is, but the norm is not; another rank is gone, and what was added is void. */
+typedef enum { CX_CUDA_SOUND, CX_CUDA_LOSS, CX_CUDA_NORM, CX_CUDA_LOST } cx_cuda_fault;
 
 /* Of the last step, in device memory; zeros before the first. Once fault is not CX_CUDA_SOUND, nothing changes any of it but the host: norm and loss are then
  * those of the step at fault, whatever was queued behind it. */
@@ -108,6 +111,20 @@ cx_status cx_cuda_clip(void *stream, const double *squares, double clip, const f
  * *s. step, on the device, may be NULL. With it, step->scale stands in for s->scale and, after a fault, param, m and v stay as they are. */
 cx_status cx_cuda_update_from(void *stream, cx_optim_kind kind, const cx_scalars *s, const cx_cuda_step *step, int64_t n, float *param, const float *grad,
                               float *m, float *v);
+
+/* With ranks such a step has more to it (cx_share in stepper.h), all on the device but *lost, which the host may set at any time:
+ *
+ *     cx_cuda_copy_when(stream, step, CX_CUDA_SOUND, statistics, kept, n);       before the forward pass
+ *     cx_cuda_weigh_parts(stream, parts, rank, ranks, seed, loss);               behind it, and parts gathered from all ranks
+ *     cx_cuda_note_lost(stream, lost, step);                                     behind the sum of the gradients, before cx_cuda_clip
+ *     cx_cuda_copy_when(stream, step, CX_CUDA_LOST, kept, statistics, n);        behind the update */
+typedef struct { double weight; float loss; } cx_cuda_part;         /* what the loss of a part divides by, and that loss */
+/* *seed <- the share of part[rank], rounded to float, *loss <- that of the whole batch: the bits of cx_share_of and cx_share_loss. */
+cx_status cx_cuda_weigh_parts(void *stream, const cx_cuda_part *part, int rank, int ranks, float *seed, float *loss);
+/* A sound step is at fault where *lost, in pinned memory of the host. */
+cx_status cx_cuda_note_lost(void *stream, const int32_t *lost, cx_cuda_step *step);
+/* to[0..n) <- from[0..n) where step->fault is `when`. */
+cx_status cx_cuda_copy_when(void *stream, const cx_cuda_step *step, cx_cuda_fault when, const float *from, float *to, int64_t n);
 
 #ifdef __cplusplus
 }

@@ -4,7 +4,7 @@
  * (cx_backend.join). NULL stands for a single process wherever a comm is taken. All ranks make the same calls in the same order, from one thread each.
  * A rank that has failed says so to the others (cx_comm_close), a rank that has vanished is missed: a call that waits for it ends as CX_E_PEER with a
  * sentence that names it, at once where it ran on the same machine or its end was announced, after `patience` otherwise. From then on every call fails
- * so. A sum that a backend has taken over (NCCL) is queued and watched by nobody: who is lost inside it is missed by the launcher alone. */
+ * so. A sum that a backend has taken over (NCCL) is queued; whoever waits for the device then watches it, and ends the same way. */
 #ifndef CXNET_COMM_H
 #define CXNET_COMM_H
 #include "cxnet/graph.h"
@@ -26,6 +26,10 @@ struct cx_comm {
     cx_status (*gather)(cx_comm *c, const void *mine, void *all, size_t bytes, cx_error *err);
     /* p[0..bytes) <- that of rank 0. Host memory. */
     cx_status (*broadcast)(cx_comm *c, void *p, size_t bytes, cx_error *err);
+    /* CX_E_PEER where it is known by now that another rank is gone. Waits for nobody. NULL: it would not be known. */
+    cx_status (*look)(cx_comm *c, cx_error *err);
+    /* The backend that has taken over sum (cx_backend.join): it only queues it, and a graph of the device may capture it. NULL: none has. */
+    const cx_backend *joined;
     /* why: NULL when this rank has come to the same end as the others, whom it then waits for; otherwise what befell it, which is told to them. */
     void (*close)(cx_comm *c, const char *why);
 };

@@ -66,13 +66,14 @@ void cx_stepper_free(cx_stepper *s);               /* waits for what is on its w
 /* One step, with a whole batch of the plan. u: everything but grad_scale, which is the stepper's. u->t counts up by one from step to step, and dropout of step
  * t draws as cx_plan_forward(plan, seed, t - 1) does.
  * A step whose loss or norm is not finite changes no parameter and no moment, nor does any step queued after it (running statistics have moved); it is the last
- * one that gives a result. A step that fails (CX_E_PEER: another rank is gone) leaves parameters, moments and, with comm, running statistics as they were
- * before it. CX_E_USAGE: such a result has been picked up, `ahead` results wait, or the batch is not as cx_feed_put wants it. Other errors are those of the
- * plan and the backend. */
+ * one that gives a result; with comm, all ranks find so at the same step. A step that fails (CX_E_PEER: another rank is gone) leaves parameters, moments and,
+ * with comm, running statistics as they were before it, or before an earlier one on its way (cx_stepper_next). CX_E_USAGE: a result that is not finite has been
+ * picked up, `ahead` results wait, or the batch is not as cx_feed_put wants it. Other errors are those of the plan and the backend. */
 cx_status cx_stepper_step(cx_stepper *s, const cx_step_batch *batch, uint64_t seed, const cx_update *u, cx_error *err);
 
 /* The next result, in the order of the steps: *got says whether there was one. wait: waits until there is; unless no step is on its way, or none that gives
- * one. */
+ * one. Where a GPU and comm run beside the host, there is none for those who do not wait: whether it has come yet is not the same on all ranks.
+ * CX_E_PEER: another rank is gone, and neither this step nor those behind it were made: parameters, moments and running statistics are as before it. */
 cx_status cx_stepper_next(cx_stepper *s, bool wait, cx_step_result *out, bool *got, cx_error *err);
 
 /* ---- inside: what a backend that runs beside the host fills in (cx_backend.stepper); all others get the one of src/graph/stepper.c -------------------- */
@@ -92,8 +93,9 @@ static inline size_t cx_batch_draw_bytes(const cx_film_source *films, int64_t n)
 
 /* What a rank's part of a batch weighs. A loss is a mean over labelled entries (ce_loss: weighted by class), so that of the batch is the sum over ranks of
  * share * loss of the part. A stepper with comm makes, in every step and on every rank alike: cx_share_of; its share the seed of the backward pass
- * (cx_plan_set_grad, sticky); between backward and the norm of the gradient, comm->sum over the trainable floats of GRAD; and cx_share_loss. With comm every
- * backend gets the stepper of src/graph/stepper.c. */
+ * (cx_plan_set_grad, sticky); between backward and the norm of the gradient, comm->sum over the trainable floats of GRAD; and cx_share_loss. A backend that
+ * has joined comm does all of it on the device, from cx_share_weight; every other, and a plan with sync_norm, whose statistics pass through the host, gets the
+ * stepper of src/graph/stepper.c. */
 typedef struct {
     cx_comm *comm;
     int64_t n;                 /* targets of a part */
@@ -103,6 +105,7 @@ typedef struct {
 } cx_share;
 cx_status cx_share_open(cx_store *store, const cx_stepper_opts *o, cx_share *s, cx_error *err);      /* after a failure too, cx_share_close */
 void cx_share_close(cx_share *s);
+double cx_share_weight(const cx_share *s, const float *target);                                       /* what the loss of the part divides by */
 cx_status cx_share_of(cx_share *s, const float *target, float *share, cx_error *err);                 /* target: floats in host memory; share: 0 to 1 */
 cx_status cx_share_loss(cx_share *s, float share, float *loss, cx_error *err);                        /* *loss: of the part, then of the batch */
 

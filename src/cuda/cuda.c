@@ -25,7 +25,6 @@ typedef struct {
     cudaStream_t stream;
     double *scratch;            /* device: of sum_squares and cam, then their result */
     int64_t n_scratch;
-    cx_nccl *nccl;              /* of the ranks that train with this one; NULL: alone, or joined by way of the host */
 } cuda;
 
 cx_status cx_cuda_fail(cx_error *err, cudaError_t e, const char *what)
@@ -40,6 +39,9 @@ cx_status cx_cuda_launched(cx_error *err, cx_status s, const char *what)
 }
 
 /* ---- memory ------------------------------------------------------------------------------------------------------- */
+
+/* Until the sums of all ranks that were queued are done: a rank that is gone is missed here, where CUDA's own ways of waiting would wait for it without end. */
+static cx_status wait_for_ranks(cuda *c, cx_error *err) { return c->handle.nccl ? cx_nccl_wait(c->handle.nccl, c->stream, NULL, err) : CX_OK; }
 
 static cx_status mem_alloc(cx_backend *b, size_t bytes, void **p, cx_error *err)
 {
@@ -63,8 +65,7 @@ static cx_status mem_alloc(cx_backend *b, size_t bytes, void **p, cx_error *err)
 
 static void mem_release(cx_backend *b, void *p)
 {
-    cuda *c = b->self;
-    (void)cudaStreamSynchronize(c->stream);
+    (void)cx_nccl_wait(((cuda *)b->self)->handle.nccl, ((cuda *)b->self)->stream, NULL, NULL);
     (void)cudaFree(p);
 }
 
@@ -72,6 +73,7 @@ static cx_status mem_upload(cx_backend *b, void *dst, const void *src, size_t by
 {
     cuda *c = b->self;
     if (bytes) {
+        TRY(wait_for_ranks(c, err));
         CUDA(cudaMemcpyAsync(dst, src, bytes, cudaMemcpyHostToDevice, c->stream));
         CUDA(cudaStreamSynchronize(c->stream));     /* src is the caller's again */
     }
@@ -82,6 +84,7 @@ static cx_status mem_download(cx_backend *b, void *dst, const void *src, size_t 
 {
     cuda *c = b->self;
     if (bytes) {
+        TRY(wait_for_ranks(c, err));
         CUDA(cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDeviceToHost, c->stream));
         CUDA(cudaStreamSynchronize(c->stream));
     }
@@ -107,8 +110,7 @@ static size_t free_bytes(cx_backend *b)
 
 static cx_status finish(cx_backend *b, cx_error *err)
 {
-    CUDA(cudaStreamSynchronize(((cuda *)b->self)->stream));
-    return CX_OK;
+    return cx_nccl_wait(((cuda *)b->self)->handle.nccl, ((cuda *)b->self)->stream, NULL, err);
 }
 
 static const char *why(cx_backend *b)
@@ -265,14 +267,15 @@ static cx_status run_cam(cx_backend *b, bool by_place, cx_tensor act, cx_tensor 
 static cx_status run_sum(cx_comm *comm, cx_backend *b, float *x, int64_t n, cx_error *err)
 {
     (void)comm;
-    return cx_nccl_sum(((cuda *)b->self)->nccl, x, n, err);
+    return cx_nccl_sum(((cuda *)b->self)->handle.nccl, x, n, err);
 }
 
 static cx_status join(cx_backend *b, cx_comm *comm, cx_error *err)
 {
     cuda *c = b->self;
-    TRY(cx_nccl_open(c->stream, comm, &c->nccl, err));
+    TRY(cx_nccl_open(c->stream, comm, &c->handle.nccl, err));
     comm->sum = run_sum;
+    comm->joined = b;
     return CX_OK;
 }
 
@@ -281,7 +284,7 @@ static cx_status join(cx_backend *b, cx_comm *comm, cx_error *err)
 static void cuda_close(cx_backend *b)
 {
     cuda *c = b->self;
-    cx_nccl_close(c->nccl);
+    cx_nccl_close(c->handle.nccl);
     (void)cudaStreamSynchronize(c->stream);
 #ifdef CX_CUBLASLT
     cx_cublaslt_close(c->handle.cublaslt);

@@ -5,11 +5,13 @@
 
 struct cx_cudnn;
 struct cx_cublaslt;
+struct cx_nccl;
 
 typedef struct {
     cx_cuda_queue queue;            /* first: what the launchers of kernels/ see */
     struct cx_cudnn *cudnn;         /* convolutions by cuDNN; NULL: not here */
     struct cx_cublaslt *cublaslt;   /* products by cuBLASLt; NULL: not here */
+    struct cx_nccl *nccl;           /* the ranks that train with this one; NULL: alone, or joined by way of the host */
 } cx_cuda_handle;
 
 /* Of each operator, best first, as this handle has them. */

@@ -5,6 +5,9 @@
  *     copies    slot -> lane
  *     stream                    lane -> plan, front    films, forward, backward, norm, clip, update    state -> slot
  *
+ * With ranks that NCCL joins, the stream also has their parts of the loss, gathered behind the forward pass, and the sum of their gradients behind the backward
+ * pass; what a step would change without a rank that is gone is undone there (kernels.h).
+ *
  * A slot is used again once its result has been picked up, a lane once its batch has been taken from it. What differs from step to step is read from device
  * memory (front: rules, draws and films), so the graph stays as it is until other memory is to be used: then a step is queued call by call, and captured if the
  * next one is like it. */
@@ -15,12 +18,13 @@
 #include "cxnet/base.h"
 #include "graph/plan.h"
 #include "graph/store.h"
-#include "kernels.h"
+#include "cuda.h"
+#include "ranks.h"
 
 enum { LANES = 2, ALIGN = 256 };
 
-/* On the device while a step runs. clock: cx_cuda_queue.clock */
-typedef struct { uint64_t clock[2]; cx_scalars scalars; } rules;
+/* On the device while a step runs. clock: cx_cuda_queue.clock; weight: of this rank's part of the batch */
+typedef struct { uint64_t clock[2]; cx_scalars scalars; double weight; } rules;
 
 typedef struct {
     char *packet;                   /* pinned: rules, draws, films, then target, input, each if there is such */
@@ -35,7 +39,16 @@ typedef struct {
 } lane;
 
 /* What a captured step is tied to. */
-typedef struct { const void *act, *work, *m; cx_optim_kind kind; } binding;
+typedef struct { const void *act, *work, *m, *ranks; cx_optim_kind kind; } binding;
+
+/* With ranks: their parts of the batch and its loss, and running statistics as they were before the step; on the device. */
+typedef struct {
+    cx_nccl *nccl;                  /* NULL: alone */
+    cx_share share;
+    cx_cuda_part *parts;            /* [ranks] */
+    float *loss, *kept;             /* kept [n_state] */
+    int64_t n_state;
+} others;
 
 typedef struct {
     cx_stepper base;
@@ -54,6 +67,7 @@ typedef struct {
     rules *rules;                   /* the front, as it lies in a packet up to at_target */
     double *squares, *scratch;
     float *m, *v;
+    others with;
     binding bound;                  /* of the last step */
     cudaGraphExec_t graph;          /* such a step; NULL: not captured yet */
     bool bad;                       /* a result that is not finite has been picked up */
@@ -76,7 +90,7 @@ static void pack_part(const slot *w, size_t at, const void *from, size_t bytes)
 
 static void pack(const stepper *s, slot *w, const cx_step_batch *batch, uint64_t seed, const cx_update *u)
 {
-    const rules r = { { seed, (uint64_t)(u->t - 1) }, cx_update_prepare(u) };
+    const rules r = { { seed, (uint64_t)(u->t - 1) }, cx_update_prepare(u), s->with.nccl ? cx_share_weight(&s->with.share, batch->target) : 0 };
     w->t = u->t;
     pack_part(w, 0, &r, sizeof r);
     pack_part(w, s->at_draw, batch->draw, draw_bytes(s));
@@ -123,24 +137,73 @@ static cx_status queue_films(stepper *s, cx_error *err)
     return b->films(b, px, (const cx_film_draw *)(const void *)(front + s->at_draw), &s->films.norm, &x, err);
 }
 
-static cx_status queue_calls(stepper *s, const cx_update *u, cx_error *err)
+/* Running statistics: put aside while steps are sound, put back when a rank is gone. */
+static cx_status keep(stepper *s, cx_cuda_fault when, cx_error *err)
+{
+    float *at = cx_store_params(s->store) + s->store->total - s->with.n_state;
+    const bool back = when == CX_CUDA_LOST;
+    return cx_cuda_launched(err, cx_cuda_copy_when(s->stream, s->state, when, back ? s->with.kept : at, back ? at : s->with.kept, s->with.n_state),
+                            "keeping running statistics");
+}
+
+/* This rank's share, where the backward pass begins, and the loss of the whole batch. */
+static cx_status weigh(stepper *s, const float *loss, cx_error *err)
+{
+    const cx_comm *c = s->o.comm;
+    cx_cuda_part *own = s->with.parts + c->rank;
+    CUDA(cudaMemcpyAsync(&own->weight, &s->rules->weight, sizeof own->weight, cudaMemcpyDeviceToDevice, s->stream));
+    CUDA(cudaMemcpyAsync(&own->loss, loss, sizeof own->loss, cudaMemcpyDeviceToDevice, s->stream));
+    TRY(cx_nccl_gather(s->with.nccl, s->with.parts, sizeof *own, err));
+    return cx_cuda_launched(err, cx_cuda_weigh_parts(s->stream, s->with.parts, c->rank, c->ranks, cx_plan_grad(s->o.plan, s->o.loss).p, s->with.loss),
+                            "the share of a rank");
+}
+
+/* Forward and backward, of all ranks. Outside of a capture the host waits in the middle: a device that waits for a rank that is gone would let it queue about
+ * 1,000 launches and then hold it where nobody watches. */
+static cx_status queue_shared(stepper *s, const float *loss, bool captured, cx_error *err)
+{
+    TRY(keep(s, CX_CUDA_SOUND, err));
+    TRY(cx_plan_forward(s->o.plan, 0, 0, err));
+    TRY(weigh(s, loss, err));
+    if (!captured)
+        TRY(cx_nccl_wait(s->with.nccl, s->stream, NULL, err));
+    TRY(cx_plan_backward(s->o.plan, err));
+    return cx_nccl_sum(s->with.nccl, cx_store_grads(s->store), cx_store_trainable(s->store), err);
+}
+
+static cx_status queue_calls(stepper *s, const cx_update *u, bool captured, cx_error *err)
 {
     const int64_t n = cx_store_trainable(s->store);
+    const bool shared = s->with.nccl != NULL;
     const float *grad = cx_store_grads(s->store), *loss = cx_plan_value(s->o.plan, s->o.loss).p;
     if (s->o.films)
         TRY(queue_films(s, err));
-    TRY(cx_plan_forward(s->o.plan, 0, 0, err));                 /* the clock knows seed and step */
-    TRY(cx_plan_backward(s->o.plan, err));
+    if (shared) {
+        const cx_status status = queue_shared(s, loss, captured, err);
+        if (status == CX_E_PEER && !captured) {                 /* it ends here, with nothing changed */
+            (void)cx_cuda_note_lost(s->stream, cx_nccl_lost(s->with.nccl), s->state);
+            (void)keep(s, CX_CUDA_LOST, NULL);
+        }
+        if (status != CX_OK)
+            return status;
+        loss = s->with.loss;
+    } else {
+        TRY(cx_plan_forward(s->o.plan, 0, 0, err));             /* the clock knows seed and step */
+        TRY(cx_plan_backward(s->o.plan, err));
+    }
     TRY(cx_cuda_launched(err, cx_cuda_sum_squares(s->stream, n, grad, s->scratch, s->squares), "the norm of the gradient"));
+    if (shared)
+        TRY(cx_cuda_launched(err, cx_cuda_note_lost(s->stream, cx_nccl_lost(s->with.nccl), s->state), "looking for lost ranks"));
     TRY(cx_cuda_launched(err, cx_cuda_clip(s->stream, s->squares, s->o.clip, loss, s->state), "clipping"));
-    return cx_cuda_launched(err, cx_cuda_update_from(s->stream, u->kind, &s->rules->scalars, s->state, n, cx_store_params(s->store), grad,
-                            u->kind == CX_SGD && u->momentum == 0 ? NULL : s->m, s->v), "the update");
+    TRY(cx_cuda_launched(err, cx_cuda_update_from(s->stream, u->kind, &s->rules->scalars, s->state, n, cx_store_params(s->store), grad,
+                         u->kind == CX_SGD && u->momentum == 0 ? NULL : s->m, s->v), "the update"));
+    return shared ? keep(s, CX_CUDA_LOST, err) : CX_OK;
 }
 
-static cx_status queue_step(stepper *s, const cx_update *u, cx_error *err)
+static cx_status queue_step(stepper *s, const cx_update *u, bool captured, cx_error *err)
 {
     s->queue->clock = s->rules->clock;
-    const cx_status status = queue_calls(s, u, err);
+    const cx_status status = queue_calls(s, u, captured, err);
     s->queue->clock = NULL;
     return status;
 }
@@ -149,7 +212,7 @@ static cx_status capture(stepper *s, const cx_update *u, cx_error *err)
 {
     cudaGraph_t graph = NULL;
     CUDA(cudaStreamBeginCapture(s->stream, cudaStreamCaptureModeThreadLocal));
-    const cx_status status = queue_step(s, u, err);
+    const cx_status status = queue_step(s, u, true, err);
     cudaError_t e = cudaStreamEndCapture(s->stream, &graph);    /* whatever came of it: the stream must be free again */
     if (status == CX_OK && e == cudaSuccess)
         e = cudaGraphInstantiate(&s->graph, graph, 0);
@@ -164,7 +227,7 @@ static cx_status capture(stepper *s, const cx_update *u, cx_error *err)
 static void drop_graph(stepper *s)
 {
     if (s->graph) {
-        (void)cudaStreamSynchronize(s->stream);                 /* it may be on its way */
+        (void)cx_nccl_wait(s->with.nccl, s->stream, NULL, NULL);        /* it may be on its way */
         (void)cudaGraphExecDestroy(s->graph);
     }
     s->graph = NULL;
@@ -172,13 +235,14 @@ static void drop_graph(stepper *s)
 
 static cx_status run(stepper *s, const cx_update *u, cx_error *err)
 {
-    const binding now = { s->store->act, s->store->work, u->kind == CX_SGD && u->momentum == 0 ? NULL : s->m, u->kind }, *was = &s->bound;
-    const bool like_before = now.act == was->act && now.work == was->work && now.m == was->m && now.kind == was->kind;
+    const binding now = { s->store->act, s->store->work, u->kind == CX_SGD && u->momentum == 0 ? NULL : s->m, cx_nccl_memory(s->with.nccl), u->kind };
+    const binding *was = &s->bound;
+    const bool like_before = now.act == was->act && now.work == was->work && now.m == was->m && now.ranks == was->ranks && now.kind == was->kind;
     s->bound = now;
     if (!like_before)
         drop_graph(s);
     if (!like_before || s->o.plan->profile)
-        return queue_step(s, u, err);
+        return queue_step(s, u, false, err);
     if (s->graph) {                                             /* what the calls would note */
         s->store->forward = 0;
         s->store->version += 2;
@@ -193,6 +257,7 @@ static cx_status cuda_step(cx_stepper *self, const cx_step_batch *batch, uint64_
 {
     stepper *s = (stepper *)(void *)self;
     lane *l = &s->lane[s->steps % LANES];
+    TRY(cx_nccl_gone(s->with.nccl, err));
     if (s->bad || s->waiting == s->o.ahead)
         return cx_fail(err, CX_E_USAGE, "stepper: %s", s->bad ? "a step before this one was not finite" : "pick up results before the next step");
     slot *w = &s->slot[(s->first + s->waiting) % s->o.ahead];
@@ -215,16 +280,19 @@ static cx_status cuda_next(cx_stepper *self, bool wait, cx_step_result *out, boo
 {
     stepper *s = (stepper *)(void *)self;
     *got = false;
-    if (s->bad || s->waiting == 0)
+    if (s->bad || s->waiting == 0 || (s->with.nccl && !wait))
         return CX_OK;
     const slot *w = &s->slot[s->first];
-    const cudaError_t e = wait ? cudaEventSynchronize(w->done) : cudaEventQuery(w->done);
+    const cx_status waited = wait ? cx_nccl_wait(s->with.nccl, s->stream, w->done, err) : CX_OK;
+    const cudaError_t e = cudaEventQuery(w->done);
     if (e == cudaErrorNotReady) {
         (void)cudaGetLastError();
-        return CX_OK;
+        return waited;
     }
     if (e != cudaSuccess)
         return cx_cuda_fail(err, e, "a training step");
+    if (w->result->fault == CX_CUDA_LOST)                       /* a step that was sound gives its result even when a rank is gone meanwhile */
+        return cx_nccl_gone(s->with.nccl, err);
     *out = (cx_step_result){ w->t, w->result->loss, w->result->fault == CX_CUDA_LOSS ? (double)NAN : w->result->norm };
     *got = true;
     s->bad = w->result->fault != CX_CUDA_SOUND;
@@ -238,11 +306,11 @@ static cx_status cuda_next(cx_stepper *self, bool wait, cx_step_result *out, boo
 static void cuda_free(cx_stepper *self)
 {
     stepper *s = (stepper *)(void *)self;
+    (void)cx_nccl_wait(s->with.nccl, s->stream, NULL, NULL);   /* first, for `copies` waits for it */
     if (s->copies) {
         (void)cudaStreamSynchronize(s->copies);
         (void)cudaStreamDestroy(s->copies);
     }
-    (void)cudaStreamSynchronize(s->stream);
     drop_graph(s);
     for (int i = 0; s->slot && i < s->o.ahead; i++)
         if (s->slot[i].done)
@@ -256,6 +324,7 @@ static void cuda_free(cx_stepper *self)
     if (s->device)
         s->store->b->release(s->store->b, s->device);
     (void)cudaFreeHost(s->pinned);
+    cx_share_close(&s->with.share);
     free(s->slot);
     free(s);
 }
@@ -264,7 +333,9 @@ static cx_status take_memory(stepper *s, cx_error *err)
 {
     const int64_t doubles = cx_cuda_sum_doubles(cx_store_trainable(s->store));
     const size_t at_rules = aligned(sizeof *s->state), at_squares = at_rules + s->at_target;
-    const size_t at_lanes = at_squares + aligned((size_t)(doubles + 1) * sizeof(double)), result_bytes = aligned(sizeof *s->state);
+    const size_t at_parts = at_squares + aligned((size_t)(doubles + 1) * sizeof(double));
+    const size_t at_loss = at_parts + aligned((size_t)cx_comm_ranks(s->o.comm) * sizeof *s->with.parts);
+    const size_t at_lanes = at_loss + aligned((size_t)(1 + s->with.n_state) * sizeof(float)), result_bytes = aligned(sizeof *s->state);
     TRY(s->store->b->alloc(s->store->b, at_lanes + LANES * s->packet_bytes, &s->device, err));
     CUDA(cudaStreamSynchronize(s->stream));                     /* it is being zeroed there, and `copies` writes it too */
     char *at = s->device;
@@ -272,6 +343,9 @@ static cx_status take_memory(stepper *s, cx_error *err)
     s->rules = (rules *)(void *)(at + at_rules);
     s->squares = (double *)(void *)(at + at_squares);
     s->scratch = s->squares + 1;
+    s->with.parts = (cx_cuda_part *)(void *)(at + at_parts);
+    s->with.loss = (float *)(void *)(at + at_loss);
+    s->with.kept = s->with.loss + 1;
     for (int i = 0; i < LANES; i++)
         s->lane[i].packet = at + at_lanes + (size_t)i * s->packet_bytes;
     CUDA(cudaHostAlloc(&s->pinned, (size_t)s->o.ahead * (s->packet_bytes + result_bytes), cudaHostAllocDefault));
@@ -294,6 +368,11 @@ static cx_status open_stepper(stepper *s, cx_error *err)
     s->at_input = s->at_target + aligned(bytes_of(s, s->o.target));
     s->packet_bytes = s->at_input + aligned(input_bytes(s));
     TRY(cx_plan_moments(s->o.plan, &s->m, &s->v, err));
+    if (s->with.nccl) {
+        TRY(cx_share_open(s->store, &s->o, &s->with.share, err));
+        TRY(cx_nccl_reserve(s->with.nccl, cx_store_trainable(s->store), err));
+        s->with.n_state = s->store->total - cx_store_state_at(s->store);
+    }
     TRY(take_memory(s, err));
     CUDA(cudaStreamCreateWithFlags(&s->copies, cudaStreamNonBlocking));
     for (int i = 0; i < s->o.ahead; i++)
@@ -316,6 +395,7 @@ cx_status cx_cuda_stepper_new(cx_backend *b, cx_store *store, const cx_stepper_o
         s->films = *o->films;
         s->o.films = &s->films;
     }
+    s->with.nccl = o->comm ? ((cx_cuda_handle *)b->self)->nccl : NULL;
     s->stream = s->queue->stream;
     const cx_status status = open_stepper(s, err);
     if (status != CX_OK) {

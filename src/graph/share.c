@@ -30,8 +30,8 @@ void cx_share_close(cx_share *s)
     *s = (cx_share){ 0 };
 }
 
-/* What the loss divides by: labelled entries, or the weights of their classes (ops/loss.c). A class that is none is the loss' to refuse. */
-static double weigh(const cx_share *s, const float *target)
+/* A class that is none is the loss' to refuse. */
+double cx_share_weight(const cx_share *s, const float *target)
 {
     double sum = 0;
     for (int64_t i = 0; i < s->n; i++) {
@@ -44,7 +44,7 @@ static double weigh(const cx_share *s, const float *target)
 
 cx_status cx_share_of(cx_share *s, const float *target, float *share, cx_error *err)
 {
-    const double mine = weigh(s, target);
+    const double mine = cx_share_weight(s, target);
     double sum = 0;
     TRY(s->comm->gather(s->comm, &mine, s->all, sizeof mine, err));
     for (int r = 0; r < s->comm->ranks; r++)

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include "cxnet/base.h"
 #include "cxnet/stepper.h"
+#include "plan.h"
 #include "store.h"
 
 typedef struct {
@@ -106,10 +107,7 @@ static cx_status open_plain(plain *s, cx_error *err)
 {
     cx_store *store = s->store;
     s->ring = cx_alloc((size_t)s->o.ahead, sizeof *s->ring);
-    s->state_at = store->total;
-    for (int v = 0; v < store->n_values; v++)
-        if (store->g->values[v].kind == CX_STATE && store->offset[v] < s->state_at)
-            s->state_at = store->offset[v];
+    s->state_at = cx_store_state_at(store);
     s->n_state = store->total - s->state_at;
     s->state = cx_alloc((size_t)s->n_state, sizeof *s->state);
     if (!s->ring || !s->state)
@@ -126,7 +124,8 @@ cx_status cx_stepper_new(cx_store *store, const cx_stepper_opts *o, cx_stepper *
     *out = NULL;
     if (o->ahead < 1 || o->clip < 0)
         return cx_fail(err, CX_E_USAGE, "stepper: want ahead >= 1 and clip >= 0, got %d and %g", o->ahead, o->clip);
-    if (b->stepper && !o->comm)         /* with ranks, shares and losses pass through the host in every step, so a device is waited for */
+    /* Where sums of ranks pass through the host, a device is waited for in every step. */
+    if (b->stepper && (!o->comm || (o->comm->joined == b && !o->plan->opts.sync_norm)))
         return b->stepper(b, store, o, out, err);
     plain *s = cx_alloc(1, sizeof *s);
     if (!s)

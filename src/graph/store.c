@@ -218,3 +218,12 @@ cx_status cx_store_reserve(cx_store *s, size_t act_bytes, size_t work_bytes, cx_
     TRY(grow(s->b, &s->act, &s->act_bytes, act_bytes, err));
     return grow(s->b, &s->work, &s->work_bytes, work_bytes, err);
 }
+
+int64_t cx_store_state_at(const cx_store *s)
+{
+    int64_t at = s->total;
+    for (int v = 0; v < s->n_values; v++)
+        if (s->g->values[v].kind == CX_STATE && s->offset[v] < at)
+            at = s->offset[v];
+    return at;
+}

@@ -18,5 +18,7 @@ struct cx_store {
 
 /* Grows ACT and WORK to at least these sizes. Contents are lost when an arena grows; a failure leaves the old size in place where that is possible. */
 cx_status cx_store_reserve(cx_store *s, size_t act_bytes, size_t work_bytes, cx_error *err);
+/* From here to the end of PARAM lie all running statistics, and frozen parameters if need be; total where there are none. */
+int64_t cx_store_state_at(const cx_store *s);
 
 #endif

@@ -75,6 +75,15 @@ static bool all_done(mpi *m, cx_status *s, cx_error *err)
     return true;
 }
 
+/* gone: of vanished(). */
+static cx_status what_befell(mpi *m, int gone, const char *doing, cx_error *err)
+{
+    if (!heard_farewell(m) && gone >= 0)
+        snprintf(m->broken, sizeof m->broken, "rank %d (process %lld) has vanished while rank %d waited for it (%s)", gone, (long long)m->homes[gone].pid,
+                 m->base.rank, doing);
+    return m->broken[0] ? broken(m, err) : CX_OK;
+}
+
 /* What befell the others meanwhile? Messages that were sent before an end are taken in first. */
 static cx_status look_around(mpi *m, double until_s, const char *doing, cx_error *err)
 {
@@ -83,16 +92,15 @@ static cx_status look_around(mpi *m, double until_s, const char *doing, cx_error
     for (int i = 0; i < 100; i++)
         if (all_done(m, &s, err))
             return s;
-    if (heard_farewell(m))
-        return broken(m, err);
-    if (gone >= 0)
-        snprintf(m->broken, sizeof m->broken, "rank %d (process %lld) has vanished while rank %d waited for it (%s)", gone, (long long)m->homes[gone].pid,
-                 m->base.rank, doing);
-    else if (cx_now_s() > until_s)
-        snprintf(m->broken, sizeof m->broken, "rank %d has waited %g s for the others (%s), and takes them for lost; run.comm_timeout_s says how long to wait",
-                 m->base.rank, m->base.patience_s, doing);
-    return m->broken[0] ? broken(m, err) : CX_OK;
+    TRY(what_befell(m, gone, doing, err));
+    if (cx_now_s() <= until_s)
+        return CX_OK;
+    snprintf(m->broken, sizeof m->broken, "rank %d has waited %g s for the others (%s), and takes them for lost; run.comm_timeout_s says how long to wait",
+             m->base.rank, m->base.patience_s, doing);
+    return broken(m, err);
 }
+
+static cx_status run_look(cx_comm *c, cx_error *err) { return what_befell(c->self, vanished(c->self), "sum of gradients on the GPUs", err); }
 
 /* Until all requests are done. Spins for about as long as a short message takes, then gives the core away. */
 static cx_status finish(mpi *m, const char *doing, cx_error *err)
@@ -314,7 +322,7 @@ static cx_status open_comm(double patience_s, cx_comm **out, cx_error *err)
     if (!m)
         return cx_fail(err, CX_E_MEMORY, "mpi: out of memory");
     m->base = (cx_comm){ .name = "mpi", .patience_s = patience_s, .self = m, .sum = run_sum, .gather = run_gather, .broadcast = run_broadcast,
-        .close = run_close };
+        .look = run_look, .close = run_close };
     MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
     MPI_Comm_rank(MPI_COMM_WORLD, &m->base.rank);
     MPI_Comm_size(MPI_COMM_WORLD, &m->base.ranks);

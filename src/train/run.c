@@ -508,7 +508,14 @@ static cx_status save_what_is_whole(cx_run *r, cx_error *err)
     cx_error own = { 0 };
     if (cx_comm_rank(r->comm) > 0)
         return CX_E_PEER;
-    if (collect(r, true, &own) != CX_OK || cx_checkpoint_save(r, "last", true, &own) != CX_OK)
+    cx_status s = collect(r, true, &own);
+    if (s == CX_OK || s == CX_E_PEER) {                 /* those still pending were not made */
+        r->state.step -= r->pending;
+        r->state.updates -= r->pending;
+        r->pending = 0;
+        s = cx_checkpoint_save(r, "last", true, &own);
+    }
+    if (s != CX_OK)
         return cx_fail(err, CX_E_PEER, "%s; no new checkpoint (%s)", err->text, own.text);
     return cx_fail(err, CX_E_PEER, "%s; a checkpoint of epoch %d, step %d of %d is written", err->text, r->state.epoch + 1, r->state.step, r->steps);
 }

@@ -1,10 +1,13 @@
-// nccl.cpp - send and receive between emulated GPUs of several processes: a message is a file in a folder that the unique id names.
+// nccl.cpp - send and receive between emulated GPUs of several processes: a message is a file FROM.TO.NUMBER in a folder that the unique id names.
 //
-// A group is carried out when it ends, in the place that it has on its streams: the host waits for what was queued before. A message outside of a group, of
-// another size than was asked for, or that nobody sends within a minute is an error. Not modelled: capture, and groups that are still on their way when the
-// call returns.
-#include <errno.h>
-#include <fcntl.h>
+// Communicators never block (ncclConfig_t.blocking = 0). A group comes into its stream not when it ends but when ncclCommGetAsyncError has been asked for the
+// second time, for NCCL does that in a thread of its own; whoever does not ask has it out of order, or never. It is then work of the stream like any other,
+// captured too, and waits there, if need be without end, for messages that nobody sends. As NCCL's, ncclCommAbort makes it leave, and comes back only when no
+// graph that has captured such work is left. A message outside of a group, or to oneself, is an error; one of another size than was asked for ends the program.
+#include <algorithm>
+#include <atomic>
+#include <filesystem>
+#include <memory>
 #include <nccl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,110 +16,204 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include <vector>
-
-struct ncclComm { std::string folder; int rank, ranks; std::vector<long> sent, taken; };
+#include "runtime.h"
 
 namespace {
-struct message { bool send; void *p; size_t bytes; int peer; ncclComm *comm; cudaStream_t stream; };
-struct group { int depth; std::vector<message> queued; };
+/* What a communicator and its work in streams and graphs share. */
+struct wires {
+    std::string folder;
+    int rank, ranks;
+    std::vector<long> sent, taken;
+    std::atomic<bool> aborted{ false }, cut{ false };       /* told to leave; there was work that did */
+};
+struct message { bool send; void *p; size_t bytes; int peer; };
+struct group { std::vector<message> messages; cudaStream_t stream; };
+
+/* One group in a stream. Begins anew when it is done, for a graph does it more than once. */
+struct work {
+    group g;
+    std::shared_ptr<wires> on;
+    size_t next;                                            /* message to take care of; sends come first */
+};
 
 /* mutable: NCCL's groups belong to the thread that begins them */
-thread_local group open_group;
-
-std::string file_of(const ncclComm *c, int from, int to, long number)
-{
-    return c->folder + "/" + std::to_string(from) + "." + std::to_string(to) + "." + std::to_string(number);
+thread_local int depth;
+thread_local std::vector<std::pair<ncclComm_t, group>> open_groups;
+/* mutable: a test has broken all wires */
+bool broken;
 }
 
-bool send_file(const message &m)
+struct ncclComm {
+    std::shared_ptr<wires> on;
+    std::vector<group> unqueued;
+    int asked;
+};
+
+namespace {
+std::string path_of(const wires &w, int from, int to, long number)
 {
-    std::vector<char> host(m.bytes);
-    const std::string path = file_of(m.comm, m.comm->rank, m.peer, m.comm->sent[(size_t)m.peer]++), part = path + ".part";
-    if (cudaMemcpyAsync(host.data(), m.p, m.bytes, cudaMemcpyDeviceToHost, m.stream) != cudaSuccess || cudaStreamSynchronize(m.stream) != cudaSuccess)
-        return false;
+    return w.folder + "/" + std::to_string(from) + "." + std::to_string(to) + "." + std::to_string(number);
+}
+std::string place_of(const wires &w, int rank) { return w.folder + "/" + std::to_string(rank); }
+
+void send_file(wires &w, const message &m)
+{
+    const std::string path = path_of(w, w.rank, m.peer, w.sent[(size_t)m.peer]++), part = path + ".part";
     FILE *f = fopen(part.c_str(), "wb");
-    const bool written = f && fwrite(host.data(), 1, m.bytes, f) == m.bytes;
-    return f && fclose(f) == 0 && written && rename(part.c_str(), path.c_str()) == 0;
+    const bool written = f && fwrite(m.p, 1, m.bytes, f) == m.bytes;
+    if (!f || fclose(f) != 0 || !written || rename(part.c_str(), path.c_str()) != 0)
+        emu::die("a message of NCCL cannot be written");
 }
 
-bool take_file(const message &m)
+/* False while it is not there. */
+bool take_file(wires &w, const message &m)
 {
-    std::vector<char> host(m.bytes);
-    const std::string path = file_of(m.comm, m.peer, m.comm->rank, m.comm->taken[(size_t)m.peer]++);
-    FILE *f = nullptr;
+    const std::string path = path_of(w, m.peer, w.rank, w.taken[(size_t)m.peer]);
+    FILE *f = fopen(path.c_str(), "rb");
     struct stat st;
-    for (int tries = 0; tries < 300000 && !(f = fopen(path.c_str(), "rb")); tries++)
-        usleep(200);
-    const bool read = f && fstat(fileno(f), &st) == 0 && (size_t)st.st_size == m.bytes && fread(host.data(), 1, m.bytes, f) == m.bytes;
-    if (f)
-        fclose(f);
+    if (!f)
+        return false;
+    if (fstat(fileno(f), &st) != 0 || (size_t)st.st_size != m.bytes || fread(m.p, 1, m.bytes, f) != m.bytes)
+        emu::die("a message of NCCL has another size than was asked for");
+    fclose(f);
     unlink(path.c_str());
-    return read && cudaMemcpyAsync(m.p, host.data(), m.bytes, cudaMemcpyHostToDevice, m.stream) == cudaSuccess &&
-           cudaStreamSynchronize(m.stream) == cudaSuccess;
+    w.taken[(size_t)m.peer]++;
+    return true;
 }
 
-ncclResult_t queue(bool send, void *p, size_t count, int peer, ncclComm *comm, cudaStream_t stream)
+bool carry_out(work &w)
 {
-    if (open_group.depth == 0 || peer == comm->rank || peer < 0 || peer >= comm->ranks)
+    if (w.on->aborted) {
+        w.on->cut = true;
+        w.next = 0;
+        return true;
+    }
+    if (broken)
+        return false;
+    for (; w.next < w.g.messages.size(); w.next++) {
+        const message &m = w.g.messages[w.next];
+        if (m.send)
+            send_file(*w.on, m);
+        else if (!take_file(*w.on, m))
+            return false;
+    }
+    w.next = 0;
+    return true;
+}
+
+ncclResult_t put(bool send, void *p, size_t count, ncclDataType_t type, int peer, ncclComm_t comm, cudaStream_t stream)
+{
+    if (depth == 0 || peer == comm->on->rank || peer < 0 || peer >= comm->on->ranks)
         return ncclInvalidUsage;
-    open_group.queued.push_back({ send, p, count * sizeof(float), peer, comm, stream });
+    if (open_groups.empty() || open_groups.back().first != comm || open_groups.back().second.stream != stream)
+        open_groups.push_back({ comm, { {}, stream } });
+    std::vector<message> &all = open_groups.back().second.messages;
+    const message m = { send, p, count * (type == ncclFloat ? sizeof(float) : 1), peer };
+    all.insert(send ? std::find_if(all.begin(), all.end(), [](const message &o) { return !o.send; }) : all.end(), m);
     return ncclSuccess;
+}
+
+/* Whether something is left that must be asked for again. */
+bool is_in_progress(ncclComm_t comm)
+{
+    for (int r = 0; r < comm->on->ranks; r++)
+        if (access(place_of(*comm->on, r).c_str(), F_OK) != 0 && comm->on->sent[(size_t)r] == 0 && comm->on->taken[(size_t)r] == 0)
+            return true;
+    if (comm->unqueued.empty() || ++comm->asked < 2)
+        return !comm->unqueued.empty();
+    for (const group &g : comm->unqueued) {
+        auto w = std::make_shared<work>(work{ g, comm->on, 0 });
+        emu::queue_until(g.stream, [w] { return carry_out(*w); });
+    }
+    comm->unqueued.clear();
+    comm->asked = 0;
+    return false;
 }
 }
 
 extern "C" {
+void emu_nccl_break(void) { broken = true; }
+
 ncclResult_t ncclGetUniqueId(ncclUniqueId *id)
 {
     snprintf(id->internal, sizeof id->internal, "%s/cxnet-nccl-XXXXXX", access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
     return mkdtemp(id->internal) ? ncclSuccess : ncclSystemError;
 }
 
-ncclResult_t ncclCommInitRank(ncclComm_t *comm, int ranks, ncclUniqueId id, int rank)
+/* A rank that is there shows it by a file. */
+ncclResult_t ncclCommInitRankConfig(ncclComm_t *comm, int ranks, ncclUniqueId id, int rank, ncclConfig_t *config)
 {
-    *comm = new ncclComm{ id.internal, rank, ranks, std::vector<long>((size_t)ranks), std::vector<long>((size_t)ranks) };
+    auto on = std::make_shared<wires>();
+    *comm = nullptr;
+    if (config->blocking)
+        return ncclInvalidArgument;
+    on->folder = id.internal;
+    on->rank = rank;
+    on->ranks = ranks;
+    on->sent.resize((size_t)ranks);
+    on->taken.resize((size_t)ranks);
+    FILE *f = fopen(place_of(*on, rank).c_str(), "wb");
+    if (!f || fclose(f) != 0)
+        return ncclSystemError;
+    *comm = new ncclComm{ on, {}, 0 };
+    return ncclInProgress;
+}
+
+ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t *e)
+{
+    *e = broken ? ncclRemoteError : is_in_progress(comm) ? ncclInProgress : ncclSuccess;
     return ncclSuccess;
 }
 
-/* The last one takes the folder away: it is then empty. */
+/* The last one takes the folder away; or the first, when messages are left that nobody will take. */
 ncclResult_t ncclCommAbort(ncclComm_t comm)
 {
-    rmdir(comm->folder.c_str());
+    const std::shared_ptr<wires> on = comm->on;
+    std::error_code ignored;
+    on->aborted = true;
     delete comm;
+    while (on.use_count() > 1)
+        usleep(500);
+    unlink(place_of(*on, on->rank).c_str());
+    if (on->cut || broken)
+        std::filesystem::remove_all(on->folder, ignored);
+    else
+        rmdir(on->folder.c_str());
     return ncclSuccess;
 }
 
 ncclResult_t ncclGroupStart(void)
 {
-    open_group.depth++;
+    depth++;
     return ncclSuccess;
 }
 
 ncclResult_t ncclGroupEnd(void)
 {
-    if (open_group.depth == 0)
+    if (depth == 0)
         return ncclInvalidUsage;
-    if (--open_group.depth > 0)
+    if (--depth > 0)
         return ncclSuccess;
-    std::vector<message> queued;
-    queued.swap(open_group.queued);
-    for (const message &m : queued)
-        if (m.send && !send_file(m))
-            return ncclSystemError;
-    for (const message &m : queued)
-        if (!m.send && !take_file(m))
-            return ncclSystemError;
-    return ncclSuccess;
+    const bool any = !open_groups.empty();
+    for (auto &g : open_groups)
+        g.first->unqueued.push_back(g.second);
+    open_groups.clear();
+    return any ? ncclInProgress : ncclSuccess;
 }
 
-ncclResult_t ncclSend(const void *p, size_t count, ncclDataType_t, int peer, ncclComm_t comm, cudaStream_t stream)
+ncclResult_t ncclSend(const void *p, size_t count, ncclDataType_t type, int peer, ncclComm_t comm, cudaStream_t stream)
 {
-    return queue(true, const_cast<void *>(p), count, peer, comm, stream);
+    return put(true, const_cast<void *>(p), count, type, peer, comm, stream);
 }
 
-ncclResult_t ncclRecv(void *p, size_t count, ncclDataType_t, int peer, ncclComm_t comm, cudaStream_t stream)
+ncclResult_t ncclRecv(void *p, size_t count, ncclDataType_t type, int peer, ncclComm_t comm, cudaStream_t stream)
 {
-    return queue(false, p, count, peer, comm, stream);
+    return put(false, p, count, type, peer, comm, stream);
 }
 
-const char *ncclGetErrorString(ncclResult_t e) { return e == ncclSuccess ? "no error" : e == ncclInvalidUsage ? "invalid usage" : "system error"; }
+const char *ncclGetErrorString(ncclResult_t e)
+{
+    return e == ncclSuccess ? "no error" : e == ncclInvalidUsage ? "invalid usage" : e == ncclRemoteError ? "remote process exited or there was a network error"
+        : "system error";
+}
 }

@@ -15,6 +15,8 @@ struct Open {
 /* Queues work of the host on a stream, as a kernel is queued: done in its order, with device memory open; a node while the stream captures; at once on NULL.
  * Whatever it reads must be copied into it, for it is done late, and in a graph more than once. */
 cudaError_t queue(cudaStream_t stream, std::function<void()> work);
+/* The same for work that may have to wait for another process: tried until it returns true, while other streams go on. */
+cudaError_t queue_until(cudaStream_t stream, std::function<bool()> work);
 
 /* Works until all that was queued on the stream before is done. */
 void finish(cudaStream_t stream);

@@ -3,10 +3,11 @@
 #include <algorithm>
 #include <deque>
 #include <memory>
+#include <unistd.h>
 #include <vector>
 
 namespace emu {
-typedef std::function<void()> Task;
+typedef std::function<bool()> Task;     // false: not done yet, for it waits for something outside of this process; to be tried again
 struct Node {
     Task task;
     std::vector<size_t> after;          // nodes that must be done before
@@ -71,34 +72,43 @@ static size_t draw(size_t n)
 
 static bool is_ready(cudaStream_t s) { return !s->work.empty() && (!s->work.front().until || s->work.front().until->done); }
 
-// One node, of those whose turn it is. True when it was the last.
+// One node, of those whose turn it is. False when it is not done yet.
 static bool replay_node(Replay &r)
 {
     const size_t k = draw(r.ready.size()), node = r.ready[k];
+    if (!(*r.nodes)[node].task())
+        return false;
     r.ready.erase(r.ready.begin() + (long)k);
-    (*r.nodes)[node].task();
     for (size_t later = node + 1; later < r.nodes->size(); later++)
         for (size_t before : (*r.nodes)[later].after)
             if (before == node && --r.waits_for[later] == 0)
                 r.ready.push_back(later);
-    return --r.left == 0;
+    r.left--;
+    return true;
 }
 
-static void work_on(cudaStream_t s)
+// False when what comes next is not done yet.
+static bool work_on(cudaStream_t s)
 {
     const Work w = s->work.front();
-    if (w.replay && w.replay->left > 0 && !replay_node(*w.replay))
-        return;
+    if (w.replay && w.replay->left > 0) {
+        if (!replay_node(*w.replay))
+            return false;
+        if (w.replay->left > 0)
+            return true;
+    }
+    if (w.task && !w.task())
+        return false;
     s->work.pop_front();
     if (w.replay)
         --*w.replay->flying;
-    if (w.task)
-        w.task();
     if (w.mark)
         w.mark->done = true;
+    return true;
 }
 
-// A drawn stream does one thing or, half of the time, up to 256, so that one may fall far behind another. False when there is nothing to do.
+// A drawn stream does one thing or, half of the time, up to 256, so that one may fall far behind another, or finds that it must wait for another process. False
+// when there is nothing to do.
 static bool work_some()
 {
     std::vector<cudaStream_t> ready;
@@ -110,7 +120,10 @@ static bool work_some()
     cudaStream_t s = ready[draw(ready.size())];
     Open open;
     for (size_t n = draw(2) ? 1 : (size_t)1 << draw(9); n > 0 && is_ready(s); n--)
-        work_on(s);
+        if (!work_on(s)) {
+            usleep(50);
+            break;
+        }
     return true;
 }
 
@@ -146,13 +159,22 @@ namespace emu {
 bool is_capturing(cudaStream_t stream) { return stream ? stream->capture != nullptr : captures_anywhere(); }
 cudaError_t forbid() { return spoilt_by(nullptr, cudaErrorStreamCaptureUnsupported); }
 
-cudaError_t queue(cudaStream_t s, Task task)
+cudaError_t queue(cudaStream_t s, std::function<void()> work)
+{
+    return queue_until(s, [work = std::move(work)] {
+        work();
+        return true;
+    });
+}
+
+cudaError_t queue_until(cudaStream_t s, Task task)
 {
     if (!s && captures_anywhere())
         return spoilt_by(nullptr, cudaErrorStreamCaptureImplicit);
     if (!s) {
         Open open;
-        task();
+        while (!task())
+            usleep(50);
     } else if (s->capture && s->capture->spoilt) {
         return failed(cudaErrorStreamCaptureInvalidated);
     } else if (s->capture) {
@@ -206,6 +228,14 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream)
     if (stream)
         finish(stream);
     return cudaSuccess;
+}
+
+cudaError_t cudaStreamQuery(cudaStream_t stream)
+{
+    if (is_capturing(stream))
+        return spoilt_by(stream, cudaErrorStreamCaptureUnsupported);
+    work_some();
+    return failed(!stream || stream->work.empty() ? cudaSuccess : cudaErrorNotReady);
 }
 
 cudaError_t cudaDeviceSynchronize(void)
