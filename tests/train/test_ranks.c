@@ -3,76 +3,32 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/wait.h>
-#include <unistd.h>
-#include "support.h"
-#include "cxnet/train.h"
+#include "backend.h"
+#include "squares.h"
 
 enum { FILMS = 40, SIDE = 66, STEPS = 3 };       /* 24 films train; batch 8 */
-static char root[256], manifest[300], stderr_text[20000];
+static char stderr_text[20000];
 
 /* ---- the cohort and the experiment ---------------------------------------------------------------------------------- */
 
-/* Films of noise; class 1 has a bright square. */
-static void write_film(const char *path, int film, int label)
+static int row(int film, char text[100])
 {
-    static uint16_t px[SIDE * SIDE];
-    cx_rng r = cx_rng_new(7, (uint64_t)film);
-    cx_buf b = { 0 };
-    for (int i = 0; i < SIDE * SIDE; i++) {
-        const int y = i / SIDE, x = i % SIDE;
-        px[i] = (uint16_t)(60 + (int)cx_rng_below(&r, 60) + (label && y > 20 && y < 45 && x > 30 && x < 60 ? 70 : 0));
-    }
-    assert_cx_ok(cx_png_grey(px, SIDE, SIDE, 255, &b, err));
-    assert_cx_ok(cx_file_write(path, b.data, b.len, err));
-    cx_buf_free(&b);
+    snprintf(text, 100, "%s,%s", film % 2 ? "Opacity" : "Clear", film % 10 < 6 ? "train" : film % 10 < 8 ? "val" : "test");
+    return film % 2;
 }
 
 static int setup(void **state)
 {
     (void)state;
-    cx_buf csv = { 0 };
-    snprintf(root, sizeof root, "%s/cxnet-ranks-XXXXXX", getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp");
-    assert_non_null(mkdtemp(root));
-    snprintf(manifest, sizeof manifest, "%s/manifest.csv", root);
-    cx_buf_puts(&csv, "path,labels,split\n");
-    for (int i = 0; i < FILMS; i++) {
-        char path[320];
-        const int label = i % 2;
-        snprintf(path, sizeof path, "%s/f%02d.png", root, i);
-        write_film(path, i, label);
-        cx_buf_printf(&csv, "f%02d.png,%s,%s\n", i, label ? "Opacity" : "Clear", i % 10 < 6 ? "train" : i % 10 < 8 ? "val" : "test");
-    }
-    assert_cx_ok(cx_file_write(manifest, csv.data, csv.len, err));
-    cx_buf_free(&csv);
+    make_squares("ranks", FILMS, SIDE, "labels,split", row);
     return 0;
 }
 
-static int teardown(void **state)
+static cx_status load(cx_config *c, const char *name, const char *const *more, cx_error *err)
 {
-    (void)state;
-    char command[400];
-    snprintf(command, sizeof command, "rm -r '%s'", root);
-    return system(command) != 0;
-}
-
-static cx_status load(cx_config *c, const char *name, char *const *more, int n_more, cx_error *err)
-{
-    static const char *const base[] = { "data.classes=[Clear, Opacity]", "data.near_duplicates=false", "data.side=66", "data.channels=1", "data.normalise=unit",
-        "optim.batch=8", "optim.epochs=2", "optim.clip_norm=5", "augment.rotate_deg=5", "augment.shift=0.05", "run.bootstrap=0", "model.dropout=0.2",
-        "run.threads=1", "run.comm_timeout_s=60" };
-    char text[4][400], *set[40];
-    int n = 0;
-    for (; n < CX_COUNT(base); n++)
-        set[n] = (char *)(uintptr_t)base[n];
-    snprintf(text[0], sizeof text[0], "data.manifest=%s", manifest);
-    snprintf(text[1], sizeof text[1], "data.cache=%s/cache", root);
-    snprintf(text[2], sizeof text[2], "run.dir=%s", root);
-    snprintf(text[3], sizeof text[3], "run.name=%s", name);
-    for (int i = 0; i < 4; i++)
-        set[n++] = text[i];
-    for (int i = 0; i < n_more; i++)
-        set[n++] = more[i];
-    return cx_config_load(NULL, set, n, c, err);
+    static const char *const base[] = { "data.classes=[Clear, Opacity]", "data.side=66", "optim.epochs=2", "optim.clip_norm=5", "run.bootstrap=0",
+        "run.threads=1", "run.comm_timeout_s=60", NULL };
+    return load_squares(base, name, more, c, err);
 }
 
 /* ---- one rank ------------------------------------------------------------------------------------------------------- */
@@ -103,18 +59,18 @@ static int child(int argc, char **argv)
     cx_error e = { 0 };
     trip t = { .what = argv[4][0], .countdown = (int)strtol(argv[5], NULL, 10) };
     cx_comm *comm = NULL;
-    char *more[10];
+    const char *more[11] = { NULL };
     int n = 0;
     snprintf(root, sizeof root, "%s", argv[2]);
     snprintf(manifest, sizeof manifest, "%s/manifest.csv", root);
     signal(SIGTERM, on_signal);
     const char *rank = getenv("OMPI_COMM_WORLD_RANK");
-    for (int i = 6; i < argc && n < CX_COUNT(more); i++)
+    for (int i = 6; i < argc && n < CX_COUNT(more) - 1; i++)
         if (argv[i][0] != '1')
             more[n++] = argv[i];
         else if (rank && *rank != '0')
             more[n++] = argv[i] + 2;
-    cx_status s = load(&c, argv[3], more, n, &e);
+    cx_status s = load(&c, argv[3], more, &e);
     if (s == CX_OK)
         s = cx_comm_open(c.run.comm, c.run.comm_timeout_s, &comm, &e);
     t.comm = comm;
@@ -138,7 +94,7 @@ static void take_stderr(const char *path)
 
 /* Trains as that many processes (1: this program by itself); the exit code. what: '-' to the end, 's' stop, 'k' kill, 'h' hang, after `steps` steps. When a
  * rank is killed, mpirun gives the others not 1 but 2 s until it kills them too: a machine that is busy with other work may need them. */
-static int run(int ranks, const char *name, char what, int steps, const char *settings)
+static int run_in(const char *environment, int ranks, const char *name, char what, int steps, const char *settings)
 {
     char command[4000], log[320], launcher[300] = "";
     snprintf(log, sizeof log, "%s/stderr", root);
@@ -147,25 +103,18 @@ static int run(int ranks, const char *name, char what, int steps, const char *se
                  what == 'k' ? 2 : 1, ranks);
     char self[300] = "";
     assert_true(readlink("/proc/self/exe", self, sizeof self - 1) > 0);
-    snprintf(command, sizeof command, "OMP_NUM_THREADS=1 timeout -k 5 240 %s'%s' --child '%s' '%s' %c %d %s >'%s' 2>&1 </dev/null", launcher, self, root, name,
-             what, steps, settings, log);
+    snprintf(command, sizeof command, "%s OMP_NUM_THREADS=1 timeout -k 5 240 %s'%s' --child '%s' '%s' %c %d %s >'%s' 2>&1 </dev/null", environment, launcher,
+             self, root, name, what, steps, settings, log);
     const int s = system(command);
     take_stderr(log);
     return WIFEXITED(s) ? WEXITSTATUS(s) : 128 + WTERMSIG(s);
 }
 
+static int run(int ranks, const char *name, char what, int steps, const char *settings) { return run_in("", ranks, name, what, steps, settings); }
+
 #define assert_run(want, ...) do { const int code_ = run(__VA_ARGS__); \
     if (code_ != (want)) fail_msg("exit %d, want %d; %s", code_, (want), stderr_text); } while (0)
 #define assert_said(text) do { if (!strstr(stderr_text, text)) fail_msg("\"%s\" is not in: %s", text, stderr_text); } while (0)
-
-static cx_st_file open_weights(const char *name, const char *which)
-{
-    char path[400];
-    cx_st_file f;
-    snprintf(path, sizeof path, "%s/%s/checkpoints/%s.safetensors", root, name, which);
-    assert_cx_ok(cx_st_read(path, &f, err));
-    return f;
-}
 
 /* How far two checkpoints are apart, all of them or one tensor: 0 where it has the same bits, otherwise the largest difference over the largest number. */
 static double apart(const char *a, const char *b, const char *only)
@@ -285,49 +234,22 @@ static void test_differences_are_named(void **state)
     assert_said("rank 0: rank 1 has ended: ");
 }
 
-/* Start weights that overflow in the first forward pass. */
-static void write_huge_weights(const char *path)
+/* Start weights that overflow in the first forward pass: all ranks stop at the same step, and the log has the films of all. */
+static void nan_names_the_films_of_all(const char *name, const char *settings)
 {
-    cx_config c;
-    cx_model_spec spec;
-    cx_model model;
-    cx_backend *b;
-    cx_store *s;
-    assert_cx_ok(load(&c, "huge", NULL, 0, err));
-    cx_config_model(&c, 1, &spec);
-    cx_config_free(&c);
-    assert_cx_ok(cx_model_new(&spec, &model, err));
-    assert_cx_ok(cx_backend_open("cpu", 1, &b, err));
-    assert_cx_ok(cx_store_new(model.graph, b, 1, &s, err));
-    for (int v = 0; v < model.graph->n_values; v++) {
-        const int64_t n = model.graph->values[v].kind == CX_PARAM ? cx_elems(model.graph->values[v].shape) : 0;
-        float *host = cx_alloc((size_t)n, sizeof *host);
-        for (int64_t i = 0; i < n; i++)
-            host[i] = 1e15f;
-        if (n)
-            assert_cx_ok(cx_store_set(s, v, host, err));
-        free(host);
-    }
-    assert_cx_ok(cx_weights_save(s, path, NULL, 0, NULL, 0, err));
-    cx_store_free(s);
-    cx_backend_close(b);
-    cx_model_free(&model);
-}
-
-/* All ranks stop at the same step, and the log has the films of all. */
-static void test_nan_names_the_films_of_all(void **state)
-{
-    (void)state;
-    char path[320], set[400];
+    char path[320], set[500];
     cx_buf log = { 0 };
+    cx_config c;
     int films = 0;
-    NEEDS_MPI();
     snprintf(path, sizeof path, "%s/huge.safetensors", root);
-    write_huge_weights(path);
-    snprintf(set, sizeof set, "model.weights=%s", path);
-    assert_run(70, 2, "nan", '-', 0, set);
+    assert_cx_ok(load(&c, "huge", NULL, err));
+    write_equal_weights(path, &c, CX_PARAM, 1e15f);
+    cx_config_free(&c);
+    snprintf(set, sizeof set, "model.weights=%s %s", path, settings);
+    assert_run(70, 2, name, '-', 0, set);
     assert_said("rank 0: the loss is ");
-    snprintf(path, sizeof path, "%s/nan/log.txt", root);
+    assert_said("rank 1: the loss is ");
+    snprintf(path, sizeof path, "%s/%s/log.txt", root, name);
     assert_cx_ok(cx_file_read(path, 1 << 20, &log, err));
     const char *at = strstr(log.data, "; films: ");
     assert_non_null(at);
@@ -335,6 +257,13 @@ static void test_nan_names_the_films_of_all(void **state)
         films++;
     assert_int_equal(films, 8);
     cx_buf_free(&log);
+}
+
+static void test_nan_names_the_films_of_all(void **state)
+{
+    (void)state;
+    NEEDS_MPI();
+    nan_names_the_films_of_all("nan", "");
 }
 
 static void test_dense_net_with_norms_over_all_films(void **state)
@@ -354,29 +283,69 @@ static void test_dense_net_with_norms_over_all_films(void **state)
     assert_true(together < 1e-4 && alone > 10 * together);
 }
 
-/* Sums of gradients by way of the host, and by NCCL, of which the emulated GPU has a stand-in: in the same order, so to the same bits. Also wherever the films
- * lie, and if one rank's lie elsewhere. */
+/* What srun and mpirun say of themselves, said here by hand: there is no Slurm. */
+static void test_launchers_are_believed(void **state)
+{
+    (void)state;
+    NEEDS_MPI();
+    assert_int_equal(run_in("SLURM_PROCID=0 SLURM_STEP_NUM_TASKS=2", 1, "srun", '-', 0, ""), 69);
+    assert_said("the launcher started 2 ranks, but MPI sees 1: start them with the mpirun of the MPI that cxnet was built with, or with srun --mpi=pmix");
+    assert_int_equal(run_in("SLURM_PROCID=0 SLURM_STEP_NUM_TASKS=1 SLURM_NTASKS=4", 2, "srun", 's', 1, ""), 85);      /* srun mpirun -n 2 */
+    assert_said("rank 1: interrupted at epoch 1, step 1 of 3");
+}
+
+#define NEEDS_EMU() do { NEEDS_MPI(); if (!has_device("emu")) { print_message("skipped: no emulated GPU in this build\n"); skip(); } } while (0)
+static const char *const BY_NCCL = "run.device=emu run.comm=nccl";
+
+static void assert_same_last(const char *a, const char *b)
+{
+    cx_st_file x = open_weights(a, "last"), y = open_weights(b, "last");
+    for (int i = 0; i < x.n; i++)
+        assert_memory_equal(x.tensors[i].data, y.tensors[i].data, x.tensors[i].bytes);
+    cx_st_free(&x);
+    cx_st_free(&y);
+}
+
+/* By way of the host step by step, and by NCCL, of which the emulated GPU has a stand-in, in captured steps: sums in the same order, so the same bits.
+ * Also wherever the films lie, and if one rank's lie elsewhere. */
 static void test_four_emulated_gpus(void **state)
 {
     (void)state;
-    cx_backend *b = NULL;
-    NEEDS_MPI();
-    if (cx_backend_open("emu", 0, &b, NULL) != CX_OK) {
-        print_message("skipped: no emulated GPU in this build\n");
-        skip();
-    }
-    cx_backend_close(b);
-    assert_run(85, 1, "emu1", 's', 2, "run.device=emu");
-    assert_run(85, 4, "emu2", 's', 2, "run.device=emu run.comm=mpi run.films=host");
-    assert_run(85, 4, "emu3", 's', 2, "run.device=emu run.comm=nccl run.films=device 1:run.films=batch");
-    cx_st_file x = open_weights("emu1", "last"), y = open_weights("emu2", "last"), z = open_weights("emu3", "last");
-    for (int i = 0; i < x.n; i++) {
+    NEEDS_EMU();
+    assert_run(85, 1, "emu1", 's', STEPS, "run.device=emu");
+    assert_run(85, 4, "emu2", 's', STEPS, "run.device=emu run.comm=mpi run.films=host");
+    assert_run(85, 4, "emu3", 's', STEPS, "run.device=emu run.comm=nccl run.films=device 1:run.films=batch");
+    cx_st_file x = open_weights("emu1", "last"), y = open_weights("emu2", "last");
+    for (int i = 0; i < x.n; i++)
         assert_close(x.tensors[i].name, y.tensors[i].data, x.tensors[i].data, (int64_t)(x.tensors[i].bytes / sizeof(float)), 0, ROUNDING);
-        assert_memory_equal(z.tensors[i].data, y.tensors[i].data, y.tensors[i].bytes);
-    }
+    assert_same_last("emu3", "emu2");
     cx_st_free(&x);
     cx_st_free(&y);
-    cx_st_free(&z);
+}
+
+static void test_nan_on_emulated_gpus(void **state)
+{
+    (void)state;
+    NEEDS_EMU();
+    nan_names_the_films_of_all("emu_nan", BY_NCCL);
+}
+
+/* The device has steps on its way when a rank is killed: those that it could not finish do not count, and the run goes on behind the last whole one. */
+static void test_a_killed_emulated_gpu(void **state)
+{
+    (void)state;
+    int whole = -1;
+    NEEDS_EMU();
+    assert_run(85, 2, "emu_through", 's', STEPS, BY_NCCL);
+    assert_int_not_equal(run(2, "emu_killed", 'k', STEPS - 1, BY_NCCL), 0);
+    assert_said("rank 0: rank 1 (process ");
+    assert_said("has vanished while rank 0 waited for it");
+    const char *at = strstr(stderr_text, "a checkpoint of epoch 1, step ");
+    if (!at || sscanf(at, "a checkpoint of epoch 1, step %d", &whole) != 1 || whole < 0 || whole >= STEPS)
+        fail_msg("no checkpoint: %s", stderr_text);
+    assert_run(85, 2, "emu_killed", 's', STEPS - whole, BY_NCCL);
+    assert_said("rank 0: interrupted at epoch 1, step 3 of 3; a checkpoint is written");
+    assert_same_last("emu_killed", "emu_through");
 }
 
 int main(int argc, char **argv)
@@ -391,7 +360,10 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_differences_are_named),
         cmocka_unit_test(test_nan_names_the_films_of_all),
         cmocka_unit_test(test_dense_net_with_norms_over_all_films),
+        cmocka_unit_test(test_launchers_are_believed),
         cmocka_unit_test(test_four_emulated_gpus),
+        cmocka_unit_test(test_nan_on_emulated_gpus),
+        cmocka_unit_test(test_a_killed_emulated_gpu),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, setup, remove_squares);
 }

@@ -1,89 +1,39 @@
 /* test_run.c - training runs from films to results: the same weights for any number of threads, across interruptions and kills; clear errors. */
 #include <signal.h>
 #include <sys/wait.h>
-#include <unistd.h>
 #include "backend.h"
-#include "cxnet/train.h"
+#include "squares.h"
 
 enum { FILMS = 60, SIDE = 80, STEPS = 4 };        /* 60 films: 36 or so train; batch 8 */
-static char root[256], manifest[300];
 
-/* Films of noise; class 1 has a bright square. Patients have two films each. */
-static void write_film(const char *path, int film, int label)
+/* Patients have two films each. */
+static int row(int film, char text[100])
 {
-    static uint16_t px[SIDE * SIDE];
-    cx_rng r = cx_rng_new(7, (uint64_t)film);
-    cx_buf b = { 0 };
-    for (int i = 0; i < SIDE * SIDE; i++) {
-        int y = i / SIDE, x = i % SIDE;
-        bool in = label && y > 20 && y < 45 && x > 30 && x < 60;
-        px[i] = (uint16_t)(60 + (int)cx_rng_below(&r, 60) + (in ? 70 : 0));
-    }
-    assert_cx_ok(cx_png_grey(px, SIDE, SIDE, 255, &b, err));
-    assert_cx_ok(cx_file_write(path, b.data, b.len, err));
-    cx_buf_free(&b);
+    const int patient = film / 2, label = patient % 3 == 0 ? 0 : patient % 3 == 1;
+    snprintf(text, 100, "%s,p%02d,%s,%s", label ? (patient % 2 ? "Opacity" : "Edema") : "Clear", patient, film % 2 ? "a" : "b",
+             patient % 5 == 3 ? "val" : patient % 5 == 4 ? "test" : "train");
+    return label;
 }
 
 static int setup(void **state)
 {
     (void)state;
-    cx_buf csv = { 0 };
-    snprintf(root, sizeof root, "%s/cxnet-run-XXXXXX", getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp");
-    assert_non_null(mkdtemp(root));
-    snprintf(manifest, sizeof manifest, "%s/manifest.csv", root);
-    cx_buf_puts(&csv, "path,labels,patient_id,source,split\n");
-    for (int i = 0; i < FILMS; i++) {
-        char path[320];
-        int patient = i / 2, label = patient % 3 == 0 ? 0 : patient % 3 == 1;
-        snprintf(path, sizeof path, "%s/f%02d.png", root, i);
-        write_film(path, i, label);
-        cx_buf_printf(&csv, "f%02d.png,%s,p%02d,%s,%s\n", i, label ? (patient % 2 ? "Opacity" : "Edema") : "Clear", patient, i % 2 ? "a" : "b",
-                      patient % 5 == 3 ? "val" : patient % 5 == 4 ? "test" : "train");
-    }
-    assert_cx_ok(cx_file_write(manifest, csv.data, csv.len, err));
-    cx_buf_free(&csv);
+    make_squares("run", FILMS, SIDE, "labels,patient_id,source,split", row);
     return 0;
 }
 
-static int teardown(void **state)
-{
-    (void)state;
-    char command[400];
-    snprintf(command, sizeof command, "rm -r '%s'", root);
-    return system(command) != 0;
-}
-
-/* The experiment of this file under a name, plus up to six settings. */
 static void load(cx_config *c, const char *name, const char *const *more)
 {
-    char text[24][400];
-    char *set[24];
-    int n = 0;
-    const char *base[] = { "data.classes=[Clear, Disease=Opacity+Edema]", "data.near_duplicates=false", "data.side=80", "data.channels=1",
-        "data.normalise=unit", "optim.batch=8",
-                           "optim.epochs=3", "augment.rotate_deg=5", "augment.shift=0.05", "run.bootstrap=50", "model.dropout=0.2",
-                               "early_stop.patience=0" };
-    for (int i = 0; i < CX_COUNT(base); i++)
-        snprintf(text[n++], sizeof text[0], "%s", base[i]);
-    snprintf(text[n++], sizeof text[0], "data.manifest=%s", manifest);
-    snprintf(text[n++], sizeof text[0], "data.cache=%s/cache", root);
-    snprintf(text[n++], sizeof text[0], "run.dir=%s", root);
-    snprintf(text[n++], sizeof text[0], "run.name=%s", name);
-    for (int i = 0; more && more[i]; i++)
-        snprintf(text[n++], sizeof text[0], "%s", more[i]);
-    for (int i = 0; i < n; i++)
-        set[i] = text[i];
-    assert_cx_ok(cx_config_load(NULL, set, n, c, err));
+    static const char *const base[] = { "data.classes=[Clear, Disease=Opacity+Edema]", "data.side=80", "optim.epochs=3", "run.bootstrap=50",
+        "early_stop.patience=0", NULL };
+    assert_cx_ok(load_squares(base, name, more, c, err));
 }
 
 /* SHA-256 over the weights and moments of a run's last checkpoint: all tensors, no metadata. */
 static void weights_of(const char *name, const char *which, char out[65])
 {
-    char path[400];
-    cx_st_file f;
+    cx_st_file f = open_weights(name, which);
     cx_sha256 sha;
-    snprintf(path, sizeof path, "%s/%s/checkpoints/%s.safetensors", root, name, which);
-    assert_cx_ok(cx_st_read(path, &f, err));
     cx_sha256_init(&sha);
     for (int i = 0; i < f.n; i++) {
         cx_sha256_update(&sha, f.tensors[i].name, strlen(f.tensors[i].name));
@@ -195,13 +145,8 @@ static void hand_over(const char *name, const char *from, int after, const char 
 /* Length of the difference of two checkpoints' weights, over the length of the weights. */
 static double weights_apart(const char *a, const char *b, const char *which)
 {
-    cx_st_file f[2];
+    cx_st_file f[2] = { open_weights(a, which), open_weights(b, which) };
     double apart = 0, all = 0;
-    for (int i = 0; i < 2; i++) {
-        char path[400];
-        snprintf(path, sizeof path, "%s/%s/checkpoints/%s.safetensors", root, i ? b : a, which);
-        assert_cx_ok(cx_st_read(path, &f[i], err));
-    }
     assert_int_equal(f[0].n, f[1].n);
     for (int i = 0; i < f[0].n; i++) {
         const cx_st_tensor *x = &f[0].tensors[i], *y = cx_st_find(&f[1], x->name);
@@ -423,9 +368,9 @@ static void test_changed_data_do_not_resume(void **state)
     memcpy(side, "train\n", 6);
     assert_cx_ok(cx_file_write(manifest, csv.data, csv.len, err));
     snprintf(film, sizeof film, "%s/f05.png", root);
-    write_film(film, 1000, 0);
+    write_film(film, SIDE, 1000, 0);
     assert_cx_fails(CX_E_CONFIG, "other films, labels or another split", attempt("data", NULL, CX_RESUME_AUTO, err));
-    write_film(film, 5, 0);
+    write_film(film, SIDE, 5, 0);
     assert_cx_ok(attempt("data", NULL, CX_RESUME_MUST, err));
     cx_buf_free(&csv);
 }
@@ -504,34 +449,12 @@ static void test_errors_are_clear(void **state)
     assert_true(cx_file_exists(path));
 }
 
-/* A file of start weights for the network of these settings, every value of one kind being x. */
 static void weights_all(const char *path, const char *const *more, cx_value_kind kind, float x)
 {
     cx_config c;
-    cx_model_spec spec;
-    cx_model model;
-    cx_backend *b;
-    cx_store *s;
     load(&c, "nan", more);
-    cx_config_model(&c, 1, &spec);
+    write_equal_weights(path, &c, kind, x);
     cx_config_free(&c);
-    assert_cx_ok(cx_model_new(&spec, &model, err));
-    assert_cx_ok(cx_backend_open("cpu", 1, &b, err));
-    assert_cx_ok(cx_store_new(model.graph, b, 1, &s, err));
-    for (int v = 0; v < model.graph->n_values; v++) {
-        if (model.graph->values[v].kind != kind)
-            continue;
-        int64_t n = cx_elems(model.graph->values[v].shape);
-        float *host = cx_alloc((size_t)n, sizeof *host);
-        for (int64_t i = 0; i < n; i++)
-            host[i] = x;
-        assert_cx_ok(cx_store_set(s, v, host, err));
-        free(host);
-    }
-    assert_cx_ok(cx_weights_save(s, path, NULL, 0, NULL, 0, err));
-    cx_store_free(s);
-    cx_backend_close(b);
-    cx_model_free(&model);
 }
 
 /* Weights far out of range overflow in the first forward pass: the run stops and names its films. */
@@ -588,5 +511,5 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_nan_in_evaluation_stops),
         cmocka_unit_test(test_errors_are_clear),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, setup, remove_squares);
 }
