@@ -172,7 +172,7 @@ static cx_status step(training *t, int number, cx_error *err)
         t->input[i] = (float)cx_rng_normal(&r);
     for (int64_t i = 0; i < cx_elems(cx_plan_value(t->plan, t->n.target).s); i++)
         t->target[i] = (float)cx_rng_below(&r, t->n.classes ? 3 : 2);
-    return cx_stepper_step(t->stepper, t->input, t->target, 11, &u, err);
+    return cx_stepper_step(t->stepper, &(cx_step_batch){ .input = t->input, .target = t->target }, 11, &u, err);
 }
 
 /* As run.c walks: up to AHEAD steps on their way, then one result for each step, then the rest. How many results came; s: what ended it. */
