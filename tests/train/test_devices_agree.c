@@ -253,8 +253,7 @@ static distance larger(distance a, distance b)
  *     emu to avx512       3.6e-4   1.2e-3   3.5e-4
  *
  * So from the third step on emu is held to what the instruction sets of the CPU differ by among themselves, times 4: a single decision more or less, which is
- * luck, is a factor of 2 or so; an error in a kernel that is worth the name is far outside: bfloat16 maps, right but coarse, are 30 times as far away. The references
- * would take minutes. */
+ * luck, is a factor of 2 or so; bfloat16 maps, right but coarse, are 30 times as far away. The references would take minutes. */
 static void check_sensitive(const training *t, const outcome *emu, const outcome *cpu)
 {
     enum { TOGETHER = 2, TIMES = 4 };
