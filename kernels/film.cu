@@ -1,9 +1,9 @@
 /* film.cu - 8-bit films to a network's input: warp, brightness, normalisation; and films of any size to the working size. Both give the bits of the host
  * (src/data/augment.c, src/image/resize.c), so every product that an addition follows is rounded first, where the compiler would have fused them.
  *
- * films: reads 1 byte a pixel (neighbours come from the cache) and 64 a film, writes 4 bytes a value, 2 in bf16: 7 bytes a pixel of 3 channels in bf16, 350
- * kB for a film of 224 px. Some 40 FLOPs a pixel, 8 of them in double. Greys of a block go through shared memory, so that a thread stores 16 bytes and a warp
- * 512 at once, whatever the channels.
+ * films: reads 1 byte a pixel and plane (neighbours come from the cache) and 64 a film, writes 4 bytes a value, 2 in bf16: 7 bytes a pixel of 3 channels in
+ * bf16, 350 kB for a film of 224 px. Some 40 FLOPs a pixel, 8 of them in double. Greys of a block go through shared memory, so that a thread stores 16 bytes
+ * and a warp 512 at once, whatever the channels.
  * resize: reads each byte of the film, writes and reads back 4 bytes for each of its rows and output columns, writes 1 byte a pixel. Two double FLOPs a tap. */
 #include "common.cuh"
 
@@ -54,60 +54,67 @@ static __device__ __forceinline__ void convert(float v, float *to) { *to = v; }
 static __device__ __forceinline__ void convert(float v, uint16_t *to) { *to = to_bf16(v); }
 template <class T> struct alignas(16) k_chunk { T v[16 / sizeof(T)]; };
 
-/* Value e of a tile, whose pixels have CHANNELS values each. */
-template <class T, int CHANNELS> static __device__ __forceinline__ void put_value(const float *grey, const cx_lines &l, int e, T *to)
+/* Value e of a tile, whose pixels have CHANNELS values each. grey [PLANES, TILE]. */
+template <class T, int CHANNELS, int PLANES> static __device__ __forceinline__ void put_value(const float *grey, const cx_lines &l, int e, T *to)
 {
     const int pixel = e / CHANNELS, c = e - pixel * CHANNELS;
     const float slope = c == 0 ? l.slope[0] : c == 1 ? l.slope[1] : l.slope[2], shift = c == 0 ? l.shift[0] : c == 1 ? l.shift[1] : l.shift[2];
-    convert(__fadd_rn(__fmul_rn(grey[pixel], slope), shift), to);
+    convert(__fadd_rn(__fmul_rn(grey[PLANES > 1 ? c * TILE + pixel : pixel], slope), shift), to);
 }
 
 /* A block has one of a film's `tiles`. wide: what it writes begins and ends at multiples of 16 bytes. */
-template <class T, int CHANNELS>
+template <class T, int CHANNELS, int PLANES>
 __global__ void __launch_bounds__(THREADS) film_values(const uint8_t *films, const cx_film_draw *draw, int side, int tiles, cx_lines l, T *out, bool wide)
 {
-    SHARED(float, grey, TILE);
+    SHARED(float, grey, TILE * PLANES);
     enum { PER = 16 / sizeof(T) };
     const int k = (int)blockIdx.x / tiles, from = ((int)blockIdx.x - k * tiles) * TILE, px = side * side, count = min((int)TILE, px - from);
     const cx_film_draw d = draw[k];
-    const uint8_t *film = films + (int64_t)d.film * px;
+    const uint8_t *film = films + (int64_t)d.film * PLANES * px;
     T *to = out + ((int64_t)k * px + from) * CHANNELS;
-    for (int i = (int)threadIdx.x; i < count; i += THREADS)
-        grey[i] = drawn_grey(film, side, d, from + i);
+    for (int c = 0; c < PLANES; c++)
+        for (int i = (int)threadIdx.x; i < count; i += THREADS)
+            grey[c * TILE + i] = drawn_grey(film + (int64_t)c * px, side, d, from + i);
     __syncthreads();
     for (int i = (int)threadIdx.x; wide && i < count * CHANNELS / PER; i += THREADS) {
         k_chunk<T> chunk;
         for (int j = 0; j < PER; j++)
-            put_value<T, CHANNELS>(grey, l, i * PER + j, &chunk.v[j]);
+            put_value<T, CHANNELS, PLANES>(grey, l, i * PER + j, &chunk.v[j]);
         ((k_chunk<T> *)(void *)to)[i] = chunk;
     }
     for (int i = (int)threadIdx.x; !wide && i < count * CHANNELS; i += THREADS)
-        put_value<T, CHANNELS>(grey, l, i, to + i);
+        put_value<T, CHANNELS, PLANES>(grey, l, i, to + i);
 }
 
-template <class T, int CHANNELS>
+template <class T, int CHANNELS, int PLANES>
 static void launch_values(void *stream, const uint8_t *films, const cx_film_draw *draw, const cx_normalise *norm, int n, int side, T *out)
 {
     const int px = side * side, tiles = (px + TILE - 1) / TILE;
     const bool wide = (uintptr_t)out % 16 == 0 && (size_t)px * CHANNELS * sizeof(T) % 16 == 0;
     const cx_lines lines = cx_lines_of(norm);
-    LAUNCH((film_values<T, CHANNELS>), (unsigned)n * (unsigned)tiles, THREADS, stream, films, draw, side, tiles, lines, out, wide);
+    LAUNCH((film_values<T, CHANNELS, PLANES>), (unsigned)n * (unsigned)tiles, THREADS, stream, films, draw, side, tiles, lines, out, wide);
+}
+
+template <class T>
+static void launch_channels(void *stream, const uint8_t *films, const cx_film_draw *draw, const cx_normalise *norm, int n, int side, T *out)
+{
+    if (norm->channels == 1)
+        launch_values<T, 1, 1>(stream, films, draw, norm, n, side, out);
+    else if (cx_planes_of(norm) == 1)
+        launch_values<T, 3, 1>(stream, films, draw, norm, n, side, out);
+    else
+        launch_values<T, 3, 3>(stream, films, draw, norm, n, side, out);
 }
 
 extern "C" cx_status cx_cuda_films(void *stream, const uint8_t *films, const cx_film_draw *draw, const cx_normalise *norm, const cx_tensor *out)
 {
     const int n = (int)out->s.n, side = (int)out->s.h;
-    uint16_t *half = (uint16_t *)(void *)out->p;
     if (n == 0)
         return CX_OK;
-    if (out->type == CX_BF16 && norm->channels == 1)
-        launch_values<uint16_t, 1>(stream, films, draw, norm, n, side, half);
-    else if (out->type == CX_BF16)
-        launch_values<uint16_t, 3>(stream, films, draw, norm, n, side, half);
-    else if (norm->channels == 1)
-        launch_values<float, 1>(stream, films, draw, norm, n, side, out->p);
+    if (out->type == CX_BF16)
+        launch_channels(stream, films, draw, norm, n, side, (uint16_t *)(void *)out->p);
     else
-        launch_values<float, 3>(stream, films, draw, norm, n, side, out->p);
+        launch_channels(stream, films, draw, norm, n, side, out->p);
     return launched();
 }
 

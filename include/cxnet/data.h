@@ -87,20 +87,70 @@ cx_status cx_split_make(const cx_manifest *m, const cx_audit *audit, const cx_sp
  * text->failed is set then) and describes up to a few in `text`, one a line. */
 int cx_split_leaks(const cx_manifest *m, const cx_audit *audit, const cx_split *split, cx_buf *text);
 
+/* ---- preprocessing: a decoded film to the bytes that a network learns from ----------------------------------------------------- */
+
+/* An ordered list of stages, each a text `name key=value ...`; what there is, with ranges and defaults, is one table (src/data/stages.c), which cx_stages_doc
+ * prints. Every film takes the same way everywhere: cache, evaluation, predict, explain. */
+typedef struct cx_pipeline cx_pipeline;
+
+/* Who finds the lungs for roi and mask_out: a segmentation network, which rooms above this one open. */
+typedef struct {
+    /* films[n] -> masks[i] [films[i]->height, films[i]->width], 0 outside, else inside, as the network gives them: clean-up is done here. Called by one thread
+     * at a time, so it may use all cores. An error ends the pass over the films; a film without lungs is no error, its mask is 0. */
+    cx_status (*masks)(void *self, const cx_film *const *films, int n, uint8_t *const *masks, cx_error *err);
+    void *self;
+    const char *identity;      /* all that the masks depend on: SHA-256 of the weights, size and preprocessing of the network's input */
+} cx_lungs;
+
+/* Reads the list; side and channels are those of the network's input (data.side, data.channels). Looks at no file. CX_E_CONFIG, "item 2, \"clahe tiles=0\":
+ * tiles: want ...", for an unknown stage or key, a value out of range, an order that has no meaning. */
+cx_status cx_pipeline_new(char *const *stages, int n, int side, int channels, cx_pipeline **out, cx_error *err);
+void cx_pipeline_free(cx_pipeline *p);
+bool cx_pipeline_wants_lungs(const cx_pipeline *p);
+/* Before the first film: binds the lungs (borrowed; NULL where none are wanted) and reads reference films. CX_E_USAGE: lungs are wanted; errors of files. */
+cx_status cx_pipeline_open(cx_pipeline *p, const cx_lungs *lungs, cx_error *err);
+/* A pipeline that does to a mask what p does to the film's geometry: its resizes alone, open. CX_E_CONFIG where p crops by roi. */
+cx_status cx_pipeline_geometry(const cx_pipeline *p, cx_pipeline **out, cx_error *err);
+int cx_pipeline_side(const cx_pipeline *p);
+int cx_pipeline_planes(const cx_pipeline *p);              /* 1, or as many as channels */
+int cx_pipeline_stages(const cx_pipeline *p);
+/* All that the bytes depend on, of an open pipeline: every stage with every value, SHA-256 of references, identity of the lungs. Owned by p. */
+const char *cx_pipeline_identity(const cx_pipeline *p);
+
+/* A film after some of the stages. */
+typedef struct {
+    int width, height, planes;
+    uint8_t *px;               /* [planes, height, width]; owned */
+    double x, y, w, h;         /* the rectangle of the film that it shows, px of the film; beyond the film it is black (keep_aspect) */
+    char note[160];            /* what had to be left undone, "" where nothing was: roi found no lungs and the whole film is shown */
+} cx_picture;
+/* One mask for each film, allocated, by the lungs of p; NULL where p wants none. After a failure nothing is allocated. One thread at a time. */
+cx_status cx_pipeline_masks(const cx_pipeline *p, const cx_film *const *films, int n, uint8_t **masks, cx_error *err);
+/* The first `stages` of the list on a film and its mask (NULL where none is wanted). Threads may share p. CX_E_MEMORY; CX_E_CONFIG, CX_E_SHAPE: a stage cannot
+ * be applied to this film (more CLAHE tiles than pixels). Free *out with cx_picture_free; it is empty after a failure. */
+cx_status cx_pipeline_apply(const cx_pipeline *p, const cx_film *f, const uint8_t *mask, int stages, cx_picture *out, cx_error *err);
+void cx_picture_free(cx_picture *p);
+/* Stage k of the list as it was understood, with every value: "clahe clip=2 tiles=8". Points into p. */
+const char *cx_pipeline_stage(const cx_pipeline *p, int k);
+/* Appends the table of stages as text. */
+void cx_stages_doc(cx_buf *out);
+
 /* ---- cache: every film decoded once, at the working size ------------------------------------------------------------------ */
 
 typedef struct cx_cache cx_cache;
-/* Films of the manifest listed in index [n], resized to side x side px (aspect not kept, CX_RESIZE_AREA), 8-bit (16-bit films are scaled), in one
- * file in `dir` that is named by the SHA-256 of what it depends on (paths, sizes, times, side, version of the decoder) and mapped. A film that fails
- * is listed in *bad (owned text lines, may be empty), has no picture and cx_cache_ok() == false; more than max_bad of them is CX_E_DATA. dir NULL: in
- * memory only. */
-cx_status cx_cache_open(const cx_manifest *m, const int *index, int n, int side, const char *dir, int max_bad, cx_buf *bad, cx_cache **out, cx_error *err);
-/* The same from pictures that are already here: px [n, side, side]. Copies. */
-cx_status cx_cache_from_memory(const uint8_t *px, int n, int side, cx_cache **out, cx_error *err);
+/* Films of the manifest listed in index [n] as the open pipeline p makes them, in one file in `dir` that is named by the SHA-256 of what it depends on (paths,
+ * sizes, times, p's identity, version of the decoder) and mapped. A film that fails is listed in *bad (owned text lines, may be empty), has no picture and
+ * cx_cache_ok() == false; more than max_bad of them is CX_E_DATA. *notes: a line for each film with a note (cx_picture). bad and notes may be NULL. dir NULL:
+ * in memory only. */
+cx_status cx_cache_open(const cx_manifest *m, const int *index, int n, const cx_pipeline *p, const char *dir, int max_bad, cx_buf *bad, cx_buf *notes,
+                        cx_cache **out, cx_error *err);
+/* The same from pictures that are already here: px [n, planes, side, side]. Copies. */
+cx_status cx_cache_from_memory(const uint8_t *px, int n, int side, int planes, cx_cache **out, cx_error *err);
 void cx_cache_close(cx_cache *c);
 int cx_cache_count(const cx_cache *c);
 int cx_cache_side(const cx_cache *c);
-const uint8_t *cx_cache_film(const cx_cache *c, int i);   /* [side, side]. Films lie one behind the other: film 0 begins [count, side, side] */
+int cx_cache_planes(const cx_cache *c);
+const uint8_t *cx_cache_film(const cx_cache *c, int i);   /* [planes, side, side]. Films lie one behind the other: film 0 begins [count, planes, side, side] */
 bool cx_cache_ok(const cx_cache *c, int i);
 uint64_t cx_cache_sum(const cx_cache *c, int i);          /* checksum of its pixels: another film has another one, but for chance */
 
@@ -113,23 +163,27 @@ typedef struct {              /* each drawn uniformly from +- its range; 0 = off
 } cx_augment;
 extern const cx_normalise CX_NORM_IMAGENET;               /* mean .485 .456 .406, std .229 .224 .225 (torchvision) */
 extern const cx_normalise CX_NORM_UNIT;                   /* grey / 255 in 3 channels (Keras rescale) */
-/* The draws of one film, ready to be applied here or on a device; its `film` is 0. a NULL: none, the film as it is. film [side, side] is read only where
- * brightness or contrast is on: contrast turns about its mean grey. */
-cx_film_draw cx_draw_film(const uint8_t *film, int side, const cx_augment *a, uint64_t seed, int epoch, uint64_t sample_id);
-/* n films to a network's input, as cx_backend.films does it on a device: out[i] is draw[i] applied to films[draw[i].film]. films [.., side, side], side 1 ..
- * 8192; out [n, side, side, channels]. Never fails, allocates nothing; threads may share everything but out. */
+/* By name: imagenet; unit; none: grey; signed: (grey - 127) / 127, the lung U-Net's; xrv: -1024 .. 1024, TorchXRayVision's. channels 1 or 3, planes as in
+ * film.h; imagenet has 3. CX_E_CONFIG. */
+cx_status cx_normalise_named(const char *name, int channels, int planes, cx_normalise *out, cx_error *err);
+/* The draws of one film, ready to be applied here or on a device; its `film` is 0. a NULL: none, the film as it is. film [planes, side, side] is read only
+ * where brightness or contrast is on: contrast turns about its mean grey. All planes get the same draw. */
+cx_film_draw cx_draw_film(const uint8_t *film, int side, int planes, const cx_augment *a, uint64_t seed, int epoch, uint64_t sample_id);
+/* n films to a network's input, as cx_backend.films does it on a device: out[i] is draw[i] applied to films[draw[i].film]. films [.., planes, side, side],
+ * planes of norm, side 1 .. 8192; out [n, side, side, channels]. Never fails, allocates nothing; threads may share everything but out. */
 void cx_apply_draws(const uint8_t *films, int side, const cx_film_draw *draw, int n, const cx_normalise *norm, float *out);
-/* Both for one film: film [side, side] -> out [side, side, channels]. */
+/* Both for one film: film [norm->planes, side, side] -> out [side, side, channels]. */
 void cx_augment_film(const uint8_t *film, int side, const cx_augment *a, uint64_t seed, int epoch, uint64_t sample_id, const cx_normalise *norm, float *out);
-/* One film file to a network's input, as training saw it: decode, resize, normalise. out [side, side, channels]. The only path for explain and predict. */
-cx_status cx_film_to_input(const cx_film *f, int side, const cx_normalise *norm, float *out, cx_error *err);
+/* One film to a network's input, as training saw it: all stages of p, then norm, whose planes are those of p. out [side, side, channels]; *seen (may be NULL):
+ * what the network is shown, for cx_picture_free. The only path for explain and predict. One thread at a time where p wants lungs. */
+cx_status cx_film_to_input(const cx_pipeline *p, const cx_film *f, const cx_normalise *norm, float *out, cx_picture *seen, cx_error *err);
 
 /* ---- loader ------------------------------------------------------------------------------------------------------------- */
 
 /* What a batch holds. CX_GIVE_INPUT is for a backend that runs on the host. Where the backend has `films` (cx_backend), the device makes the same numbers from
- * bytes: with CX_GIVE_DRAWS the cache lies there already (count * side * side bytes from cx_cache_film(cache, 0), uploaded once), and a batch is 64 bytes a
- * film; where it does not fit (free_bytes, alloc), CX_GIVE_FILMS sends the films of each batch along, a quarter of a float32 input of one channel. Who
- * takes such batches: cx_feed, cx_stepper. norm is then not looked at: it is theirs (cx_film_source in stepper.h). */
+ * bytes: with CX_GIVE_DRAWS the cache lies there already (count * planes * side * side bytes from cx_cache_film(cache, 0), uploaded once), and a batch is 64
+ * bytes a film; where it does not fit (free_bytes, alloc), CX_GIVE_FILMS sends the films of each batch along, a quarter of a float32 input of one channel.
+ * Who takes such batches: cx_feed, cx_stepper. norm is then not looked at: it is theirs (cx_film_source in stepper.h). */
 typedef enum {
     CX_GIVE_INPUT,                       /* x: films augmented and normalised, ready for the network */
     CX_GIVE_FILMS,                       /* px and draw: the batch's films as bytes; draw[i].film == i */
@@ -146,7 +200,7 @@ typedef struct {
     int part, parts;                     /* of every batch of n films, those from n * part / parts up to the next part's are delivered; parts 0: all */
     bool shuffle;                        /* order of epoch e: Philox(seed, stream "order", e) */
     const cx_augment *augment;           /* NULL: none; copied */
-    cx_normalise norm;
+    cx_normalise norm;                   /* its planes are those of the cache */
     cx_give give;
     uint64_t seed;
     int workers;                         /* threads that prepare batches ahead; 0: the caller does it. Batches are the same for any number */
@@ -157,7 +211,7 @@ typedef struct {
     float *x;                            /* [n, side, side, channels]; NULL unless CX_GIVE_INPUT */
     float *t;                            /* [n, n_targets] */
     int *film;                           /* [n] cache indices */
-    uint8_t *px;                         /* [n, side, side]; NULL unless CX_GIVE_FILMS */
+    uint8_t *px;                         /* [n, planes, side, side]; NULL unless CX_GIVE_FILMS */
     cx_film_draw *draw;                  /* [n]; NULL with CX_GIVE_INPUT */
 } cx_batch;
 typedef struct cx_loader cx_loader;

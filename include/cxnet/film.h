@@ -12,9 +12,11 @@ enum { CX_GREYS = 256, CX_RUN_PX = 256 };
 /* ---- normalisation -------------------------------------------------------------------------------------------------- */
 
 typedef struct {              /* value = (grey / 255 - mean[c]) / std[c] */
-    int channels;             /* 1 or 3, the grey repeated */
+    int channels;             /* 1 or 3 */
     float mean[3], std[3];
+    int planes;               /* of a film, [planes, side, side]: 0 or 1, its grey repeated; as many as channels, plane c for channel c */
 } cx_normalise;
+static inline int cx_planes_of(const cx_normalise *n) { return n->planes > 1 ? n->planes : 1; }
 /* The same as one multiplication and one addition, each rounded to float32: value = grey * slope[c] + shift[c]. */
 typedef struct { float slope[3], shift[3]; } cx_lines;
 static inline cx_lines cx_lines_of(const cx_normalise *n)

@@ -155,8 +155,9 @@ struct cx_backend {
      * the host. Pixels and draws are the device's, all other structs are read before the call returns. films queues its work and allocates nothing, so it may
      * stand in a captured step; the other three allocate and release scratch, and are for the time before training.
      *
-     * cx_apply_draws (data.h): film i of the batch is draw[i] applied to films[draw[i].film] of [.., side, side]: a whole cache, uploaded once, or the films of
-     * one batch. out (n, side, side, norm->channels), dense; float32, or bfloat16: the float32 rounded. n may be 0. CX_E_SHAPE. */
+     * cx_apply_draws (data.h): film i of the batch is draw[i] applied to films[draw[i].film] of [.., planes, side, side], planes of norm: a whole cache,
+     * uploaded once, or the films of one batch. out (n, side, side, norm->channels), dense; float32, or bfloat16: the float32 rounded. n may be 0.
+     * CX_E_SHAPE. */
     cx_status (*films)(cx_backend *b, const uint8_t *films, const cx_film_draw *draw, const cx_normalise *norm, const cx_tensor *out, cx_error *err);
     /* cx_resize with CX_RESIZE_AREA (image.h), rounded to the nearest grey: one film px [height, width] -> out [side, side]. CX_E_SHAPE, CX_E_MEMORY. */
     cx_status (*resize)(cx_backend *b, const uint8_t *px, int width, int height, int side, uint8_t *out, cx_error *err);

@@ -37,7 +37,9 @@ void cx_film_free(cx_film *f);
 
 typedef enum {
     CX_RESIZE_AREA,       /* PIL's BILINEAR with antialiasing: triangle filter widened by the scale when shrinking. For films */
-    CX_RESIZE_BILINEAR    /* half-pixel centres, no antialiasing (PyTorch align_corners=False). For heat maps */
+    CX_RESIZE_BILINEAR,   /* half-pixel centres, no antialiasing (PyTorch align_corners=False, OpenCV's INTER_LINEAR). For heat maps */
+    CX_RESIZE_CV_AREA,    /* OpenCV's INTER_AREA: the mean of what an output pixel covers; where a side grows, between the two nearest, as it does there */
+    CX_RESIZE_CV_CUBIC    /* OpenCV's INTER_CUBIC: Keys 1981 with a = -0.75, half-pixel centres, no antialiasing. Runs over 0 and 255 beside edges */
 } cx_resize_kind;
 /* src [sh, sw] -> dst [dh, dw]. Separable, double weights. CX_E_MEMORY, CX_E_SHAPE. */
 cx_status cx_resize(const float *src, int sw, int sh, float *dst, int dw, int dh, cx_resize_kind kind, cx_error *err);
@@ -56,6 +58,30 @@ cx_status cx_clahe_apply(const cx_clahe *c, const uint8_t *px, uint8_t *out, cx_
 cx_status cx_beasf_make(double gamma, cx_beasf *out, cx_error *err);
 /* px, out [n_px], n_px 1 .. 2^28, of one film, in any shape; out may be px. Nothing can fail. */
 void cx_beasf_apply(const cx_beasf *b, const uint8_t *px, int n_px, uint8_t *out);
+
+/* Local equalisation, as skimage.filters.rank.equalize(px, disk(radius)) does it, grey for grey: a pixel becomes 255 times the share of the pixels around it
+ * that are not brighter, rounded down; those within `radius` px of it (1 .. 512), as far as the film reaches. px, out [height, width], not the same.
+ * CX_E_CONFIG, CX_E_SHAPE. */
+cx_status cx_equalize_local(const uint8_t *px, int width, int height, int radius, uint8_t *out, cx_error *err);
+
+/* The greys of a film moved so that their distribution becomes that of a reference, as skimage.exposure.match_histograms does it, rounded to the nearest grey:
+ * count: pixels of each grey, in the film and in the reference (neither all 0) -> map[grey]. */
+void cx_match_histogram(const int64_t count[CX_GREYS], const int64_t reference[CX_GREYS], uint8_t map[CX_GREYS]);
+void cx_histogram(const uint8_t *px, size_t n, int64_t count[CX_GREYS]);
+
+/* ---- masks: what a segmentation network says, made usable --------------------------------------------------------------------
+ * mask [height, width], 0 outside, anything else inside; sides 1 .. 16384 px. What these functions leave is 0 and 1. */
+
+typedef struct { int x, y, width, height; } cx_box;                              /* px; width 0: nothing */
+/* Keeps the `keep` largest components (8-neighbours; of equal ones the first from the top left), none of fewer pixels than `least` times the largest, which
+ * drops specks that lie far from the only lung there is. Then fills holes: what is outside but cut off from the border (4-neighbours). CX_E_MEMORY: 8 bytes a
+ * pixel; CX_E_SHAPE. Lungs: keep 2, least CX_LUNG_LEAST. */
+cx_status cx_mask_clean(uint8_t *mask, int width, int height, int keep, double least, cx_error *err);
+#define CX_LUNG_LEAST 0.05
+/* Grows the mask by `radius` px (0: not at all) to all eight sides: as many times OpenCV's dilate with a 3 x 3 kernel. CX_E_MEMORY: 1 byte a pixel. */
+cx_status cx_mask_dilate(uint8_t *mask, int width, int height, int radius, cx_error *err);
+/* The smallest box around what is inside, and how many pixels that is. */
+int64_t cx_mask_box(const uint8_t *mask, int width, int height, cx_box *out);
 
 /* ---- an 8-bit RGB canvas ------------------------------------------------------------------------------------------- */
 

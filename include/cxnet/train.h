@@ -54,6 +54,9 @@ cx_status cx_config_network(const cx_config *c, cx_model *out, int *loss, int *t
 /* The options of a plan that c decides: skip, lean, bf16, and the moments of its optimiser; the others are zero. */
 cx_plan_opts cx_config_plan(const cx_config *c);
 
+/* The preprocessing that c describes, open, and the normalisation behind it. lungs may be NULL: CX_E_UNSUPPORTED where stages want them. */
+cx_status cx_config_input(const cx_config *c, const cx_lungs *lungs, cx_pipeline **pipeline, cx_normalise *norm, cx_error *err);
+
 /* ---- metrics ---------------------------------------------------------------------------------------------------------------- */
 
 /* One value with its 95 % interval (2.5 and 97.5 percentile of a bootstrap over groups, of the draws in which it is defined); NaN where undefined. AUROC
@@ -134,6 +137,7 @@ typedef struct {
     cx_model model;
     cx_backend *backend;
     cx_store *store;
+    cx_pipeline *pipeline;                /* films become its input by cx_film_to_input(pipeline, film, &norm, ...) */
     cx_normalise norm;
     double threshold;                     /* binary: chosen on validation */
     char **classes; int n_classes;        /* names, in the order of config.data.classes; binary: the logit is classes[1]; segmentation: none */

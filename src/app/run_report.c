@@ -197,7 +197,7 @@ static cx_status picture(page *p, cx_explainer *e, const cx_film *film, const ch
     float *logits = cx_alloc((size_t)classes, sizeof *logits);
     double *prob = cx_alloc((size_t)classes, sizeof *prob);
     cx_status s = file && x && map && logits && prob ? CX_OK : cx_fail(err, CX_E_MEMORY, "out of memory");
-    if (s == CX_OK && (s = cx_film_to_input(film, side, &net->norm, x, err)) == CX_OK)
+    if (s == CX_OK && (s = cx_film_to_input(net->pipeline, film, &net->norm, x, NULL, err)) == CX_OK)
         s = cx_explainer_logits(e, x, 1, logits, err);
     if (s == CX_OK) {
         cx_net_probabilities(net, logits, prob);

@@ -154,7 +154,8 @@ static const char *problem_of(const film_row *f)
 /* Decodes films from *next on into x until the batch is full. picked [BATCH] says which they are; returns how many. */
 static int gather(job *j, int *next, float *x, int *picked)
 {
-    int n = 0, side = j->net.config.data.side;
+    const int side = j->net.config.data.side;
+    int n = 0;
     size_t floats = (size_t)side * (size_t)side * (size_t)j->net.norm.channels;
     for (; *next < j->n && n < BATCH; (*next)++) {
         film_row *f = &j->films[*next];
@@ -162,8 +163,8 @@ static int gather(job *j, int *next, float *x, int *picked)
         cx_film film = { 0 };
         f->p = cx_alloc((size_t)j->net.n_classes, sizeof *f->p);
         f->map = cx_alloc((size_t)(j->w * j->h), sizeof *f->map);
-        if (f->p && f->map && cx_film_load(f->path, &film, &why) == CX_OK && cx_film_to_input(&film, side, &j->net.norm, x + (size_t)n * floats,
-            &why) == CX_OK)
+        if (f->p && f->map && cx_film_load(f->path, &film, &why) == CX_OK && cx_film_to_input(j->net.pipeline, &film, &j->net.norm,
+            x + (size_t)n * floats, NULL, &why) == CX_OK)
             picked[n++] = *next;
         else
             skip(f, &why);

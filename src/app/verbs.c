@@ -7,6 +7,7 @@
     VERB(explain) \
     VERB(plan) \
     VERB(data_check) \
+    VERB(data_preview) \
     VERB(data_split) \
     VERB(config_show) \
     VERB(config_check) \

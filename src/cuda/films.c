@@ -21,6 +21,8 @@ cx_status cx_cuda_run_films(cx_backend *b, const uint8_t *films, const cx_film_d
     if (s.n < 0 || s.n > INT32_MAX || s.h < 1 || s.h > SIDE_MAX / 2 || s.w != s.h || s.c != norm->channels || (s.c != 1 && s.c != 3) || out->ld != s.c)
         return cx_fail(err, CX_E_SHAPE, "cuda: films of %d channels into (%lld,%lld,%lld,%lld) at distance %lld; want square films of 1 to %d px, 1 or 3 "
                        "channels, dense", norm->channels, (long long)s.n, (long long)s.h, (long long)s.w, (long long)s.c, (long long)out->ld, SIDE_MAX / 2);
+    if (cx_planes_of(norm) != 1 && cx_planes_of(norm) != norm->channels)
+        return cx_fail(err, CX_E_SHAPE, "cuda: films of %d planes into %d channels; want 1 plane, or one a channel", cx_planes_of(norm), norm->channels);
     if (out->type != CX_F32 && out->type != CX_BF16)
         return cx_fail(err, CX_E_SHAPE, "cuda: films become float32 or bfloat16, no other type");
     return cx_cuda_launched(err, cx_cuda_films(stream_of(b), films, draw, norm, out), "films");

@@ -18,13 +18,13 @@ static void draws(uint64_t seed, int epoch, uint64_t sample_id, double u[8])
         u[i] = 2 * (w[i] >> 8) * 0x1p-24 - 1;
 }
 
-/* Film's mean grey, about which contrast turns. */
-static double mean_of(const uint8_t *film, int side)
+/* The mean grey of n pixels, about which contrast turns. */
+static double mean_of(const uint8_t *film, int n)
 {
     uint64_t sum = 0;
-    for (int i = 0; i < side * side; i++)
+    for (int i = 0; i < n; i++)
         sum += film[i];
-    return (double)sum / ((double)side * side);
+    return (double)sum / n;
 }
 
 /* Output = centre + shift + zoom * R(angle) * (input - centre), counter-clockwise on the screen; the map here is its inverse. A flip comes first. */
@@ -43,7 +43,7 @@ static void set_map(cx_film_draw *d, double angle, double zoom, double shift_x, 
     }
 }
 
-cx_film_draw cx_draw_film(const uint8_t *film, int side, const cx_augment *a, uint64_t seed, int epoch, uint64_t sample_id)
+cx_film_draw cx_draw_film(const uint8_t *film, int side, int planes, const cx_augment *a, uint64_t seed, int epoch, uint64_t sample_id)
 {
     cx_film_draw d = { .gain = 1 };
     double u[8];
@@ -55,7 +55,7 @@ cx_film_draw cx_draw_film(const uint8_t *film, int side, const cx_augment *a, ui
     d.warp = flip || a->rotate_deg != 0 || a->shift != 0 || a->zoom != 0;
     set_map(&d, angle, zoom, a->shift * side * u[1], a->shift * side * u[2], flip, side);
     if (a->brightness != 0 || a->contrast != 0) {
-        double gain = 1 + a->contrast * u[5], mean = mean_of(film, side);
+        double gain = 1 + a->contrast * u[5], mean = mean_of(film, planes * side * side);
         d.gain = (float)gain;
         d.lift = (float)(mean - gain * mean + 255 * a->brightness * u[4]);
     }
@@ -135,7 +135,7 @@ static void warp_run(const uint8_t *film, int side, const cx_film_draw *m, int x
         grey[x] = border_px(film, side, px + ax * (float)x, py + ay * (float)x);
 }
 
-static void apply(const uint8_t *film, int side, const cx_film_draw *d, const cx_normalise *norm, float *out)
+static void apply(const uint8_t *film, int side, const cx_film_draw *d, const cx_normalise *norm, int plane, float *out)
 {
     float grey[CX_RUN_PX];
     for (int y = 0; y < side; y++)
@@ -153,19 +153,21 @@ static void apply(const uint8_t *film, int side, const cx_film_draw *d, const cx
                     v = v > 0 ? v : 0;
                     grey[i] = v < 255 ? v : 255;
                 }
-            cx_pixels_normalise(grey, n, norm, out + at * (size_t)norm->channels);
+            cx_pixels_normalise(grey, n, norm, plane, out + at * (size_t)norm->channels);
         }
 }
 
 void cx_apply_draws(const uint8_t *films, int side, const cx_film_draw *draw, int n, const cx_normalise *norm, float *out)
 {
-    size_t px = (size_t)side * (size_t)side;
+    const size_t px = (size_t)side * (size_t)side;
+    const int planes = cx_planes_of(norm);
     for (int i = 0; i < n; i++)
-        apply(films + (size_t)draw[i].film * px, side, &draw[i], norm, out + (size_t)i * px * (size_t)norm->channels);
+        for (int k = 0; k < planes; k++)
+            apply(films + ((size_t)draw[i].film * (size_t)planes + (size_t)k) * px, side, &draw[i], norm, k, out + (size_t)i * px * (size_t)norm->channels);
 }
 
 void cx_augment_film(const uint8_t *film, int side, const cx_augment *a, uint64_t seed, int epoch, uint64_t sample_id, const cx_normalise *norm, float *out)
 {
-    cx_film_draw d = cx_draw_film(film, side, a, seed, epoch, sample_id);
+    cx_film_draw d = cx_draw_film(film, side, cx_planes_of(norm), a, seed, epoch, sample_id);
     cx_apply_draws(film, side, &d, 1, norm, out);
 }

@@ -1,32 +1,53 @@
-/* input.c - one film to a network's input, by the same steps as cache and loader without augmentation. Depends on pixels.h. */
-#include <stdlib.h>
+/* input.c - greys to the numbers of a network's input: what the names of data.normalise mean. Depends on pixels.h. */
+#include <string.h>
 #include "pixels.h"
 
-const cx_normalise CX_NORM_IMAGENET = { 3, { 0.485f, 0.456f, 0.406f }, { 0.229f, 0.224f, 0.225f } };
-const cx_normalise CX_NORM_UNIT = { 3, { 0, 0, 0 }, { 1, 1, 1 } };
+const cx_normalise CX_NORM_IMAGENET = { 3, { 0.485f, 0.456f, 0.406f }, { 0.229f, 0.224f, 0.225f }, 1 };
+const cx_normalise CX_NORM_UNIT = { 3, { 0, 0, 0 }, { 1, 1, 1 }, 1 };
 
-cx_status cx_pixels_resize(const cx_film *f, int side, uint8_t *out, cx_error *err)
+/* value = (grey / 255 - mean) / std */
+static const struct { const char *name; float mean, std; } even[] = {
+    { "unit", 0, 1 },
+    { "none", 0, 1.0f / 255 },
+    { "signed", 127.0f / 255, 127.0f / 255 },
+    { "xrv", 0.5f, 1.0f / 2048 },
+};
+
+cx_status cx_normalise_named(const char *name, int channels, int planes, cx_normalise *out, cx_error *err)
 {
-    size_t n = (size_t)f->width * (size_t)f->height, m = (size_t)side * (size_t)side;
-    float *src = cx_alloc_aligned(n, sizeof(float)), *dst = cx_alloc_aligned(m, sizeof(float));
-    cx_status s = src && dst ? CX_OK : cx_fail(err, CX_E_MEMORY, "no memory to resize a film of %d x %d px; use fewer threads", f->width, f->height);
-    if (s == CX_OK) {
-        float scale = 255.0f / (float)f->max;
-        for (size_t i = 0; i < n; i++)
-            src[i] = (float)f->px[i] * scale;
-        s = cx_resize(src, f->width, f->height, dst, side, side, CX_RESIZE_AREA, err);
+    *out = CX_NORM_IMAGENET;
+    out->channels = channels;
+    out->planes = planes;
+    if ((channels != 1 && channels != 3) || (planes != 1 && planes != channels))
+        return cx_fail(err, CX_E_CONFIG, "normalise: %d channels from %d planes; want 1 or 3, from 1 plane or as many", channels, planes);
+    if (!strcmp(name, "imagenet"))
+        return channels == 3 ? CX_OK : cx_fail(err, CX_E_CONFIG, "normalise imagenet has a mean for each of 3 channels, data.channels is 1; "
+                                                         "want normalise unit, or channels 3");
+    for (int k = 0; k < CX_COUNT(even); k++) {
+        if (strcmp(name, even[k].name))
+            continue;
+        for (int c = 0; c < 3; c++) {
+            out->mean[c] = even[k].mean;
+            out->std[c] = even[k].std;
+        }
+        return CX_OK;
     }
-    for (size_t i = 0; s == CX_OK && i < m; i++)
-        out[i] = (uint8_t)(dst[i] > 0 ? (dst[i] < 255 ? dst[i] + 0.5f : 255) : 0);
-    free(src);
-    free(dst);
-    return s;
+    return cx_fail(err, CX_E_CONFIG, "normalise: nothing is called \"%.60s\"; want imagenet, unit, none, signed or xrv", name);
 }
 
-void cx_pixels_normalise(const float *grey, int n, const cx_normalise *norm, float *out)
+void cx_pixels_round(const float *grey, size_t n, uint8_t *out)
+{
+    for (size_t i = 0; i < n; i++)
+        out[i] = (uint8_t)(grey[i] > 0 ? (grey[i] < 255 ? grey[i] + 0.5f : 255) : 0);
+}
+
+void cx_pixels_normalise(const float *grey, int n, const cx_normalise *norm, int plane, float *out)
 {
     cx_lines l = cx_lines_of(norm);
-    if (norm->channels == 1)
+    if (cx_planes_of(norm) > 1)
+        for (int i = 0; i < n; i++)
+            out[i * norm->channels + plane] = grey[i] * l.slope[plane] + l.shift[plane];
+    else if (norm->channels == 1)
         for (int i = 0; i < n; i++)
             out[i] = grey[i] * l.slope[0] + l.shift[0];
     else
@@ -35,16 +56,4 @@ void cx_pixels_normalise(const float *grey, int n, const cx_normalise *norm, flo
             out[3 * i + 1] = grey[i] * l.slope[1] + l.shift[1];
             out[3 * i + 2] = grey[i] * l.slope[2] + l.shift[2];
         }
-}
-
-cx_status cx_film_to_input(const cx_film *f, int side, const cx_normalise *norm, float *out, cx_error *err)
-{
-    if (side < 1)
-        return cx_fail(err, CX_E_SHAPE, "an input of %d px a side; wanted at least 1", side);
-    uint8_t *px = cx_alloc((size_t)side, (size_t)side);
-    cx_status s = px ? cx_pixels_resize(f, side, px, err) : cx_fail(err, CX_E_MEMORY, "no memory for an input of %d px a side", side);
-    if (s == CX_OK)
-        cx_augment_film(px, side, NULL, 0, 0, 0, norm, out);
-    free(px);
-    return s;
 }

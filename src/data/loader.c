@@ -32,7 +32,7 @@ static int part_at(const cx_loader_opts *o, int n, int part) { return o->parts ?
 /* The mask of a film, turned and shifted as the film is, as a map of 0 and 1. */
 static void fill_mask(const cx_loader_opts *o, int film, cx_film_draw draw, float *t)
 {
-    static const cx_normalise unit = { 1, { 0 }, { 1 } };
+    static const cx_normalise unit = { .channels = 1, .std = { 1 } };
     const int side = cx_cache_side(o->masks);
     draw.gain = 1;
     draw.lift = 0;
@@ -46,14 +46,15 @@ static void fill(const cx_loader *l, slot *s, int number)
 {
     const cx_loader_opts *o = &l->o;
     int side = cx_cache_side(o->cache), first = number * o->batch, left = o->n - first, all = left < o->batch ? left : o->batch;
-    size_t film_px = (size_t)side * (size_t)side;
+    const int planes = cx_cache_planes(o->cache);
+    const size_t film_px = (size_t)side * (size_t)side, film_bytes = film_px * (size_t)planes;
     cx_batch *b = &s->b;
     first += part_at(o, all, o->part);
     b->n = part_at(o, all, o->part + 1) - part_at(o, all, o->part);
     for (int i = 0; i < b->n; i++) {
         int film = l->order[first + i];
         const uint8_t *px = cx_cache_film(o->cache, film);
-        cx_film_draw draw = cx_draw_film(px, side, o->augment, o->seed, l->epoch, (uint64_t)film);
+        cx_film_draw draw = cx_draw_film(px, side, planes, o->augment, o->seed, l->epoch, (uint64_t)film);
         b->film[i] = film;
         if (o->give == CX_GIVE_INPUT) {
             cx_apply_draws(px, side, &draw, 1, &o->norm, b->x + (size_t)i * film_px * (size_t)o->norm.channels);
@@ -62,7 +63,7 @@ static void fill(const cx_loader *l, slot *s, int number)
             b->draw[i] = draw;
         }
         if (o->give == CX_GIVE_FILMS)
-            memcpy(b->px + (size_t)i * film_px, px, film_px);
+            memcpy(b->px + (size_t)i * film_bytes, px, film_bytes);
         if (o->masks)
             fill_mask(o, film, draw, b->t + (size_t)i * film_px);
         else if (o->n_targets)
@@ -107,6 +108,8 @@ static cx_status check(const cx_loader_opts *o, cx_error *err)
     if (o->batch < 1 || o->n < 0 || o->workers < 0 || o->n_targets < 0 || (!o->masks && o->n_targets && !o->targets) || !channels)
         return cx_fail(err, CX_E_USAGE, "loader: batch %d, %d films, %d workers, %d targets, %d channels; wanted batch >= 1, 1 or 3 channels, none negative",
                        o->batch, o->n, o->workers, o->n_targets, o->norm.channels);
+    if (o->give == CX_GIVE_INPUT && cx_planes_of(&o->norm) != cx_cache_planes(o->cache))
+        return cx_fail(err, CX_E_USAGE, "loader: films of %d planes to be normalised as films of %d", cx_cache_planes(o->cache), cx_planes_of(&o->norm));
     if (o->parts < 0 || o->part < 0 || o->part >= (o->parts ? o->parts : 1))
         return cx_fail(err, CX_E_USAGE, "loader: part %d of %d; wanted 0 to parts - 1", o->part, o->parts);
     const int side = cx_cache_side(o->cache);
@@ -136,7 +139,7 @@ static cx_status prepare(cx_loader *l, cx_error *err)
         b->t = cx_alloc_aligned(batch, (size_t)o->n_targets * sizeof(float) + 1);
         b->film = cx_alloc(batch, sizeof(int));
         b->x = o->give == CX_GIVE_INPUT ? cx_alloc_aligned(batch, side * side * (size_t)o->norm.channels * sizeof(float)) : NULL;
-        b->px = o->give == CX_GIVE_FILMS ? cx_alloc_aligned(batch, side * side) : NULL;
+        b->px = o->give == CX_GIVE_FILMS ? cx_alloc_aligned(batch, side * side * (size_t)cx_cache_planes(o->cache)) : NULL;
         b->draw = o->give != CX_GIVE_INPUT ? cx_alloc_aligned(batch, sizeof *b->draw) : NULL;
         ok = b->t && b->film && (b->x || o->give != CX_GIVE_INPUT) && (b->px || o->give != CX_GIVE_FILMS) && (b->draw || o->give == CX_GIVE_INPUT);
     }

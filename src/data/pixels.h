@@ -1,12 +1,13 @@
-/* pixels.h - the one way from a film to bytes at the working size, and from bytes to network inputs. Private to src/data. */
+/* pixels.h - the one way from grey values to bytes, and from bytes to network inputs. Private to src/data. */
 #ifndef CX_DATA_PIXELS_H
 #define CX_DATA_PIXELS_H
 #include "cxnet/data.h"
 
 enum { CX_CACHE_SIDE_MAX = 8192 };        /* px; keeps side * side in an int */
 
-/* Film -> out [side, side]: CX_RESIZE_AREA in float on a scale of 0..255, rounded to nearest. CX_E_MEMORY. */
-cx_status cx_pixels_resize(const cx_film *f, int side, uint8_t *out, cx_error *err);
-/* grey [n] on a scale of 0..255 -> out [n, channels]: (grey / 255 - mean) / std, as one multiplication and one addition per value. */
-void cx_pixels_normalise(const float *grey, int n, const cx_normalise *norm, float *out);
+/* grey [n] -> out [n]: to the nearest of 0 .. 255. */
+void cx_pixels_round(const float *grey, size_t n, uint8_t *out);
+/* grey [n] of one plane on a scale of 0..255 -> out [n, channels]: (grey / 255 - mean) / std, as one multiplication and one addition per value. All channels
+ * where norm has one plane, else channel `plane`. */
+void cx_pixels_normalise(const float *grey, int n, const cx_normalise *norm, int plane, float *out);
 #endif

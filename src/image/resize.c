@@ -45,20 +45,63 @@ static void two_nearest(filter *f, int i, int in, double scale)
     w[0] = 1 - w[1];
 }
 
-static bool filter_make(filter *f, int in, int out, cx_resize_kind kind)
+/* The share of each input in what output i covers (OpenCV, computeResizeAreaTab). Only where no side grows. */
+static void covered(filter *f, int i, int in, double scale)
+{
+    double from = i * scale, to = from + scale < in ? from + scale : in;
+    int lo = (int)from, hi = (int)ceil(to);
+    hi = hi > in ? in : hi;
+    for (int k = lo; k < hi; k++)
+        f->weight[(size_t)i * (size_t)f->taps + (size_t)(k - lo)] = ((k + 1 < to ? k + 1 : to) - (k > from ? k : from)) / (to - from);
+    f->first[i] = lo;
+    f->count[i] = hi - lo;
+}
+
+/* What OpenCV's INTER_AREA is where a side grows: the input under the left edge of output i, and the next one as far as i reaches into it. */
+static void edge_nearest(filter *f, int i, int in, double scale)
+{
+    int lo = (int)floor(i * scale);
+    double share = (i + 1) - (lo + 1) / scale, *w = f->weight + (size_t)i * (size_t)f->taps;
+    share = share <= 0 ? 0 : share - floor(share);
+    f->first[i] = lo < in - 1 ? lo : in - 1;
+    f->count[i] = lo < in - 1 ? 2 : 1;
+    w[1] = lo < in - 1 ? share : 0;
+    w[0] = 1 - w[1];
+}
+
+/* Four nearest pixel centres; the border's pixel stands for all beyond it (OpenCV, interpolateCubic: Keys 1981 with a = -0.75). */
+static void cubic(filter *f, int i, int in, double scale)
+{
+    const double a = -0.75, x = (i + 0.5) * scale - 0.5, t = x - floor(x);
+    const double c[4] = { ((a * (t + 1) - 5 * a) * (t + 1) + 8 * a) * (t + 1) - 4 * a, ((a + 2) * t - (a + 3)) * t * t + 1,
+                          ((a + 2) * (1 - t) - (a + 3)) * (1 - t) * (1 - t) + 1, 0 };
+    const int at = (int)floor(x) - 1, lo = at < 0 ? 0 : at > in - 1 ? in - 1 : at;
+    double *w = f->weight + (size_t)i * (size_t)f->taps;
+    f->first[i] = lo;
+    for (int k = 0; k < 4; k++) {
+        int from = at + k < 0 ? 0 : at + k > in - 1 ? in - 1 : at + k;
+        w[from - lo] += k < 3 ? c[k] : 1 - c[0] - c[1] - c[2];
+        f->count[i] = from - lo + 1;
+    }
+}
+
+typedef void (*weigh)(filter *f, int i, int in, double scale);
+
+/* grows: at least one of the two sides. */
+static bool filter_make(filter *f, int in, int out, cx_resize_kind kind, bool grows)
 {
     double scale = (double)in / out;
-    *f = (filter) { .n = out, .taps = kind == CX_RESIZE_BILINEAR ? 2 : 2 * (int)ceil(scale > 1 ? scale : 1) + 1 };
+    const bool wide = kind == CX_RESIZE_AREA || (kind == CX_RESIZE_CV_AREA && !grows);
+    const weigh how = kind == CX_RESIZE_AREA ? triangle : kind == CX_RESIZE_BILINEAR ? two_nearest : kind == CX_RESIZE_CV_CUBIC ? cubic
+                                                                                                    : grows ? edge_nearest : covered;
+    *f = (filter) { .n = out, .taps = wide ? 2 * (int)ceil(scale > 1 ? scale : 1) + 1 : 4 };
     f->first = cx_alloc((size_t)out, sizeof(int));
     f->count = cx_alloc((size_t)out, sizeof(int));
     f->weight = cx_alloc((size_t)out, (size_t)f->taps * sizeof(double));
     if (!f->first || !f->count || !f->weight)
         return false;
     for (int i = 0; i < out; i++)
-        if (kind == CX_RESIZE_BILINEAR)
-            two_nearest(f, i, in, scale);
-        else
-            triangle(f, i, in, scale);
+        how(f, i, in, scale);
     return true;
 }
 
@@ -93,10 +136,11 @@ cx_status cx_resize(const float *src, int sw, int sh, float *dst, int dw, int dh
 {
     if (sw < 1 || sh < 1 || dw < 1 || dh < 1)
         return cx_fail(err, CX_E_SHAPE, "resize: cannot make %d x %d px from %d x %d px; sides are at least 1", dw, dh, sw, sh);
+    const bool grows = dw > sw || dh > sh;
     filter across = { 0 }, down = { 0 };
     float *rows = cx_alloc((size_t)sh, (size_t)dw * sizeof(float));
     double *sum = cx_alloc((size_t)dw, sizeof(double));
-    bool ok = filter_make(&across, sw, dw, kind) && filter_make(&down, sh, dh, kind) && rows && sum;
+    bool ok = filter_make(&across, sw, dw, kind, grows) && filter_make(&down, sh, dh, kind, grows) && rows && sum;
     if (ok) {
         for (int y = 0; y < sh; y++)
             row_pass(&across, src + (size_t)y * (size_t)sw, rows + (size_t)y * (size_t)dw);

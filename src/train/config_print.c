@@ -107,6 +107,8 @@ static void range(const cx_key *k, char *out, size_t n)
         snprintf(out, n, "%s .. %s", lo, hi);
 }
 
+static bool is_stages(const cx_key *k) { return k == &cx_config_section(cx_config_find_section("preprocess"))->keys[0]; }
+
 static void text_table(cx_buf *out)
 {
     for (int s = 0; s < cx_config_sections(); s++) {
@@ -122,6 +124,8 @@ static void text_table(cx_buf *out)
             else
                 snprintf(def, sizeof def, "%s%s%s", text ? "\"" : "", key->def, text ? "\"" : "");
             cx_buf_printf(out, "  %-16s  %-7s  %-12s  %s%s%s\n", key->name, kind_name(key->kind), def, limits, *limits ? "  " : "", key->doc);
+            if (is_stages(key))
+                cx_stages_doc(out);
         }
     }
 }
@@ -135,9 +139,23 @@ static json_t *text_list(const char *text, char separator)
     return list;
 }
 
+/* With the table of stages, where k is their list. */
+static json_t *description(const cx_key *k)
+{
+    cx_buf b = { 0 };
+    cx_buf_puts(&b, k->doc);
+    if (is_stages(k)) {
+        cx_buf_puts(&b, "\n");
+        cx_stages_doc(&b);
+    }
+    json_t *text = json_string(b.data);
+    cx_buf_free(&b);
+    return text;
+}
+
 static json_t *key_schema(const cx_key *k)
 {
-    json_t *o = json_pack("{s:s}", "description", k->doc);
+    json_t *o = json_pack("{s:o}", "description", description(k));
     int whole = 0;
     double real = 0;
     switch (k->kind) {

@@ -49,7 +49,7 @@ static cx_status lay_on_device(cx_run *r, size_t bytes, cx_error *err)
 cx_status cx_run_films_open(cx_run *r, cx_error *err)
 {
     const int side = cx_cache_side(r->cache), count = cx_cache_count(r->cache);
-    const size_t bytes = (size_t)count * (size_t)side * (size_t)side;
+    const size_t bytes = (size_t)count * (size_t)cx_cache_planes(r->cache) * (size_t)side * (size_t)side;
     cx_error why = { 0 };
     char text[16];
     r->source = (cx_film_source){ .norm = r->norm };

@@ -46,8 +46,7 @@ static cx_status open_net(const char *run, const char *config, const char *weigh
     if (opened != CX_OK)
         return device ? opened : cx_prefix(err, opened, "%s: run.device is \"%s\", and --device takes another", run, n->config.run.device);
     TRY(cx_store_new(n->model.graph, n->backend, 0, &n->store, err));
-    n->norm = !strcmp(n->config.data.normalise, "imagenet") ? CX_NORM_IMAGENET : CX_NORM_UNIT;
-    n->norm.channels = n->config.data.channels;
+    TRY(cx_prefix(err, cx_config_input(&n->config, NULL, &n->pipeline, &n->norm, err), "%s", run));
     n->threshold = threshold_of(run);
     TRY(cx_st_read(weights, &f, err));
     cx_status s = cx_weights_load(n->store, &f, err);
@@ -73,6 +72,7 @@ void cx_net_close(cx_net *n)
     if (n->backend)
         cx_backend_close(n->backend);
     cx_model_free(&n->model);
+    cx_pipeline_free(n->pipeline);
     for (int k = 0; n->classes && k < n->n_classes; k++)
         free(n->classes[k]);
     free(n->classes);

@@ -105,13 +105,18 @@ static cx_status open_masks(cx_run *r, const char *dir, cx_buf *bad, cx_error *e
         m.samples[i] = h->manifest.samples[i];
         m.samples[i].path = m.samples[i].mask;
     }
-    const cx_status s = cx_cache_open(&m, h->sample, h->n, r->config->data.side, dir, r->config->data.max_bad, bad, &r->masks, err);
+    cx_pipeline *geometry;
+    cx_status s = cx_pipeline_geometry(r->pipeline, &geometry, err);
+    if (s == CX_OK) {
+        s = cx_cache_open(&m, h->sample, h->n, geometry, dir, r->config->data.max_bad, bad, NULL, &r->masks, err);
+        cx_pipeline_free(geometry);
+    }
     free(m.samples);
     return cx_prefix(err, s, "masks");
 }
 
 /* Rank 0 decodes what is not decoded yet, then the others read. */
-static cx_status open_cache(cx_run *r, cx_buf *bad, cx_error *err)
+static cx_status open_cache(cx_run *r, cx_buf *bad, cx_buf *notes, cx_error *err)
 {
     const cx_config *c = r->config;
     const cx_cohort *h = &r->cohort;
@@ -123,7 +128,7 @@ static cx_status open_cache(cx_run *r, cx_buf *bad, cx_error *err)
         TRY(cx_prefix(err, decoded, "rank 0 decodes the films"));
     }
     char *dir = *c->data.cache ? cx_strdup(c->data.cache) : cx_cache_folder();
-    cx_status s = dir ? cx_cache_open(&h->manifest, h->sample, h->n, c->data.side, dir, c->data.max_bad, bad, &r->cache, err)
+    cx_status s = dir ? cx_cache_open(&h->manifest, h->sample, h->n, r->pipeline, dir, c->data.max_bad, bad, notes, &r->cache, err)
                       : cx_fail(err, CX_E_CONFIG, "data.cache: name a folder; neither XDG_CACHE_HOME nor HOME names one where decoded films could lie");
     if (s == CX_OK)
         s = open_masks(r, dir, bad, err);
@@ -131,24 +136,49 @@ static cx_status open_cache(cx_run *r, cx_buf *bad, cx_error *err)
     return s == CX_OK && cx_comm_rank(r->comm) == 0 ? cx_comm_barrier(r->comm, err) : s;
 }
 
+static int lines_of(const cx_buf *b)
+{
+    int n = 0;
+    for (size_t i = 0; i < b->len; i++)
+        n += b->data[i] == '\n';
+    return n;
+}
+
 static cx_status open_data(cx_run *r, cx_error *err)
 {
     const cx_config *c = r->config;
     cx_cohort *h = &r->cohort;
-    cx_buf bad = { 0 };
+    cx_buf bad = { 0 }, notes = { 0 };
+    TRY(cx_config_input(c, NULL, &r->pipeline, &r->norm, err));
     TRY(cx_cohort_load(c, r->opts->stop, h, err));
-    cx_status s = open_cache(r, &bad, err);
+    cx_status s = open_cache(r, &bad, &notes, err);
     cx_run_log(r, "films: %d take part, %d %s, %d filtered out, %d outside the split", h->n, h->left_out_label,
         h->task == TASK_SEGMENTATION ? "have no mask" : "carry other labels", h->left_out_filter, h->left_out_split);
     if (bad.len)
         cx_run_log(r, "films that could not be decoded:\n%s", bad.data);
+    if (notes.len)
+        cx_run_log(r, "films on which a preprocessing stage had nothing to work with, %d of %d:\n%s", lines_of(&notes), h->n, notes.data);
     cx_buf_free(&bad);
+    cx_buf_free(&notes);
     if (s == CX_OK) {
         cx_run_data_sha256(r, r->data_sha);
         s = cx_comm_same(r->comm, "SHA-256 of films, labels and split", r->data_sha, err);
     }
-    r->norm = !strcmp(c->data.normalise, "imagenet") ? CX_NORM_IMAGENET : CX_NORM_UNIT;
-    r->norm.channels = c->data.channels;
+    return s;
+}
+
+cx_status cx_config_input(const cx_config *c, const cx_lungs *lungs, cx_pipeline **pipeline, cx_normalise *norm, cx_error *err)
+{
+    TRY(cx_pipeline_new(c->preprocess.stages.item, (int)c->preprocess.stages.n, c->data.side, c->data.channels, pipeline, err));
+    cx_status s = cx_normalise_named(c->data.normalise, c->data.channels, cx_pipeline_planes(*pipeline), norm, err);
+    if (s == CX_OK && cx_pipeline_wants_lungs(*pipeline) && !lungs)
+        s = cx_fail(err, CX_E_UNSUPPORTED, "preprocess.stages: roi and mask_out want the lungs of each film, and there is no network here that finds them");
+    if (s == CX_OK)
+        s = cx_pipeline_open(*pipeline, lungs, err);
+    if (s != CX_OK) {
+        cx_pipeline_free(*pipeline);
+        *pipeline = NULL;
+    }
     return s;
 }
 
@@ -344,6 +374,7 @@ static void close_run(cx_run *r)
     cx_model_free(&r->model);
     cx_cache_close(r->cache);
     cx_cache_close(r->masks);
+    cx_pipeline_free(r->pipeline);
     cx_cohort_free(&r->cohort);
     free(r->state.history);
     free(r->dir);

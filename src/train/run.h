@@ -40,6 +40,7 @@ typedef struct {
     cx_feed *eval_feed;          /* the input of eval_plan */
     cx_stepper *stepper;
     int *films, pending;         /* of the steps on their way: films [AHEAD, part], that of update t in row t % AHEAD; how many steps */
+    cx_pipeline *pipeline;
     cx_normalise norm;
     int part;                    /* films of each batch that this rank has */
     int batch, steps;            /* films per step, of all ranks, steps per epoch; an incomplete last batch waits for the next epoch's order */

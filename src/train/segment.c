@@ -1,6 +1,7 @@
 /* segment.c - a film through a network that marks pixels, and its mask at the film's own size. Depends on train.h. */
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 #include "cxnet/train.h"
 
 struct cx_segmenter {
@@ -53,11 +54,25 @@ void cx_segmenter_free(cx_segmenter *g)
     free(g);
 }
 
+/* Moves what the map says of the film together: beside it there is black where the input keeps the film's proportions. */
+static void film_part(cx_segmenter *g, const cx_film *film, cx_place p, int *width, int *height)
+{
+    const double across = g->side / p.width, down = g->side / p.height;
+    const int x = (int)lround(-p.x * across), y = (int)lround(-p.y * down);
+    *width = (int)lround(film->width * across);
+    *height = (int)lround(film->height * down);
+    for (int row = 0; row < *height; row++)
+        memmove(g->map + (size_t)row * (size_t)*width, g->map + (size_t)(row + y) * (size_t)g->side + (size_t)x, (size_t)*width * sizeof *g->map);
+}
+
 cx_status cx_segmenter_mask(cx_segmenter *g, const cx_film *film, uint8_t *mask, cx_error *err)
 {
     const int px = g->side * g->side;
     const size_t n = (size_t)film->width * (size_t)film->height;
-    TRY(cx_film_to_input(film, g->side, &g->net->norm, g->x, err));
+    cx_picture seen;
+    TRY(cx_film_to_input(g->net->pipeline, film, &g->net->norm, g->x, &seen, err));
+    const cx_place on_film = seen.place;
+    cx_picture_free(&seen);
     TRY(cx_plan_set(g->plan, g->net->model.input, g->x, err));
     TRY(cx_plan_forward(g->plan, 0, 0, err));
     TRY(cx_plan_get(g->plan, g->net->model.logits, g->map, err));
@@ -67,7 +82,9 @@ cx_status cx_segmenter_mask(cx_segmenter *g, const cx_film *film, uint8_t *mask,
         g->map[i] = (float)(1 / (1 + exp(-(double)g->map[i])));
     }
     float *fine = cx_alloc(n, sizeof *fine);
-    cx_status s = fine ? cx_resize(g->map, g->side, g->side, fine, film->width, film->height, CX_RESIZE_BILINEAR, err)
+    int width, height;
+    film_part(g, film, on_film, &width, &height);
+    cx_status s = fine ? cx_resize(g->map, width, height, fine, film->width, film->height, CX_RESIZE_BILINEAR, err)
                        : cx_fail(err, CX_E_MEMORY, "no memory for a mask of %d x %d px", film->width, film->height);
     for (size_t i = 0; s == CX_OK && i < n; i++)
         mask[i] = fine[i] >= 0.5f ? 255 : 0;

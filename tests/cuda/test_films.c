@@ -84,30 +84,31 @@ enum { KINDS = 2, FEW = 2 };  /* kinds of augmentation; films to equalise, and c
 #else
 enum { KINDS = 5, FEW = 3 };
 #endif
-typedef struct { int side, channels; cx_dtype type; int off; const cx_augment *augment; } film_case;
+typedef struct { int side, channels, planes; cx_dtype type; int off; const cx_augment *augment; } film_case;
 
 static void compare_inputs(cx_backend *b, film_case c)
 {
     const size_t px = (size_t)c.side * (size_t)c.side, values = BATCH * px * (size_t)c.channels, each = cx_dtype_bytes(c.type);
     static const int order[BATCH] = { 2, 0, 3 };
-    const cx_normalise norm = { c.channels, { 0.485f, 0.456f, 0.406f }, { 0.229f, 0.224f, 0.225f } };
-    uint8_t *films = some_films(CACHE, c.side, c.side);
+    const cx_normalise norm = { c.channels, { 0.485f, 0.456f, 0.406f }, { 0.229f, 0.224f, 0.225f }, c.planes };
+    uint8_t *films = some_films(CACHE * c.planes, c.side, c.side);
     float *want = cx_alloc(values, sizeof *want);
     cx_film_draw draw[BATCH];
     for (int i = 0; i < BATCH; i++) {
-        draw[i] = cx_draw_film(films + order[i] * px, c.side, c.augment, 8, 1, (uint64_t)i);
+        draw[i] = cx_draw_film(films + order[i] * c.planes * px, c.side, c.planes, c.augment, 8, 1, (uint64_t)i);
         draw[i].film = order[i];
     }
     cx_apply_draws(films, c.side, draw, BATCH, &norm, want);
-    region arena = region_of(b, films, CACHE * px, 0), draws = region_of(b, draw, sizeof draw, 0), out = region_of(b, NULL, values * each, c.off);
+    region arena = region_of(b, films, (size_t)(CACHE * c.planes) * px, 0), draws = region_of(b, draw, sizeof draw, 0);
+    region out = region_of(b, NULL, values * each, c.off);
     const cx_tensor y = { .s = { BATCH, c.side, c.side, c.channels }, .ld = c.channels, .p = out.p, .type = c.type };
     assert_cx_ok(b->films(b, arena.p, draws.p, &norm, &y, err));
     void *got = take(&out);
     for (size_t i = 0; i < values; i++) {
         const uint16_t half = cx_to_bf16(want[i]);
         if (memcmp((char *)got + i * each, each == 2 ? (const void *)&half : (const void *)&want[i], each) != 0)
-            fail_msg("side %d, %d channels, type %d, %d bytes off: value %lld of film %lld differs (want %.9g)", c.side, c.channels, (int)c.type, c.off,
-                     (long long)(i % (values / BATCH)), (long long)(i / (values / BATCH)), (double)want[i]);
+            fail_msg("side %d, %d channels of %d planes, type %d, %d bytes off: value %lld of film %lld differs (want %.9g)", c.side, c.channels, c.planes,
+                     (int)c.type, c.off, (long long)(i % (values / BATCH)), (long long)(i / (values / BATCH)), (double)want[i]);
     }
     drop(&arena);
     drop(&draws);
@@ -123,10 +124,11 @@ static void inputs_on(cx_backend *b)
     static const int sides[] = { 1, 7, 16, 33, 260 };         /* 260: two runs, many tiles */
     for (int s = 0; s < CX_COUNT(sides); s++)
         for (int k = 0; k < KINDS; k++)
-            for (int variant = 0; variant < 8; variant++) {
-                const int channels = variant & 1 ? 1 : 3, half = variant & 2, off = variant & 4 ? (half ? 2 : 4) : 0;
-                if (sides[s] < 64 || (k == 1 && variant == 0) || (k == 3 && variant == 7))
-                    compare_inputs(b, (film_case){ sides[s], channels, half ? CX_BF16 : CX_F32, off, k ? &kinds[k] : NULL });
+            for (int variant = 0; variant < 12; variant++) {
+                const int channels = variant & 1 && variant < 8 ? 1 : 3, planes = variant < 8 ? 1 : 3, half = variant & 2;
+                const int off = (variant < 8 ? variant & 4 : variant & 1) ? (half ? 2 : 4) : 0;
+                if (sides[s] < 64 || (k == 1 && variant == 0) || (k == 3 && (variant == 7 || variant == 8)))
+                    compare_inputs(b, (film_case){ sides[s], channels, planes, half ? CX_BF16 : CX_F32, off, k ? &kinds[k] : NULL });
             }
 }
 
@@ -137,21 +139,22 @@ static void inputs_are_the_hosts(void **state)
 }
 
 /* A training loop on a device: the cache uploaded once, or each batch's films; the batches are those of the host. */
-static void batches_on(cx_backend *b)
+static void batches_of(cx_backend *b, int planes)
 {
     enum { FILMS = 7, SIDE = 24 };
-    const size_t px = SIDE * SIDE, values = BATCH * px * 3;
+    const size_t px = SIDE * SIDE, bytes = px * (size_t)planes, values = BATCH * px * 3;
     static const int index[FILMS] = { 6, 1, 2, 3, 4, 5, 0 };
     const cx_augment a = { .rotate_deg = 10, .shift = 0.1, .brightness = 0.1, .contrast = 0.2 };
-    uint8_t *films = some_films(FILMS, SIDE, SIDE);
+    uint8_t *films = some_films(FILMS * planes, SIDE, SIDE);
     cx_loader_opts o = { .index = index, .n = FILMS, .batch = BATCH, .shuffle = true, .augment = &a, .norm = CX_NORM_IMAGENET, .seed = 2 };
     cx_cache *cache;
     cx_loader *host, *device;
     cx_batch want, batch;
-    assert_cx_ok(cx_cache_from_memory(films, FILMS, SIDE, &cache, err));
+    assert_cx_ok(cx_cache_from_memory(films, FILMS, SIDE, planes, &cache, err));
     o.cache = cache;
+    o.norm.planes = planes;
     for (int give = CX_GIVE_FILMS; give <= CX_GIVE_DRAWS; give++) {
-        region arena = region_of(b, cx_cache_film(cache, 0), FILMS * px, 0), draws = region_of(b, NULL, BATCH * sizeof(cx_film_draw), 0);
+        region arena = region_of(b, cx_cache_film(cache, 0), FILMS * bytes, 0), draws = region_of(b, NULL, BATCH * sizeof(cx_film_draw), 0);
         o.give = CX_GIVE_INPUT;
         assert_cx_ok(cx_loader_new(&o, &host, err));
         o.give = (cx_give)give;
@@ -163,7 +166,7 @@ static void batches_on(cx_backend *b)
             region out = region_of(b, NULL, values * sizeof(float), 0);
             const cx_tensor y = { .s = { batch.n, SIDE, SIDE, 3 }, .ld = 3, .p = out.p };
             if (give == CX_GIVE_FILMS)
-                assert_cx_ok(b->upload(b, arena.p, batch.px, (size_t)batch.n * px, err));
+                assert_cx_ok(b->upload(b, arena.p, batch.px, (size_t)batch.n * bytes, err));
             assert_cx_ok(b->upload(b, draws.p, batch.draw, (size_t)batch.n * sizeof *batch.draw, err));
             assert_cx_ok(b->films(b, arena.p, draws.p, &o.norm, &y, err));
             float *got = take(&out);
@@ -179,6 +182,12 @@ static void batches_on(cx_backend *b)
     free(films);
 }
 
+static void batches_on(cx_backend *b)
+{
+    batches_of(b, 1);
+    batches_of(b, 3);
+}
+
 static void batches_are_the_hosts(void **state)
 {
     (void)state;
@@ -188,7 +197,7 @@ static void batches_are_the_hosts(void **state)
 static void refusals_on(cx_backend *b)
 {
     float p[12];
-    const cx_normalise one = { 1, { 0 }, { 1 } };
+    const cx_normalise one = { .channels = 1, .std = { 1 } }, two = { .channels = 3, .std = { 1, 1, 1 }, .planes = 2 };
     cx_tensor y = { .s = { 2, 3, 3, 1 }, .ld = 1, .p = p };
     y.s.w = 4;
     assert_cx_fails(CX_E_SHAPE, "(2,3,4,1)", b->films(b, NULL, NULL, &one, &y, err));
@@ -196,7 +205,9 @@ static void refusals_on(cx_backend *b)
     y.ld = 8;
     assert_cx_fails(CX_E_SHAPE, "distance 8", b->films(b, NULL, NULL, &one, &y, err));
     assert_cx_fails(CX_E_SHAPE, "3 channels into", b->films(b, NULL, NULL, &CX_NORM_UNIT, &y, err));
-    y.ld = 1;
+    y.s.c = y.ld = 3;
+    assert_cx_fails(CX_E_SHAPE, "films of 2 planes", b->films(b, NULL, NULL, &two, &y, err));
+    y.s.c = y.ld = 1;
     y.type = CX_F16;
     assert_cx_fails(CX_E_SHAPE, "no other type", b->films(b, NULL, NULL, &one, &y, err));
     y.type = CX_F32;

@@ -3,7 +3,7 @@
 #include "cxnet/data.h"
 
 enum { S = 33 };
-static const cx_normalise grey255 = { 1, { 0 }, { 1.0f / 255 } };      /* (g/255 - 0) * 255: out is the grey itself */
+static const cx_normalise grey255 = { .channels = 1, .std = { 1.0f / 255 } };      /* (g/255 - 0) * 255: out is the grey itself */
 
 static void picture(uint8_t *film)
 {
@@ -165,14 +165,14 @@ static void draws_can_wait(void **state)
     for (int i = 0; i < N; i++) {
         const int film = (3 * i + 1) % N;
         cx_augment_film(films + film * S * S, S, &a, 4, 9, (uint64_t)i, &CX_NORM_IMAGENET, want[i]);
-        draw[i] = cx_draw_film(films + film * S * S, S, &a, 4, 9, (uint64_t)i);
+        draw[i] = cx_draw_film(films + film * S * S, S, 1, &a, 4, 9, (uint64_t)i);
         assert_true(draw[i].film == 0 && draw[i].warp);
         draw[i].film = film;
     }
     cx_apply_draws(films, S, draw, N, &CX_NORM_IMAGENET, got);
     assert_memory_equal(got, want, sizeof got);
     a.brightness = a.contrast = 0;
-    cx_film_draw blind = cx_draw_film(NULL, S, &a, 4, 9, 0), none = cx_draw_film(NULL, S, NULL, 4, 9, 0);
+    cx_film_draw blind = cx_draw_film(NULL, S, 1, &a, 4, 9, 0), none = cx_draw_film(NULL, S, 1, NULL, 4, 9, 0);
     assert_true(blind.ax == draw[0].ax && blind.bx == draw[0].bx && blind.cx == draw[0].cx && blind.gain == 1 && blind.lift == 0);
     assert_true(!none.warp && none.gain == 1 && none.lift == 0);
 }

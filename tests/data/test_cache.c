@@ -10,6 +10,7 @@ enum { SIDE = 24, FILMS = 7 };
 static char folder[] = "/tmp/cxnet_cache_XXXXXX";
 static const int bad_film = 3, index_of[FILMS] = { 0, 1, 2, 3, 4, 5, 6 };
 static cx_manifest manifest;
+static cx_pipeline *plain;
 
 static void write_text(const char *name, const void *data, size_t n)
 {
@@ -40,6 +41,8 @@ static int make_films(void **state)
     cx_buf_free(&csv);
     char *path = cx_path_join(folder, "manifest.csv");
     assert_cx_ok(cx_manifest_load(path, &manifest, err));
+    assert_cx_ok(cx_pipeline_new((char *[]){ "resize" }, 1, SIDE, 1, &plain, err));
+    assert_cx_ok(cx_pipeline_open(plain, NULL, err));
     free(path);
     return 0;
 }
@@ -63,6 +66,7 @@ static int remove_films(void **state)
 {
     (void)state;
     cx_manifest_free(&manifest);
+    cx_pipeline_free(plain);
     char *dir = cx_path_join(folder, "cache"), *file = cache_file(dir);
     if (file)
         unlink(file);
@@ -83,7 +87,7 @@ static int remove_films(void **state)
 static cx_cache *open_cache(const char *dir, cx_buf *bad)
 {
     cx_cache *c = NULL;
-    assert_cx_ok(cx_cache_open(&manifest, index_of, FILMS, SIDE, dir, 1, bad, &c, err));
+    assert_cx_ok(cx_cache_open(&manifest, index_of, FILMS, plain, dir, 1, bad, NULL, &c, err));
     return c;
 }
 
@@ -137,7 +141,7 @@ static void one_film_gives_the_same_input(void **state)
         if (i != bad_film) {
             assert_cx_ok(cx_film_load(path, &f, err));
             assert_int_equal(f.max, i == 2 ? 65535 : 255);
-            assert_cx_ok(cx_film_to_input(&f, SIDE, &CX_NORM_IMAGENET, a, err));
+            assert_cx_ok(cx_film_to_input(plain, &f, &CX_NORM_IMAGENET, a, NULL, err));
             cx_augment_film(cx_cache_film(c, i), SIDE, NULL, 0, 0, 0, &CX_NORM_IMAGENET, b);
             assert_memory_equal(a, b, sizeof a);
             cx_film_free(&f);
@@ -225,15 +229,18 @@ static void refusals(void **state)
     cx_cache *c;
     cx_buf bad = { 0 };
     int outside = FILMS;
+    cx_pipeline *closed;
+    assert_cx_ok(cx_pipeline_new((char *[]){ "resize" }, 1, SIDE, 1, &closed, err));
     char *film = cx_path_join(folder, "film1.png"), *below = cx_path_join(film, "cache"), *dir = cx_path_join(folder, "cache");
-    assert_cx_fails(CX_E_DATA, "1 of 7 films", cx_cache_open(&manifest, index_of, FILMS, SIDE, NULL, 0, &bad, &c, err));
+    assert_cx_fails(CX_E_DATA, "1 of 7 films", cx_cache_open(&manifest, index_of, FILMS, plain, NULL, 0, &bad, NULL, &c, err));
     assert_non_null(strstr(bad.data, "film3.png"));
     assert_null(c);
-    assert_cx_fails(CX_E_DATA, "film3.png", cx_cache_open(&manifest, index_of, FILMS, SIDE, dir, 0, NULL, &c, err));
-    assert_cx_fails(CX_E_USAGE, "0 px", cx_cache_open(&manifest, index_of, FILMS, 0, NULL, 0, NULL, &c, err));
-    assert_cx_fails(CX_E_USAGE, "sample 7", cx_cache_open(&manifest, &outside, 1, SIDE, dir, 0, NULL, &c, err));
-    assert_cx_fails(CX_E_CREATE, "(data.cache)", cx_cache_open(&manifest, index_of, FILMS, SIDE, below, 1, NULL, &c, err));
-    assert_cx_ok(cx_cache_open(&manifest, index_of, 0, SIDE, NULL, 0, NULL, &c, err));
+    assert_cx_fails(CX_E_DATA, "film3.png", cx_cache_open(&manifest, index_of, FILMS, plain, dir, 0, NULL, NULL, &c, err));
+    assert_cx_fails(CX_E_USAGE, "is not open", cx_cache_open(&manifest, index_of, FILMS, closed, NULL, 0, NULL, NULL, &c, err));
+    cx_pipeline_free(closed);
+    assert_cx_fails(CX_E_USAGE, "sample 7", cx_cache_open(&manifest, &outside, 1, plain, dir, 0, NULL, NULL, &c, err));
+    assert_cx_fails(CX_E_CREATE, "(data.cache)", cx_cache_open(&manifest, index_of, FILMS, plain, below, 1, NULL, NULL, &c, err));
+    assert_cx_ok(cx_cache_open(&manifest, index_of, 0, plain, NULL, 0, NULL, NULL, &c, err));
     assert_int_equal(cx_cache_count(c), 0);
     cx_cache_close(c);
     cx_buf_free(&bad);
@@ -250,10 +257,10 @@ static void stopped(void **state)
     cx_audit audit;
     char *dir = cx_path_join(folder, "stopped");
     manifest.stop = &stop;
-    assert_cx_fails(CX_E_INTERRUPTED, "were decoded", cx_cache_open(&manifest, index_of, FILMS, SIDE, dir, 1, NULL, &c, err));
+    assert_cx_fails(CX_E_INTERRUPTED, "were decoded", cx_cache_open(&manifest, index_of, FILMS, plain, dir, 1, NULL, NULL, &c, err));
     assert_null(c);
     assert_int_equal(rmdir(dir), 0);          /* nothing half made stays behind */
-    assert_cx_fails(CX_E_INTERRUPTED, "were decoded", cx_cache_open(&manifest, index_of, FILMS, SIDE, NULL, 1, NULL, &c, err));
+    assert_cx_fails(CX_E_INTERRUPTED, "were decoded", cx_cache_open(&manifest, index_of, FILMS, plain, NULL, 1, NULL, NULL, &c, err));
     assert_cx_fails(CX_E_INTERRUPTED, "were compared", cx_audit_run(&manifest, &audit, err));
     manifest.stop = NULL;
     free(dir);

@@ -17,7 +17,7 @@ static void make(fixture *f)
     for (int i = 0; i < N - 2; i++)
         f->index[i] = i + 1;
     f->augment = (cx_augment) { .rotate_deg = 20, .shift = 0.1, .zoom = 0.1, .brightness = 0.1, .contrast = 0.2 };
-    assert_cx_ok(cx_cache_from_memory(px, N, SIDE, &f->cache, err));
+    assert_cx_ok(cx_cache_from_memory(px, N, SIDE, 1, &f->cache, err));
     f->o = (cx_loader_opts) { .cache = f->cache, .index = f->index, .n = N - 2, .targets = f->targets, .n_targets = T, .batch = BATCH, .shuffle = true,
         .augment = &f->augment, .norm = CX_NORM_IMAGENET, .seed = 5 };
 }

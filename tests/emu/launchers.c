@@ -195,7 +195,7 @@ static void films_of_each_replay(void **unused)
     assert_int_equal(cudaGraphInstantiate(&step, graph, 0), cudaSuccess);
     for (int t = 0; t < 4; t++) {
         for (int i = 0; i < BATCH; i++) {
-            draw[i] = cx_draw_film(films + (t + i) % FILMS * SIDE * SIDE, SIDE, &a, 1, t, (uint64_t)i);
+            draw[i] = cx_draw_film(films + (t + i) % FILMS * SIDE * SIDE, SIDE, 1, &a, 1, t, (uint64_t)i);
             draw[i].film = (t + i) % FILMS;
         }
         emu_schedule(t % 3);

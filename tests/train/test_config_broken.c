@@ -25,7 +25,8 @@ static const broken files[] = {
     /* names */
     { "optm:\n  lr: 1\n", ":1: \"optm\": unknown section; did you mean optim?" },
     { "lr: 1\n", ":1: \"lr\": unknown section; the key optim.lr exists" },
-    { "something else: 1\n", ":1: \"something else\": unknown section; want one of run, data, augment, model, plan, loss, optim, schedule, early_stop" },
+    { "something else: 1\n", ":1: \"something else\": unknown section; want one of run, data, preprocess, augment, model, plan, loss, optim, schedule, "
+      "early_stop" },
     { "plan:\n  fuse: views,veiws\n", ":2: plan.fuse: \"veiws\" is no pass; want all, none, or some of views" },
     { "optim.lr: 1\n", ":1: \"optim.lr\": unknown section" },
     { "run:\n  sede: 1\n", ":2: run.sede: unknown key; did you mean seed?" },
@@ -193,6 +194,9 @@ static const broken files[] = {
     { "optim:\n  epochs: 2\nschedule:\n  warmup_epochs: 2.5\n", ":4: schedule.warmup_epochs" },
     { "data:\n  channels: 2\n", ":2: data.channels: want 1 or 3, got 2" },
     { "data:\n  channels: 1\n", ":2: data.channels: normalise imagenet has a mean for each of 3 channels" },
+    { "preprocess:\n  stages: [clahe tiles=0, resize]\n", ":2: preprocess.stages: item 1, \"clahe tiles=0\": tiles: want a whole number from 1 to 64, got 0" },
+    { "data:\n  side: 64\npreprocess:\n  stages:\n  - resize side=100\n", "preprocess.stages: item 1, \"resize side=100" },
+    { "preprocess:\n  stages: []\n", ":2: preprocess.stages: want a resize" },
 };
 
 static void broken_files_are_refused(void **state)
