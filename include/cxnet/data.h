@@ -121,7 +121,7 @@ const char *cx_pipeline_identity(const cx_pipeline *p);
 typedef struct {
     int width, height, planes;
     uint8_t *px;               /* [planes, height, width]; owned */
-    double x, y, w, h;         /* the rectangle of the film that it shows, px of the film; beyond the film it is black (keep_aspect) */
+    cx_place place;            /* what it shows of the film; beyond the film it is black (keep_aspect) */
     char note[160];            /* what had to be left undone, "" where nothing was: roi found no lungs and the whole film is shown */
 } cx_picture;
 /* One mask for each film, allocated, by the lungs of p; NULL where p wants none. After a failure nothing is allocated. One thread at a time. */

@@ -83,6 +83,9 @@ cx_status cx_mask_dilate(uint8_t *mask, int width, int height, int radius, cx_er
 /* The smallest box around what is inside, and how many pixels that is. */
 int64_t cx_mask_box(const uint8_t *mask, int width, int height, cx_box *out);
 
+/* A rectangle on a film, px of the film from its left upper corner; it may reach beyond the film. */
+typedef struct { double x, y, width, height; } cx_place;
+
 /* ---- an 8-bit RGB canvas ------------------------------------------------------------------------------------------- */
 
 typedef struct { int width, height; uint8_t *px; } cx_canvas;                   /* [height, width, 3]; owned */

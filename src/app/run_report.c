@@ -192,12 +192,13 @@ static cx_status picture(page *p, cx_explainer *e, const cx_film *film, const ch
     int side = net->config.data.side, classes = net->n_classes, w = cx_explainer_width(e), h = cx_explainer_height(e);
     bool binary = !strcmp(net->config.data.task, "binary");
     cx_buf png = { 0 };
+    cx_picture seen = { 0 };
     char caption[256], *file = cx_sprintf("%s/figures/cam_%02d.png", p->run, number);
     float *x = cx_alloc((size_t)(side * side * net->norm.channels), sizeof *x), *map = cx_alloc((size_t)(w * h), sizeof *map);
     float *logits = cx_alloc((size_t)classes, sizeof *logits);
     double *prob = cx_alloc((size_t)classes, sizeof *prob);
     cx_status s = file && x && map && logits && prob ? CX_OK : cx_fail(err, CX_E_MEMORY, "out of memory");
-    if (s == CX_OK && (s = cx_film_to_input(net->pipeline, film, &net->norm, x, NULL, err)) == CX_OK)
+    if (s == CX_OK && (s = cx_film_to_input(net->pipeline, film, &net->norm, x, &seen, err)) == CX_OK)
         s = cx_explainer_logits(e, x, 1, logits, err);
     if (s == CX_OK) {
         cx_net_probabilities(net, logits, prob);
@@ -205,9 +206,12 @@ static cx_status picture(page *p, cx_explainer *e, const cx_film *film, const ch
         s = cx_explainer_maps(e, &(int){ binary ? 0 : k }, &(float){ binary && k == 0 ? -1 : 1 }, map, err);
         snprintf(caption, sizeof caption, "%s %.2f   truth: %s", net->classes[k], prob[k], truth);
     }
-    if (s == CX_OK && (s = cx_overlay_png(film, map, w, h, 0, caption, &png, err)) == CX_OK && (s = cx_file_write(file, png.data, png.len, err)) == CX_OK)
+    if (s == CX_OK)
+        s = cx_overlay_png(film, &seen.place, map, w, h, 0, caption, &png, err);
+    if (s == CX_OK && (s = cx_file_write(file, png.data, png.len, err)) == CX_OK)
         cx_report_picture(&p->page, png.data, png.len, caption);
     cx_buf_free(&png);
+    cx_picture_free(&seen);
     free(file);
     free(x);
     free(map);

@@ -18,6 +18,7 @@ typedef struct {
     double *p;                /* [classes] */
     int cls;                  /* the class explained */
     float *map; double top;   /* raw map and its largest value */
+    cx_place place;           /* what the map is of */
     char *overlay, *npy;      /* files written */
 } film_row;
 
@@ -161,13 +162,16 @@ static int gather(job *j, int *next, float *x, int *picked)
         film_row *f = &j->films[*next];
         cx_error why = { 0 };
         cx_film film = { 0 };
+        cx_picture seen = { 0 };
         f->p = cx_alloc((size_t)j->net.n_classes, sizeof *f->p);
         f->map = cx_alloc((size_t)(j->w * j->h), sizeof *f->map);
         if (f->p && f->map && cx_film_load(f->path, &film, &why) == CX_OK && cx_film_to_input(j->net.pipeline, &film, &j->net.norm,
-            x + (size_t)n * floats, NULL, &why) == CX_OK)
+            x + (size_t)n * floats, &seen, &why) == CX_OK)
             picked[n++] = *next;
         else
             skip(f, &why);
+        f->place = seen.place;
+        cx_picture_free(&seen);
         cx_film_free(&film);
     }
     return n;
@@ -250,7 +254,7 @@ static cx_status write_film(job *j, film_row *f, int number, double full, cx_err
     }
     caption_of(j, f, &caption);
     cx_status s = caption.failed ? cx_fail(err, CX_E_MEMORY, "no memory for a caption")
-                                 : cx_overlay_png(&film, f->map, j->w, j->h, full, caption.data, &png, err);
+                                 : cx_overlay_png(&film, &f->place, f->map, j->w, j->h, full, caption.data, &png, err);
     if (s == CX_OK)
         s = cx_file_write(f->overlay, png.data, png.len, err);
     if (s == CX_OK)

@@ -208,8 +208,8 @@ static cx_status begin(const cx_film *f, const uint8_t *mask, cx_work *w, cx_err
 static cx_status finish(const cx_work *w, cx_picture *out, cx_error *err)
 {
     const size_t n = (size_t)w->width * (size_t)w->height;
-    *out = (cx_picture){ .width = w->width, .height = w->height, .planes = w->planes ? w->planes : 1, .x = w->x, .y = w->y, .w = w->step_x * w->width,
-                         .h = w->step_y * w->height };
+    *out = (cx_picture){ .width = w->width, .height = w->height, .planes = w->planes ? w->planes : 1,
+                         .place = { w->x, w->y, w->step_x * w->width, w->step_y * w->height } };
     memcpy(out->note, w->note, sizeof out->note);
     if (!(out->px = cx_alloc_aligned((size_t)out->planes, n)))
         return cx_fail(err, CX_E_MEMORY, "no memory for a film of %d x %d px", w->width, w->height);

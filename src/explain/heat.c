@@ -55,7 +55,26 @@ static void scale_bar(cx_canvas *c, int x, int y, int height, double full, doubl
     }
 }
 
-static cx_status draw(cx_canvas *c, const cx_film *film, const float *map, int mw, int mh, double full, double largest, int w, int h, cx_error *err)
+/* The film with heat on it, in a canvas of its own, since what a map is of may reach beyond the film. */
+static cx_status hot_film(cx_canvas *c, const cx_film *film, const cx_place *place, const float *heat, int mw, int mh, int x, int y, int w, int h,
+                          cx_error *err)
+{
+    const double across = (double)w / film->width, down = (double)h / film->height;
+    const int left = (int)lround(place->x * across), right = (int)lround((place->x + place->width) * across);
+    const int top = (int)lround(place->y * down), bottom = (int)lround((place->y + place->height) * down);
+    cx_canvas own;
+    TRY(cx_canvas_new(w, h, PAPER, &own, err));
+    cx_status s = cx_canvas_film(&own, film, 0, 0, w, h, err);
+    if (s == CX_OK)
+        s = cx_canvas_heat(&own, heat, mw, mh, left, top, right - left, bottom - top, 0.75, err);
+    for (int row = 0; s == CX_OK && row < h; row++)
+        memcpy(c->px + 3 * ((size_t)(y + row) * (size_t)c->width + (size_t)x), own.px + 3 * (size_t)row * (size_t)w, 3 * (size_t)w);
+    cx_canvas_free(&own);
+    return s;
+}
+
+static cx_status draw(cx_canvas *c, const cx_film *film, const cx_place *place, const float *map, int mw, int mh, double full, double largest, int w, int h,
+                      cx_error *err)
 {
     float *heat = cx_alloc((size_t)mw * (size_t)mh, sizeof *heat);
     if (!heat)
@@ -64,9 +83,7 @@ static cx_status draw(cx_canvas *c, const cx_film *film, const float *map, int m
         heat[i] = full > 0 && map[i] > 0 ? (float)fmin((double)map[i] / full, 1) : 0;
     cx_status s = cx_canvas_film(c, film, GAP_PX, GAP_PX, w, h, err);
     if (s == CX_OK)
-        s = cx_canvas_film(c, film, 2 * GAP_PX + w, GAP_PX, w, h, err);
-    if (s == CX_OK)
-        s = cx_canvas_heat(c, heat, mw, mh, 2 * GAP_PX + w, GAP_PX, w, h, 0.75, err);
+        s = hot_film(c, film, place, heat, mw, mh, 2 * GAP_PX + w, GAP_PX, w, h, err);
     free(heat);
     if (full > 0 && largest > 0)
         scale_bar(c, 3 * GAP_PX + 2 * w, GAP_PX, h, full, largest);
@@ -75,7 +92,7 @@ static cx_status draw(cx_canvas *c, const cx_film *film, const float *map, int m
     return s;
 }
 
-cx_status cx_overlay_png(const cx_film *film, const float *map, int mw, int mh, double scale, const char *caption, cx_buf *png, cx_error *err)
+cx_status cx_overlay_png(const cx_film *film, const cx_place *place, const float *map, int mw, int mh, double scale, const char *caption, cx_buf *png, cx_error *err)
 {
     double k = (double)PANEL_PX / (film->width > film->height ? film->width : film->height), largest = 0;
     int w = (int)fmax(film->width * k + 0.5, SMALLEST_PX), h = (int)fmax(film->height * k + 0.5, SMALLEST_PX), width = 4 * GAP_PX + 2 * w + BAR_PX + LABEL_PX;
@@ -83,8 +100,9 @@ cx_status cx_overlay_png(const cx_film *film, const float *map, int mw, int mh, 
     cx_canvas c;
     for (int i = 0; i < mw * mh; i++)
         largest = fmax(largest, (double)map[i]);
+    const cx_place whole = { 0, 0, film->width, film->height };
     TRY(cx_canvas_new(width, h + 2 * GAP_PX + lines * LINE_PX, PAPER, &c, err));
-    cx_status s = draw(&c, film, map, mw, mh, scale > 0 ? scale : largest, largest, w, h, err);
+    cx_status s = draw(&c, film, place ? place : &whole, map, mw, mh, scale > 0 ? scale : largest, largest, w, h, err);
     caption_lines(&c, GAP_PX, h + 2 * GAP_PX - 2, width - 2 * GAP_PX, caption);
     if (s == CX_OK)
         s = cx_png_rgb(&c, png, err);

@@ -327,12 +327,13 @@ static void crops_to_the_lungs(void **state)
         assert_non_null(strstr(cx_pipeline_identity(p), "lungs: bright\n"));
         cx_picture at = shown(p, px, 1);
         assert_true(at.width == b.width && at.height == b.height && !*at.note);
-        assert_true(at.x == b.x && at.y == b.y && at.w == b.width && at.h == b.height);
+        assert_true(at.place.x == b.x && at.place.y == b.y && at.place.width == b.width && at.place.height == b.height);
         for (int y = 0; y < b.height; y++)
             assert_memory_equal(at.px + y * b.width, px + (y + b.y) * W + b.x, b.width);
         cx_picture_free(&at);
         at = shown(p, px, 2);
-        assert_true(at.width == 32 && at.x == b.x && at.y == b.y && fabs(at.w - b.width) < 1e-9 && fabs(at.h - b.height) < 1e-9);
+        assert_true(at.width == 32 && at.place.x == b.x && at.place.y == b.y);
+        assert_true(fabs(at.place.width - b.width) < 1e-9 && fabs(at.place.height - b.height) < 1e-9);
         cx_picture_free(&at);
         cx_pipeline_free(p);
         free(text);
@@ -415,7 +416,7 @@ static void keeps_the_place_on_the_film(void **state)
     cx_picture at;
     assert_cx_ok(make("resize keep_aspect=true", 50, 1, NULL, &p, err));
     assert_cx_ok(cx_pipeline_apply(p, &f, NULL, 1, &at, err));
-    assert_true(at.x == 0 && at.y == -10 && at.w == 100 && at.h == 100);       /* 10 px of black above and below, in px of the film */
+    assert_true(at.place.x == 0 && at.place.y == -10 && at.place.width == 100 && at.place.height == 100);       /* 10 px of black above and below, in px of the film */
     cx_picture_free(&at);
     cx_pipeline_free(p);
     cx_film_free(&f);
