@@ -92,7 +92,8 @@ static cx_status draw(cx_canvas *c, const cx_film *film, const cx_place *place, 
     return s;
 }
 
-cx_status cx_overlay_png(const cx_film *film, const cx_place *place, const float *map, int mw, int mh, double scale, const char *caption, cx_buf *png, cx_error *err)
+cx_status cx_overlay_png(const cx_film *film, const cx_place *place, const float *map, int mw, int mh, double scale, const char *caption, cx_buf *png,
+                         cx_error *err)
 {
     double k = (double)PANEL_PX / (film->width > film->height ? film->width : film->height), largest = 0;
     int w = (int)fmax(film->width * k + 0.5, SMALLEST_PX), h = (int)fmax(film->height * k + 0.5, SMALLEST_PX), width = 4 * GAP_PX + 2 * w + BAR_PX + LABEL_PX;

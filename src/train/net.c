@@ -16,6 +16,21 @@ static double threshold_of(const char *run)
     return threshold;
 }
 
+/* A reference film, or a network that finds lungs, lies outside of the run's folder and may be another one by now. */
+static cx_status check_preprocessing(const char *run, const cx_net *n, cx_error *err)
+{
+    char *path = cx_path_join(run, "manifest.json");
+    json_t *j = path ? json_load_file(path, 0, NULL) : NULL;
+    const char *then = json_string_value(json_object_get(j, "preprocessing"));
+    cx_status s = CX_OK;
+    if (then && strcmp(then, cx_pipeline_identity(n->pipeline)))
+        s = cx_fail(err, CX_E_CONFIG, "%s: its films were preprocessed otherwise in training: a file that preprocess.stages names has changed since; "
+                    "restore it (manifest.json has its SHA-256)", run);
+    json_decref(j);
+    free(path);
+    return s;
+}
+
 static cx_status names(cx_net *n, cx_error *err)
 {
     cx_spec *classes;
@@ -47,6 +62,7 @@ static cx_status open_net(const char *run, const char *config, const char *weigh
         return device ? opened : cx_prefix(err, opened, "%s: run.device is \"%s\", and --device takes another", run, n->config.run.device);
     TRY(cx_store_new(n->model.graph, n->backend, 0, &n->store, err));
     TRY(cx_prefix(err, cx_config_input(&n->config, NULL, &n->pipeline, &n->norm, err), "%s", run));
+    TRY(check_preprocessing(run, n, err));
     n->threshold = threshold_of(run);
     TRY(cx_st_read(weights, &f, err));
     cx_status s = cx_weights_load(n->store, &f, err);

@@ -304,6 +304,7 @@ cx_status cx_run_manifest_write(cx_run *r, const char *status, cx_error *err)
     if (!j)
         return cx_fail(err, CX_E_MEMORY, "out of memory for manifest.json");
     json_object_set_new(j, "weights_sha256", json_string(sha));
+    json_object_set_new(j, "preprocessing", json_string(cx_pipeline_identity(r->pipeline)));
     json_object_set_new(j, "films", counts(h));
     json_object_set_new(j, "left_out", json_pack("{s:i, s:i, s:i}", "other_labels", h->left_out_label, "filtered", h->left_out_filter, "no_split",
         h->left_out_split));

@@ -216,12 +216,39 @@ static void films_lost_after_decoding_cost_only_their_pictures(void **state)
     cx_buf_free(&b);
 }
 
+/* Stages of the experiment on paper; a run whose reference film has changed is not opened. */
+static void preprocessing_on_paper_and_in_a_run(void **state)
+{
+    (void)state;
+    char path[200];
+    cx_film sheet;
+    write_experiment(1);
+    snprintf(path, sizeof path, "%s/sheet.png", dir);
+    assert_runs(0, "3 films after each of 3 stages", "", "data preview %s/e.yaml --films 3 --out %s --set 'data.channels=3' "
+                "--set 'preprocess.stages=[clahe, resize keep_aspect=true, channels]'", dir, path);
+    assert_cx_ok(cx_film_load(path, &sheet, err));
+    assert_true(sheet.width > 6 * 224 && sheet.width < 7 * 234 && sheet.height > 3 * 224 && sheet.height < 1000);       /* film, 2 stages, 3 planes */
+    cx_film_free(&sheet);
+    assert_runs(78, "", "item 1, \"blur\": no stage", "data preview %s/e.yaml --set 'preprocess.stages=[blur]'", dir);
+    assert_runs(69, "", "no network here that finds them", "data preview %s/e.yaml --set 'preprocess.stages=[roi, resize]'", dir);
+    assert_runs(64, "", "--films", "data preview %s/e.yaml --films 0", dir);
+    assert_runs(0, "roi", "", "config schema");
+    snprintf(path, sizeof path, "cp %s/films/0000.png %s/reference.png", dir, dir);
+    assert_int_equal(system(path), 0);
+    assert_runs(0, "report.html", "", "train %s/e.yaml --name matched --set data.side=128 "
+                "--set 'preprocess.stages=[match_histogram reference=%s/reference.png, resize]'", dir, dir);
+    assert_runs(0, "", "", "explain %s/runs/matched --in %s/films/0001.png --out %s/maps", dir, dir, dir);
+    snprintf(path, sizeof path, "cp %s/films/0002.png %s/reference.png", dir, dir);
+    assert_int_equal(system(path), 0);
+    assert_runs(78, "", "preprocessed otherwise in training", "explain %s/runs/matched --in %s/films/0001.png --out %s/maps", dir, dir, dir);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(config_verbs), cmocka_unit_test(plan_counts_what_torchvision_counts), cmocka_unit_test(data_check_reports),
         cmocka_unit_test(data_split_writes_a_sound_table), cmocka_unit_test(train_ends_with_measurements), cmocka_unit_test(signals_stop_resumably),
-        cmocka_unit_test(films_lost_after_decoding_cost_only_their_pictures)
+        cmocka_unit_test(preprocessing_on_paper_and_in_a_run), cmocka_unit_test(films_lost_after_decoding_cost_only_their_pictures)
     };
     return cmocka_run_group_tests(tests, make_cohort, remove_cohort);
 }

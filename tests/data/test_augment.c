@@ -177,12 +177,40 @@ static void draws_can_wait(void **state)
     assert_true(!none.warp && none.gain == 1 && none.lift == 0);
 }
 
+/* Planes get one draw: channel c is what its own mean and deviation make of plane c alone, warped and lit alike. Contrast turns about the mean of all. */
+static void planes_become_channels(void **state)
+{
+    (void)state;
+    uint8_t film[3 * S * S];
+    float all[S * S * 3], one[S * S];
+    cx_normalise three = CX_NORM_IMAGENET;
+    const cx_augment a = { 25, 0.1, 0.2, 0.1, 0.3, true };
+    double mean = 0;
+    three.planes = 3;
+    picture(film);
+    for (int i = 0; i < 3 * S * S; i++) {
+        film[i] = (uint8_t)(i < S * S ? film[i] : film[i - S * S] * 5 + 31);
+        mean += film[i] / (3.0 * S * S);
+    }
+    cx_augment_film(film, S, &a, 4, 9, 2, &three, all);
+    cx_film_draw d = cx_draw_film(film, S, 3, &a, 4, 9, 2), plain = cx_draw_film(film, S, 1, &a, 4, 9, 2);
+    assert_true(d.gain == plain.gain && d.ax == plain.ax && d.cy == plain.cy && d.lift != plain.lift);
+    cx_film_draw still = cx_draw_film(film, S, 3, &(cx_augment){ .contrast = 0.3 }, 4, 9, 2);
+    assert_true(fabs((double)still.gain * mean + (double)still.lift - mean) < 1e-4);
+    for (int c = 0; c < 3; c++) {
+        const cx_normalise alone = { .channels = 1, .mean = { three.mean[c] }, .std = { three.std[c] } };
+        cx_apply_draws(film + c * S * S, S, &d, 1, &alone, one);
+        for (int i = 0; i < S * S; i++)
+            assert_memory_equal(&all[3 * i + c], &one[i], sizeof *one);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(nothing_drawn_is_identity), cmocka_unit_test(warps_are_as_defined), cmocka_unit_test(quarter_turn),
         cmocka_unit_test(flip_mirrors_half_of_them), cmocka_unit_test(brightness_and_contrast), cmocka_unit_test(pure_whatever_the_order),
-        cmocka_unit_test(draws_can_wait),
+        cmocka_unit_test(draws_can_wait), cmocka_unit_test(planes_become_channels),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -272,6 +272,9 @@ static void refusals_and_nothing_at_all(void **state)
     o.norm.channels = 2;
     assert_cx_fails(CX_E_USAGE, "2 channels", cx_loader_new(&o, &l, err));
     o = f.o;
+    o.norm.planes = 3;
+    assert_cx_fails(CX_E_USAGE, "films of 1 planes to be normalised as films of 3", cx_loader_new(&o, &l, err));
+    o = f.o;
     int outside = N;
     o.index = &outside;
     o.n = 1;

@@ -416,7 +416,8 @@ static void keeps_the_place_on_the_film(void **state)
     cx_picture at;
     assert_cx_ok(make("resize keep_aspect=true", 50, 1, NULL, &p, err));
     assert_cx_ok(cx_pipeline_apply(p, &f, NULL, 1, &at, err));
-    assert_true(at.place.x == 0 && at.place.y == -10 && at.place.width == 100 && at.place.height == 100);       /* 10 px of black above and below, in px of the film */
+    /* 10 px of black above and below, in px of the film */
+    assert_true(at.place.x == 0 && at.place.y == -10 && at.place.width == 100 && at.place.height == 100);
     cx_picture_free(&at);
     cx_pipeline_free(p);
     cx_film_free(&f);
