@@ -85,14 +85,6 @@ static void stages_are_their_libraries(void **state)
 
 /* ---- real films ----------------------------------------------------------------------------------------------------------------- */
 
-static void put_file(const char *path, const void *data, size_t n)
-{
-    FILE *f = fopen(path, "wb");
-    assert_non_null(f);
-    assert_int_equal(fwrite(data, 1, n, f), n);
-    assert_int_equal(fclose(f), 0);
-}
-
 /* The film's greys through the stages here, and by the libraries in another process. */
 static int compare_real(const char *python, const char *path, const char *stages, int side, int *all)
 {

@@ -30,4 +30,13 @@ static inline const char *csv_text(const cx_csv *csv, int row, const char *colum
     assert_true(c >= 0);
     return cx_csv_at(csv, row, c);
 }
+
+/* What a program of tools/oracle is to read. */
+static inline void put_file(const char *path, const void *data, size_t n)
+{
+    FILE *f = fopen(path, "wb");
+    assert_non_null(f);
+    assert_int_equal(fwrite(data, 1, n, f), n);
+    assert_int_equal(fclose(f), 0);
+}
 #endif

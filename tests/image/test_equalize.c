@@ -44,14 +44,6 @@ static void clahe_is_opencvs(void **state)
     cx_csv_free(&csv);
 }
 
-static void put_file(const char *path, const void *data, size_t n)
-{
-    FILE *f = fopen(path, "wb");
-    assert_non_null(f);
-    assert_int_equal(fwrite(data, 1, n, f), n);
-    assert_int_equal(fclose(f), 0);
-}
-
 /* A real film at an awkward size, equalised here and by OpenCV in another process. */
 static void compare_real(const char *python, const char *path, int w, int h)
 {

@@ -11,6 +11,7 @@ import csv
 import sys
 
 import cv2
+import equalize
 import numpy as np
 from PIL import Image
 from scipy import ndimage
@@ -42,22 +43,6 @@ CASES = [
     ("resize; channels gamma=1.5 clip=2 tiles=4", "chest", 32, 32, 32),
     ("clahe clip=3 tiles=5; resize; channels planes=plain", "noise", 33, 33, 33),
 ]
-
-
-def film(kind, w, h):
-    y, x = np.mgrid[0:h, 0:w].astype(float)
-    if kind == "noise":
-        return np.random.default_rng(w * 1000 + h).integers(0, 256, (h, w)).astype(np.uint8)
-    if kind == "constant":
-        return np.full((h, w), 90, np.uint8)
-    if kind == "halves":
-        return np.where(x < w / 2, 0, 255).astype(np.uint8)
-    v = 40 + 150 * x / w + 50 * y / h
-    if kind == "chest":
-        lungs = np.hypot((x / w - 0.3) / 0.16, (y / h - 0.5) / 0.34) < 1
-        lungs |= np.hypot((x / w - 0.7) / 0.16, (y / h - 0.5) / 0.34) < 1
-        v = np.where(lungs, 60 + 12 * np.sin(y / 2.5), 165 + 20 * np.cos(3 * x / w)) + np.random.default_rng(7).normal(0, 5, (h, w))
-    return np.clip(v, 0, 255).astype(np.uint8)
 
 
 def nearest(v):
@@ -93,7 +78,7 @@ def resize(px, side, how, keep_aspect):
 
 def clahe(px, p):
     tiles = int(p.get("tiles", 8))
-    return cv2.createCLAHE(clipLimit=float(p.get("clip", 2)), tileGridSize=(tiles, tiles)).apply(px)
+    return equalize.clahe(px, float(p.get("clip", 2)), tiles, tiles)
 
 
 def run(stages, side, px):
@@ -140,10 +125,10 @@ def masks():
 
 
 def golden():
-    Image.fromarray(film("smooth", 40, 30)).save(REFERENCE)
+    Image.fromarray(equalize.film("smooth", 40, 30)).save(REFERENCE)
     rows, parts, at = [], [], 0
     for stages, kind, w, h, side in CASES:
-        px = film(kind, w, h)
+        px = equalize.film(kind, w, h)
         out = run(stages, side, px)
         rows.append([stages, w, h, side, len(out), at])
         parts += [px.ravel(), out.ravel()]
