@@ -88,7 +88,10 @@ struct cx_stepper {
 cx_status cx_films_check(cx_backend *b, const cx_film_source *films, cx_tensor x, cx_error *err);
 cx_status cx_batch_check(const cx_film_source *films, const cx_step_batch *batch, int n, cx_error *err);
 /* Bytes that n films at side px, or their draws, take in a batch from this source. */
-static inline size_t cx_batch_px_bytes(const cx_film_source *films, int64_t n, int64_t side) { return films && !films->px ? (size_t)(n * cx_planes_of(&films->norm) * side * side) : 0; }
+static inline size_t cx_batch_px_bytes(const cx_film_source *films, int64_t n, int64_t side)
+{
+    return films && !films->px ? (size_t)(n * cx_planes_of(&films->norm) * side * side) : 0;
+}
 static inline size_t cx_batch_draw_bytes(const cx_film_source *films, int64_t n) { return films ? (size_t)n * sizeof(cx_film_draw) : 0; }
 
 /* What a rank's part of a batch weighs. A loss is a mean over labelled entries (ce_loss: weighted by class), so that of the batch is the sum over ranks of

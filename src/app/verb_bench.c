@@ -89,7 +89,7 @@ static cx_status lay_films(const options *o, bench *b, cx_error *err)
     for (size_t i = 0; s == CX_OK && i < bytes; i++)
         host[i] = (uint8_t)(255 * b->films[i * (size_t)o->channels]);
     for (int i = 0; s == CX_OK && i < o->batch; i++) {
-        b->draws[i] = cx_draw_film(host + (size_t)i * film, o->side, NULL, 1, 0, 0);
+        b->draws[i] = cx_draw_film(host + (size_t)i * film, o->side, 1, NULL, 1, 0, 0);
         b->draws[i].film = i;
     }
     if (s == CX_OK)

@@ -23,6 +23,9 @@ cx_status cx_films_check(cx_backend *b, const cx_film_source *films, cx_tensor x
     if (x.s.h != x.s.w || x.s.c != films->norm.channels || x.ld != x.s.c)
         return cx_fail(err, CX_E_SHAPE, "films of %d channels cannot become an input of (%lld,%lld,%lld,%lld); want (batch, side, side, channels)",
                        films->norm.channels, (long long)x.s.n, (long long)x.s.h, (long long)x.s.w, (long long)x.s.c);
+    if (cx_planes_of(&films->norm) != 1 && cx_planes_of(&films->norm) != films->norm.channels)
+        return cx_fail(err, CX_E_SHAPE, "films of %d planes cannot become %d channels; want 1 plane, or one a channel", cx_planes_of(&films->norm),
+                       films->norm.channels);
     return films->px && films->count < 1 ? cx_fail(err, CX_E_USAGE, "%d films on the device; want 1 at least", films->count) : CX_OK;
 }
 

@@ -189,7 +189,11 @@ static cx_status stages(const cx_config *c, const cx_sayings *a, cx_error *err)
     if (cx_pipeline_new(c->preprocess.stages.item, (int)c->preprocess.stages.n, c->data.side, c->data.channels, &p, &wrong) != CX_OK)
         FAIL(at("preprocess", "stages"), "%s", wrong.text);
     const cx_status s = cx_normalise_named(c->data.normalise, c->data.channels, cx_pipeline_planes(p), &norm, &wrong);
+    const bool lungs = cx_pipeline_wants_lungs(p);
     cx_pipeline_free(p);
+    if (lungs && !strcmp(c->data.task, "segmentation"))
+        FAIL(later(a, at("preprocess", "stages"), at("data", "task")),
+             "roi and mask_out want a network that finds lungs; task segmentation trains one, without them");
     if (s != CX_OK)
         FAIL(later(a, at("data", "normalise"), at("data", "channels")), "%s", wrong.text);
     return CX_OK;

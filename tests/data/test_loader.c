@@ -75,7 +75,7 @@ static void masks_move_with_their_films(void **state)
     cx_loader_free(l);
     uint8_t few[SIDE * SIDE] = { 0 };
     cx_cache *other;
-    assert_cx_ok(cx_cache_from_memory(few, 1, SIDE, &other, err));
+    assert_cx_ok(cx_cache_from_memory(few, 1, SIDE, 1, &other, err));
     f.o.masks = other;
     assert_cx_fails(CX_E_USAGE, "a mask a film", cx_loader_new(&f.o, &l, err));
     cx_cache_close(other);

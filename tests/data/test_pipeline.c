@@ -399,6 +399,26 @@ static void blacks_out_what_is_no_lung(void **state)
     cx_pipeline_free(p);
 }
 
+/* A mask that is drawn beside the film passes the resizes alone. */
+static void geometry_is_the_resizes(void **state)
+{
+    (void)state;
+    int calls = 0;
+    const cx_lungs lungs = { bright_is_lung, &calls, "bright" };
+    cx_pipeline *p, *g;
+    assert_cx_ok(make("clahe; resize side=50 filter=cv_area; beasf; resize keep_aspect=true; channels", 32, 3, NULL, &p, err));
+    assert_cx_ok(cx_pipeline_geometry(p, &g, err));
+    assert_string_equal(cx_pipeline_identity(g), "resize side=50 filter=cv_area keep_aspect=false\n"
+                        "resize side=0 filter=pil_bilinear keep_aspect=true\nside 32\n");
+    assert_int_equal(cx_pipeline_planes(g), 1);
+    cx_pipeline_free(g);
+    cx_pipeline_free(p);
+    assert_cx_ok(make("roi; resize", 32, 1, &lungs, &p, err));
+    assert_cx_fails(CX_E_CONFIG, "cannot follow it into a crop", cx_pipeline_geometry(p, &g, err));
+    assert_null(g);
+    cx_pipeline_free(p);
+}
+
 static void keeps_the_place_on_the_film(void **state)
 {
     (void)state;
@@ -535,6 +555,7 @@ int main(void)
         cmocka_unit_test(stages_are_their_libraries), cmocka_unit_test(stages_are_their_libraries_on_real_films), cmocka_unit_test(refuses),
         cmocka_unit_test(says_all_that_bytes_depend_on), cmocka_unit_test(sixteen_bits_are_rounded_once), cmocka_unit_test(crops_to_the_lungs),
         cmocka_unit_test(no_pair_of_lungs_shows_the_whole_film), cmocka_unit_test(blacks_out_what_is_no_lung), cmocka_unit_test(keeps_the_place_on_the_film),
+        cmocka_unit_test(geometry_is_the_resizes),
         cmocka_unit_test(cache_keeps_planes_and_notes), cmocka_unit_test(normalises_by_name),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -6,7 +6,7 @@
 
 enum { FILMS = 5, SIDE = 8, PX = SIDE * SIDE, CHANNELS = 3 };
 
-typedef struct { net n; cx_store *store; cx_plan *plan; uint8_t films[FILMS * PX]; void *px; } room;
+typedef struct { net n; cx_store *store; cx_plan *plan; uint8_t films[FILMS * CHANNELS * PX]; void *px; } room;
 
 static void open_room(cx_backend *b, room *r)
 {
@@ -15,7 +15,7 @@ static void open_room(cx_backend *b, room *r)
     assert_cx_ok(cx_store_new(r->n.g, b, 3, &r->store, err));
     const cx_plan_opts o = training_opts(&r->n);
     assert_cx_ok(cx_plan_new(r->store, &o, &r->plan, err));
-    for (int i = 0; i < FILMS * PX; i++)
+    for (int i = 0; i < FILMS * CHANNELS * PX; i++)
         r->films[i] = (uint8_t)cx_rng_below(&rng, 256);
     assert_cx_ok(b->alloc(b, sizeof r->films, &r->px, err));
     assert_cx_ok(b->upload(b, r->px, r->films, sizeof r->films, err));
@@ -30,20 +30,23 @@ static void close_room(room *r)
 }
 
 /* The batch of n films of a turn, in every form, and the whole input that it must become. */
-typedef struct { cx_film_draw of_cache[BATCH], of_batch[BATCH]; uint8_t px[BATCH * PX]; float want[BATCH * PX * CHANNELS]; } forms;
+typedef struct { cx_film_draw of_cache[BATCH], of_batch[BATCH]; uint8_t px[BATCH * CHANNELS * PX]; float want[BATCH * PX * CHANNELS]; } forms;
 
-static void draw(const room *r, int turn, int n, forms *f)
+static void draw(const room *r, int planes, int turn, int n, forms *f)
 {
+    const int bytes = planes * PX;
+    cx_normalise norm = CX_NORM_IMAGENET;
     const cx_augment a = { .rotate_deg = 30, .shift = 0.1, .brightness = 0.2, .contrast = 0.3 };
     memset(f, 0, sizeof *f);
     for (int i = 0; i < n; i++) {
         const int film = (2 * turn + 3 * i) % FILMS;
-        f->of_cache[i] = f->of_batch[i] = cx_draw_film(r->films + film * PX, SIDE, &a, 8, turn, (uint64_t)i);
+        f->of_cache[i] = f->of_batch[i] = cx_draw_film(r->films + film * bytes, SIDE, planes, &a, 8, turn, (uint64_t)i);
         f->of_cache[i].film = film;
         f->of_batch[i].film = i;
-        memcpy(f->px + i * PX, r->films + film * PX, PX);
+        memcpy(f->px + i * bytes, r->films + film * bytes, (size_t)bytes);
     }
-    cx_apply_draws(r->films, SIDE, f->of_cache, n, &CX_NORM_IMAGENET, f->want);
+    norm.planes = planes;
+    cx_apply_draws(r->films, SIDE, f->of_cache, n, &norm, f->want);
 }
 
 static void feed(room *r, const cx_film_source *films)
@@ -55,7 +58,7 @@ static void feed(room *r, const cx_film_source *films)
     assert_cx_ok(cx_feed_new(r->plan, r->n.x, films, &feed, err));
     for (int turn = 0; turn < CX_COUNT(sizes); turn++) {
         poison(r->store);
-        draw(r, turn, sizes[turn], &f);
+        draw(r, films ? cx_planes_of(&films->norm) : 1, turn, sizes[turn], &f);
         const cx_step_batch batch = { .input = films ? NULL : f.want, .draw = films ? films->px ? f.of_cache : f.of_batch : NULL,
                                       .px = films && !films->px ? f.px : NULL };
         const size_t before = r->store->b->free_bytes ? r->store->b->free_bytes(r->store->b) : 0;
@@ -81,6 +84,10 @@ static void inputs_are_the_hosts(void **state)
         if (b->films) {
             feed(&r, &(cx_film_source){ .px = r.px, .count = FILMS, .norm = CX_NORM_IMAGENET });
             feed(&r, &(cx_film_source){ .norm = CX_NORM_IMAGENET });
+            cx_normalise planes = CX_NORM_IMAGENET;
+            planes.planes = CHANNELS;
+            feed(&r, &(cx_film_source){ .px = r.px, .count = FILMS, .norm = planes });
+            feed(&r, &(cx_film_source){ .norm = planes });
         }
         close_room(&r);
         cx_backend_close(b);
@@ -145,6 +152,9 @@ static void refuses_on_a_device(void **state)
     assert_cx_fails(CX_E_SHAPE, "films of 1 channels cannot become an input of (3,8,8,3)", cx_feed_new(r.plan, r.n.x, &grey, &f, err));
     assert_cx_fails(CX_E_SHAPE, "films of 1 channels", cx_stepper_new(r.store, &(cx_stepper_opts){ .plan = r.plan, .input = r.n.x, .target = r.n.target,
                     .loss = r.n.loss, .films = &grey, .ahead = 1 }, &s, err));
+    grey = sent;
+    grey.norm.planes = 2;
+    assert_cx_fails(CX_E_SHAPE, "films of 2 planes cannot become 3 channels", cx_feed_new(r.plan, r.n.x, &grey, &f, err));
     cx_film_draw draws[BATCH] = { 0 };
     refuse_batch(&r, &all, "brings no draws", &(cx_step_batch){ .target = target });
     refuse_batch(&r, &sent, "brings no films", &(cx_step_batch){ .draw = draws, .target = target });

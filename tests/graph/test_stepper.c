@@ -148,7 +148,7 @@ static void draw_films(training *t, const trial *how, int step)
     const int side = (int)cx_plan_value(t->plan, t->n.x).s.h;
     for (int i = 0; i < BATCH; i++) {
         const int film = (step * BATCH + i) % FILMS;
-        t->draw[i] = cx_draw_film(t->films + film * side * side, side, &a, 9, step, (uint64_t)i);
+        t->draw[i] = cx_draw_film(t->films + film * side * side, side, 1, &a, 9, step, (uint64_t)i);
         t->draw[i].film = film;
         memcpy(t->px + i * side * side, t->films + film * side * side, (size_t)(side * side));
     }

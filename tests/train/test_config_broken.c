@@ -197,6 +197,7 @@ static const broken files[] = {
     { "preprocess:\n  stages: [clahe tiles=0, resize]\n", ":2: preprocess.stages: item 1, \"clahe tiles=0\": tiles: want a whole number from 1 to 64, got 0" },
     { "data:\n  side: 64\npreprocess:\n  stages:\n  - resize side=100\n", "preprocess.stages: item 1, \"resize side=100" },
     { "preprocess:\n  stages: []\n", ":2: preprocess.stages: want a resize" },
+    { "data:\n  task: segmentation\nmodel:\n  arch: unet\npreprocess:\n  stages: [roi, resize]\n", ":6: preprocess.stages: roi and mask_out want a network" },
 };
 
 static void broken_files_are_refused(void **state)
