@@ -289,6 +289,33 @@ static void every_loss_trains(void **state)
     assert_true(w.dice > 0.5);
 }
 
+/* With keep_aspect a wide film is laid between black bars, and what the network says of the bars is not part of its mask: as if the bars had been drawn on the
+ * film and cut off the mask, but for the filter at their edges. */
+static void keeps_proportions(cx_net *net, cx_segmenter *g, const cx_film *film)
+{
+    const int side = film->width, w = 2 * side, n = w * side;
+    cx_film wide = *film, square = *film;
+    uint8_t *found = malloc((size_t)n), *whole = malloc((size_t)(2 * n));
+    cx_mask_score m;
+    assert_int_equal(film->height, side);
+    wide.width = square.width = square.height = w;
+    wide.px = calloc((size_t)n, sizeof *wide.px);
+    square.px = calloc((size_t)(2 * n), sizeof *square.px);
+    for (int i = 0; i < n; i++)
+        wide.px[i] = square.px[n / 2 + i] = film->px[i / w * side + i % side];
+    cx_pipeline_free(net->pipeline);
+    assert_cx_ok(cx_pipeline_new((char *[]){ "resize keep_aspect=true" }, 1, net->config.data.side, 1, &net->pipeline, err));
+    assert_cx_ok(cx_pipeline_open(net->pipeline, NULL, err));
+    assert_cx_ok(cx_segmenter_mask(g, &wide, found, err));
+    assert_cx_ok(cx_segmenter_mask(g, &square, whole, err));
+    assert_cx_ok(cx_mask_compare(whole + n / 2, found, w, side, &m, err));
+    assert_true(m.truth > n / 50 && m.dice > 0.9);
+    free(wide.px);
+    free(square.px);
+    free(found);
+    free(whole);
+}
+
 /* The finished network marks the lungs of a film at its own size. */
 static void a_film_is_segmented(void **state)
 {
@@ -314,6 +341,7 @@ static void a_film_is_segmented(void **state)
         drawn[i] = truth.px[i] > 127;
     assert_cx_ok(cx_mask_compare(drawn, found, film.width, film.height, &m, err));
     assert_true(m.dice > 0.7);
+    keeps_proportions(&net, g, &film);
     free(found);
     free(drawn);
     cx_film_free(&film);
