@@ -38,7 +38,7 @@ cx_status cx_normalise_named(const char *name, int channels, int planes, cx_norm
 void cx_pixels_round(const float *grey, size_t n, uint8_t *out)
 {
     for (size_t i = 0; i < n; i++)
-        out[i] = (uint8_t)(grey[i] > 0 ? (grey[i] < 255 ? grey[i] + 0.5f : 255) : 0);
+        out[i] = cx_pixel_byte(grey[i]);
 }
 
 void cx_pixels_normalise(const float *grey, int n, const cx_normalise *norm, int plane, float *out)

@@ -165,7 +165,7 @@ cx_status cx_stage_resize(const cx_pipeline *p, const cx_stage *s, cx_work *w, c
     free(w->grey);
     w->grey = grey;
     for (int i = 0; i < side * side; i++)
-        grey[i] = (float)(int)(grey[i] > 0 ? (grey[i] < 255 ? grey[i] + 0.5f : 255) : 0);
+        grey[i] = cx_pixel_byte(grey[i]);
     w->step_x *= (double)w->width / width;
     w->step_y *= (double)w->height / height;
     w->x -= w->step_x * ((side - width) / 2);

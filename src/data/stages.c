@@ -23,7 +23,8 @@ static const cx_stage_param equalize_local[] = { { "radius", CX_STAGE_INT, "30",
 static const cx_stage_param clahe[] = { CLIP, TILES };
 static const cx_stage_param beasf[] = { GAMMA };
 static const cx_stage_param match_histogram[] = {
-    { "reference", CX_STAGE_FILE, NULL, NULL, "a film file, without spaces in its name; it passes the stages before this one too", 0, 0 },
+    { "reference", CX_STAGE_FILE, NULL, NULL, "a film file, without spaces in its name, relative to the working folder; "
+      "it passes the stages before this one too", 0, 0 },
 };
 static const cx_stage_param resize[] = {
     { "side", CX_STAGE_INT, "0", NULL, "px; 0: data.side", 0, CX_CACHE_SIDE_MAX },
@@ -40,7 +41,8 @@ static const cx_stage_param channels[] = {
 static const cx_stage_kind kinds[] = {
     STAGE(roi, true, cx_stage_roi, "crop to the box around the lungs; where the mask is no pair of lungs, the whole film stays, and the run's log names it"),
     STAGE(mask_out, true, cx_stage_mask_out, "black outside the lungs; where the mask is no pair of lungs, nothing is, and the run's log names it"),
-    STAGE(equalize_local, false, cx_stage_equalize_local, "local equalisation (scikit-image, rank.equalize with a disk)"),
+    STAGE(equalize_local, false, cx_stage_equalize_local, "local equalisation (scikit-image, rank.equalize with a disk); "
+          "the study did it to what its lung network saw"),
     STAGE(clahe, false, cx_stage_clahe, "contrast-limited adaptive histogram equalisation (OpenCV, createCLAHE)"),
     STAGE(beasf, false, cx_stage_beasf, "bi-histogram equalisation with adaptive sigmoids"),
     STAGE(match_histogram, false, cx_stage_match, "the greys of a reference film (scikit-image, match_histograms)"),
