@@ -54,8 +54,12 @@ cx_status cx_config_network(const cx_config *c, cx_model *out, int *loss, int *t
 /* The options of a plan that c decides: skip, lean, bf16, and the moments of its optimiser; the others are zero. */
 cx_plan_opts cx_config_plan(const cx_config *c);
 
-/* The preprocessing that c describes, open, and the normalisation behind it. lungs may be NULL: CX_E_UNSUPPORTED where stages want them. */
-cx_status cx_config_input(const cx_config *c, const cx_lungs *lungs, cx_pipeline **pipeline, cx_normalise *norm, cx_error *err);
+/* The network of preprocess.lungs: on the CPU, so that masks, and what is cropped by them, do not depend on run.device. */
+typedef struct cx_lung_finder cx_lung_finder;
+void cx_lung_finder_close(cx_lung_finder *f);             /* NULL is allowed */
+/* The preprocessing that c describes, open, and the normalisation behind it. *finder: NULL where no stage wants lungs; the pipeline borrows it as long as films
+ * pass, its identity stays. */
+cx_status cx_config_input(const cx_config *c, cx_pipeline **pipeline, cx_normalise *norm, cx_lung_finder **finder, cx_error *err);
 
 /* ---- metrics ---------------------------------------------------------------------------------------------------------------- */
 
@@ -137,6 +141,7 @@ typedef struct {
     cx_model model;
     cx_backend *backend;
     cx_store *store;
+    cx_lung_finder *lungs;                /* NULL where its preprocessing wants none */
     cx_pipeline *pipeline;                /* films become its input by cx_film_to_input(pipeline, film, &norm, ...) */
     cx_normalise norm;
     double threshold;                     /* binary: chosen on validation */

@@ -143,16 +143,18 @@ static cx_status preview(const cx_args *a, const cx_config *c, cx_error *err)
     cx_manifest m;
     cx_pipeline *p;
     cx_normalise norm;
+    cx_lung_finder *lungs;
     const char *path = cx_arg(a, "--out");
     TRY(cx_arg_int(a, "--films", 6, 1, FILMS_MAX, &films, err));
     if (!*c->data.manifest)
         return cx_fail(err, CX_E_CONFIG, "data.manifest is not set: name the manifest CSV of the films, e.g. --set data.manifest=cohort/manifest.csv");
     TRY(cx_manifest_load(c->data.manifest, &m, err));
-    cx_status s = cx_config_input(c, NULL, &p, &norm, err);
+    cx_status s = cx_config_input(c, &p, &norm, &lungs, err);
     if (s == CX_OK) {
         films = films < m.n ? films : m.n;
         s = draw_sheet(&(sheet){ .m = &m, .p = p }, films, path ? path : "preview.png", err);
         cx_pipeline_free(p);
+        cx_lung_finder_close(lungs);
     }
     if (s == CX_OK)
         printf("%s: %d films after each of %d stages\n", path ? path : "preview.png", films, (int)c->preprocess.stages.n);

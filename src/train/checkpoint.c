@@ -9,7 +9,7 @@ void cx_run_identity(const cx_config *c, cx_buf *out)
 {
     cx_config plain = *c;
     char none[1] = "";
-    plain.run.name = plain.run.dir = plain.run.device = plain.run.comm = plain.run.films = plain.data.cache = plain.plan.memory = none;
+    plain.run.name = plain.run.dir = plain.run.device = plain.run.comm = plain.run.films = plain.data.cache = plain.preprocess.lungs = plain.plan.memory = none;
     plain.run.threads = plain.run.workers = plain.run.comm_timeout_s = plain.run.checkpoint_steps = plain.run.bootstrap = plain.run.explain_films = 0;
     cx_config_yaml(&plain, out);
 }

@@ -194,6 +194,8 @@ static cx_status stages(const cx_config *c, const cx_sayings *a, cx_error *err)
     if (lungs && !strcmp(c->data.task, "segmentation"))
         FAIL(later(a, at("preprocess", "stages"), at("data", "task")),
              "roi and mask_out want a network that finds lungs; task segmentation trains one, without them");
+    if (lungs && !*c->preprocess.lungs)
+        FAIL(at("preprocess", "stages"), "roi and mask_out want a network that finds lungs; name the folder of its run in preprocess.lungs");
     if (s != CX_OK)
         FAIL(later(a, at("data", "normalise"), at("data", "channels")), "%s", wrong.text);
     return CX_OK;

@@ -61,7 +61,7 @@ static cx_status open_net(const char *run, const char *config, const char *weigh
     if (opened != CX_OK)
         return device ? opened : cx_prefix(err, opened, "%s: run.device is \"%s\", and --device takes another", run, n->config.run.device);
     TRY(cx_store_new(n->model.graph, n->backend, 0, &n->store, err));
-    TRY(cx_prefix(err, cx_config_input(&n->config, NULL, &n->pipeline, &n->norm, err), "%s", run));
+    TRY(cx_prefix(err, cx_config_input(&n->config, &n->pipeline, &n->norm, &n->lungs, err), "%s", run));
     TRY(check_preprocessing(run, n, err));
     n->threshold = threshold_of(run);
     TRY(cx_st_read(weights, &f, err));
@@ -89,6 +89,7 @@ void cx_net_close(cx_net *n)
         cx_backend_close(n->backend);
     cx_model_free(&n->model);
     cx_pipeline_free(n->pipeline);
+    cx_lung_finder_close(n->lungs);
     for (int k = 0; n->classes && k < n->n_classes; k++)
         free(n->classes[k]);
     free(n->classes);

@@ -149,9 +149,11 @@ static cx_status open_data(cx_run *r, cx_error *err)
     const cx_config *c = r->config;
     cx_cohort *h = &r->cohort;
     cx_buf bad = { 0 }, notes = { 0 };
-    TRY(cx_config_input(c, NULL, &r->pipeline, &r->norm, err));
+    cx_lung_finder *finder;
     TRY(cx_cohort_load(c, r->opts->stop, h, err));
+    TRY(cx_config_input(c, &r->pipeline, &r->norm, &finder, err));
     cx_status s = open_cache(r, &bad, &notes, err);
+    cx_lung_finder_close(finder);
     cx_run_log(r, "films: %d take part, %d %s, %d filtered out, %d outside the split", h->n, h->left_out_label,
         h->task == TASK_SEGMENTATION ? "have no mask" : "carry other labels", h->left_out_filter, h->left_out_split);
     if (bad.len)

@@ -230,7 +230,9 @@ static void preprocessing_on_paper_and_in_a_run(void **state)
     assert_true(sheet.width > 6 * 224 && sheet.width < 7 * 234 && sheet.height > 3 * 224 && sheet.height < 1000);       /* film, 2 stages, 3 planes */
     cx_film_free(&sheet);
     assert_runs(78, "", "item 1, \"blur\": no stage", "data preview %s/e.yaml --set 'preprocess.stages=[blur]'", dir);
-    assert_runs(69, "", "no network here that finds them", "data preview %s/e.yaml --set 'preprocess.stages=[roi, resize]'", dir);
+    assert_runs(78, "", "name the folder of its run in preprocess.lungs", "data preview %s/e.yaml --set 'preprocess.stages=[roi, resize]'", dir);
+    assert_runs(66, "", "preprocess.lungs: no/such/config.resolved.yaml", "data preview %s/e.yaml --set 'preprocess.stages=[roi, resize]' "
+                "--set preprocess.lungs=no/such", dir);
     assert_runs(64, "", "--films", "data preview %s/e.yaml --films 0", dir);
     assert_runs(0, "roi", "", "config schema");
     snprintf(path, sizeof path, "cp %s/films/0000.png %s/reference.png", dir, dir);
@@ -238,6 +240,8 @@ static void preprocessing_on_paper_and_in_a_run(void **state)
     assert_runs(0, "report.html", "", "train %s/e.yaml --name matched --set data.side=128 "
                 "--set 'preprocess.stages=[match_histogram reference=%s/reference.png, resize]'", dir, dir);
     assert_runs(0, "", "", "explain %s/runs/matched --in %s/films/0001.png --out %s/maps", dir, dir, dir);
+    assert_runs(78, "", "preprocess.lungs: a run of task binary finds no lungs", "data preview %s/e.yaml --set 'preprocess.stages=[roi, resize]' "
+                "--set preprocess.lungs=%s/runs/matched", dir, dir);
     snprintf(path, sizeof path, "cp %s/films/0002.png %s/reference.png", dir, dir);
     assert_int_equal(system(path), 0);
     assert_runs(78, "", "preprocessed otherwise in training", "explain %s/runs/matched --in %s/films/0001.png --out %s/maps", dir, dir, dir);

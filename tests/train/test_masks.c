@@ -316,6 +316,44 @@ static void keeps_proportions(cx_net *net, cx_segmenter *g, const cx_film *film)
     free(whole);
 }
 
+/* Another experiment names the run in preprocess.lungs: its films are cropped to what the segmenter says, cleaned. */
+static void crops_for_another(const char *run, cx_segmenter *g, const cx_film *film)
+{
+    char lungs[500];
+    snprintf(lungs, sizeof lungs, "preprocess.lungs=%s", run);
+    char *set[] = { "data.side=32", "preprocess.stages=[roi dilate=0 min_area=0, resize]", lungs };
+    const int n = film->width * film->height;
+    cx_config c;
+    cx_pipeline *p;
+    cx_normalise norm;
+    cx_lung_finder *finder;
+    cx_picture seen;
+    cx_box box;
+    float x[32 * 32 * 3];
+    uint8_t *mask = malloc((size_t)n);
+    assert_cx_ok(cx_config_load(NULL, set, CX_COUNT(set), &c, err));
+    assert_cx_ok(cx_config_input(&c, &p, &norm, &finder, err));
+    assert_non_null(finder);
+    assert_cx_ok(cx_film_to_input(p, film, &norm, x, &seen, err));
+    assert_cx_ok(cx_segmenter_mask(g, film, mask, err));
+    assert_cx_ok(cx_mask_clean(mask, film->width, film->height, 2, CX_LUNG_LEAST, err));
+    assert_true(cx_mask_box(mask, film->width, film->height, &box) > 0 && (box.width < film->width || box.height < film->height));
+    assert_string_equal(seen.note, "");
+    assert_true(seen.place.x == box.x && seen.place.y == box.y && fabs(seen.place.width - box.width) < 1e-9 && fabs(seen.place.height - box.height) < 1e-9);
+    char *known = strdup(cx_pipeline_identity(p));
+    assert_non_null(strstr(known, "\nlungs: "));
+    cx_picture_free(&seen);
+    cx_pipeline_free(p);
+    cx_lung_finder_close(finder);
+    assert_cx_ok(cx_config_input(&c, &p, &norm, &finder, err));
+    assert_string_equal(cx_pipeline_identity(p), known);
+    cx_pipeline_free(p);
+    cx_lung_finder_close(finder);
+    cx_config_free(&c);
+    free(known);
+    free(mask);
+}
+
 /* The finished network marks the lungs of a film at its own size. */
 static void a_film_is_segmented(void **state)
 {
@@ -341,6 +379,7 @@ static void a_film_is_segmented(void **state)
         drawn[i] = truth.px[i] > 127;
     assert_cx_ok(cx_mask_compare(drawn, found, film.width, film.height, &m, err));
     assert_true(m.dice > 0.7);
+    crops_for_another(run, g, &film);
     keeps_proportions(&net, g, &film);
     free(found);
     free(drawn);
