@@ -169,13 +169,14 @@ static int setup(void **state)
     snprintf(path, sizeof path, "%s/manifest.csv", root);
     assert_cx_ok(cx_csv_load(path, &csv, err));
     const int film = cx_csv_column(&csv, "path"), mask = cx_csv_column(&csv, "mask"), patient = cx_csv_column(&csv, "patient_id");
-    cx_buf_puts(&b, "image,mask,patient_id,source,split\n");
+    const int labels = cx_csv_column(&csv, "labels");
+    cx_buf_puts(&b, "image,mask,labels,patient_id,source,split\n");
     for (int i = 1; i < csv.rows; i++) {
         const int k = atoi(strrchr(cx_csv_at(&csv, i, patient), '-') + 1);
-        cx_buf_printf(&b, "%s,%s,%s,%s,%s\n", cx_csv_at(&csv, i, film), cx_csv_at(&csv, i, mask), cx_csv_at(&csv, i, patient), k % 8 == 7 ? "far" : "near",
-                      k % 8 == 5 ? "val" : k % 8 == 6 ? "test" : "train");
+        cx_buf_printf(&b, "%s,%s,%s,%s,%s,%s\n", cx_csv_at(&csv, i, film), cx_csv_at(&csv, i, mask), cx_csv_at(&csv, i, labels), cx_csv_at(&csv, i, patient),
+                      k % 8 == 7 ? "far" : "near", k % 8 == 5 ? "val" : k % 8 == 6 ? "test" : "train");
     }
-    cx_buf_puts(&b, "films/none.png,,lonely,near,train\n");          /* without a mask: takes no part */
+    cx_buf_puts(&b, "films/none.png,,,lonely,near,train\n");          /* without a mask: takes no part */
     assert_cx_ok(cx_file_write(path, b.data, b.len, err));
     cx_csv_free(&csv);
     cx_buf_free(&b);
@@ -389,6 +390,30 @@ static void a_film_is_segmented(void **state)
     cx_net_close(&net);
 }
 
+/* A run that wants lungs where its network finds none says of how many films, and of which; its folder says what its films were made with. */
+static void a_run_names_films_without_lungs(void **state)
+{
+    (void)state;
+    char lungs[500];
+    snprintf(lungs, sizeof lungs, "preprocess.lungs=%s/net", root);
+    const char *set[] = { "data.task=multilabel", "data.classes=[Opacity]", "model.arch=base_cnn", "data.side=66", "optim.epochs=1", "early_stop.metric=loss",
+                          "preprocess.stages=[roi min_area=0.7, resize]", lungs, NULL };
+    assert_cx_ok(train("roi", set, &(watch){ 0 }, err));
+    char *log = text_of("roi", "log.txt"), *manifest = text_of("roi", "manifest.json"), *rows = text_of("net", "log.txt");
+    const char *said = strstr(log, "had nothing to work with, ");
+    int noted = 0, all = 0;
+    assert_non_null(said);
+    assert_int_equal(sscanf(said, "had nothing to work with, %d of %d:", &noted, &all), 2);
+    assert_true(noted == all && all > 20);
+    assert_int_equal(count(log, ".png: what was found covers "), noted);
+    assert_int_equal(count(log, "lungs 70.0 to 80 %; the whole film is shown\n"), noted);
+    assert_non_null(strstr(manifest, "roi margin=0 dilate=0.02 min_area=0.7\\nresize side=0"));
+    assert_null(strstr(rows, "nothing to work with"));
+    free(log);
+    free(manifest);
+    free(rows);
+}
+
 static void what_does_not_go_together(void **state)
 {
     (void)state;
@@ -408,6 +433,7 @@ int main(void)
         cmocka_unit_test(masks_by_their_definition), cmocka_unit_test(masks_at_the_edges), cmocka_unit_test(means_over_films),
         cmocka_unit_test(the_sum_of_two_losses),
         cmocka_unit_test(a_network_finds_lungs), cmocka_unit_test(every_loss_trains), cmocka_unit_test(a_film_is_segmented),
+        cmocka_unit_test(a_run_names_films_without_lungs),
         cmocka_unit_test(what_does_not_go_together),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
