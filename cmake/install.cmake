@@ -1,7 +1,12 @@
 # Installing: the program, both libraries, headers, a CMake package (cxnet::shared, cxnet::static) and a pkg-config file.
 set(CX_PACKAGE_DIR ${CMAKE_INSTALL_LIBDIR}/cmake/cxnet)
 # What a program that links the static library needs besides it. Plain names: the package must not depend on how this build found them.
-set(CX_STATIC_NEEDS png jpeg webp cyaml yaml jansson m)
+# Debian calls its plain libhdf5 hdf5_serial.
+find_library(CX_HDF5_SERIAL hdf5_serial)
+set(CX_STATIC_NEEDS png jpeg z hdf5 webp cyaml yaml jansson m)
+if(CX_HDF5_SERIAL)
+  list(TRANSFORM CX_STATIC_NEEDS REPLACE "^hdf5$" hdf5_serial)
+endif()
 
 foreach(kind shared static)
   set_target_properties(cxnet_${kind} PROPERTIES EXPORT_NAME ${kind})
