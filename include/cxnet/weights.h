@@ -44,11 +44,11 @@ cx_status cx_weights_sha256(cx_store *s, char out[65], cx_error *err);
  *   meta      "format" ("keras legacy weights", ...), "source.sha256" (of the file), "source.bytes"; where the file says so "keras.model_config" (JSON text),
  *             "keras.backend", "keras.version", "keras.layers" (JSON list of layer names in order), "torch.container"; a safetensors file's own metadata
  *
- * The parser runs in a child: it has the file's bytes and a buffer to write to, and may open nothing, speak to nobody and start nothing (seccomp), under limits
- * of memory and time. The parent trusts nothing but cx_st_parse of that buffer. Refused with the reason and where it lies: whatever would make a network
- * out of anything but the numbers that were saved (external links and storage, virtual datasets, references, filters but deflate, shuffle and fletcher32, chunks
- * that inflate short, data never written, cycles, absurd shapes), non-finite values, negative variances, pickles that call anything but the rebuilding of
- * tensors. CX_E_DATA; CX_E_NOINPUT; CX_E_MEMORY, CX_E_UNSUPPORTED (no such sandbox here). */
+ * The parser runs in a child: it has the file's bytes and a buffer to write to, and may open nothing, speak to nobody and start nothing (seccomp), under
+ * limits of memory and time. The parent trusts nothing but cx_st_parse of that buffer. Refused with the reason and where it lies: whatever would make a
+ * network out of anything but the numbers that were saved (external links and storage, virtual datasets, references, filters but deflate, shuffle and
+ * fletcher32, chunks that inflate short, data never written, cycles, absurd shapes), non-finite values, negative variances, pickles that call anything but the
+ * rebuilding of tensors. CX_E_DATA; CX_E_NOINPUT; CX_E_MEMORY, CX_E_UNSUPPORTED (no such sandbox here). */
 cx_status cx_weights_read(const char *path, cx_st_file *out, cx_error *err);
 
 /* ---- into a network of ours -------------------------------------------------------------------------------------------- */

@@ -74,7 +74,8 @@ cx_status cx_h5_open(const unsigned char *p, size_t n, cx_h5 *out, cx_error *err
     H5PLset_loading_state(0);
     const hid_t access = H5Pcreate(H5P_FILE_ACCESS);
     *out = (cx_h5){ p, n, H5I_INVALID_HID };
-    if (access < 0 || H5Pset_fapl_core(access, 1 << 16, 0) < 0 || H5Pset_file_image_callbacks(access, &callbacks) < 0 || H5Pset_file_image(access, image, n) < 0)
+    if (access < 0 || H5Pset_fapl_core(access, 1 << 16, 0) < 0 || H5Pset_file_image_callbacks(access, &callbacks) < 0 ||
+        H5Pset_file_image(access, image, n) < 0)
         return cx_h5_fail(err, "HDF5: cannot be given to libhdf5");
     /* Its name is a path from the root: libhdf5 would ask for the working folder, which is not the child's to know. */
     const hid_t file = H5Fopen("/image", H5F_ACC_RDONLY, access);

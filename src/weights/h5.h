@@ -1,7 +1,7 @@
 /* h5.h - HDF5 files in memory, read through libhdf5 and believed in nothing. Private to src/weights. Depends on read.h, libhdf5.
  *
- * libhdf5 finds its way through the file's groups, headers and indices; lengths, filters and places of the numbers are judged here, and the numbers themselves are taken
- * from the bytes of the file. For the parser's child alone: what is opened and allocated here may stay so until the child ends. */
+ * libhdf5 finds its way through the file's groups, headers and indices; lengths, filters and places of the numbers are judged here, and the numbers themselves
+ * are taken from the bytes of the file. For the parser's child alone: what is opened and allocated here may stay so until the child ends. */
 #ifndef CXNET_WEIGHTS_H5_H
 #define CXNET_WEIGHTS_H5_H
 #define H5_USE_110_API          /* the same calls with 1.10, 1.12 and 1.14 */
@@ -15,7 +15,7 @@ cx_status cx_h5_open(const unsigned char *p, size_t n, cx_h5 *out, cx_error *err
 /* CX_E_DATA with the text and, in brackets, the innermost reason that libhdf5 gave for its last failure. */
 cx_status cx_h5_fail(cx_error *err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
-/* Opens what lies at path ("conv1/conv/kernel:0") below a group, link by link: soft and external links are refused. `where` is the group's path, for messages. */
+/* Opens what lies at path ("conv1/conv/kernel:0") below a group, link by link: soft and external links are refused. `where`: the group's path, for messages. */
 cx_status cx_h5_step(hid_t group, const char *where, const char *path, hid_t *out, cx_error *err);
 
 /* An attribute of texts: fixed or variable length, a single one or a list; n = 0 where it is empty, of whatever type. */

@@ -1,8 +1,8 @@
 /* h5_chunks.c - chunked HDF5 datasets: chunks come raw from libhdf5, and their filters are undone here. Depends on h5.h, zlib.
  *
- * libhdf5 (1.10, 1.14) takes a deflated chunk that ends early for a whole one and hands out whatever its memory held. Here each stage must give exactly the bytes that
- * the stage before it was given when the file was written, checksums are checked, and a chunk that is absent is no zeros. Filters other than deflate, shuffle and
- * fletcher32 would be loaded as plug-ins: code that the file chooses. */
+ * libhdf5 (1.10, 1.14) takes a deflated chunk that ends early for a whole one and hands out whatever its memory held. Here each stage must give exactly the
+ * bytes that the stage before it was given when the file was written, checksums are checked, and a chunk that is absent is no zeros. Filters other than
+ * deflate, shuffle and fletcher32 would be loaded as plug-ins: code that the file chooses. */
 #include <stdlib.h>
 #include <string.h>
 #include "h5.h"
@@ -33,8 +33,8 @@ static cx_status read_filters(hid_t creation, layout *l, cx_error *err)
         char name[64] = "";
         const H5Z_filter_t id = H5Pget_filter2(creation, (unsigned)i, &flags, &n, values, sizeof name, name, &config);
         if (id != H5Z_FILTER_DEFLATE && id != H5Z_FILTER_SHUFFLE && id != H5Z_FILTER_FLETCHER32)
-            return cx_fail(err, CX_E_DATA, "HDF5: dataset '%s': is packed by filter %d (%.60s), which is not undone; want gzip, shuffle or fletcher32: pack it anew",
-                l->where, (int)id, name);
+            return cx_fail(err, CX_E_DATA, "HDF5: dataset '%s': is packed by filter %d (%.60s), which is not undone here; "
+                "want gzip, shuffle or fletcher32: pack it anew", l->where, (int)id, name);
         l->filters[i] = id;
         deflates += id == H5Z_FILTER_DEFLATE;
         if (deflates > (id != H5Z_FILTER_SHUFFLE))
@@ -104,8 +104,8 @@ static void unshuffle(const unsigned char *p, size_t n, size_t element, unsigned
     memcpy(out + count * element, p + count * element, n - count * element);
 }
 
-/* The raw chunk of n bytes becomes l->bytes at *out. a and b have room for them and for checksums that were added before deflating. mask: the filters that were left
- * out, as deflate is for what does not shrink. NULL, or what is wrong. */
+/* The raw chunk of n bytes becomes l->bytes at *out. a and b have room for them and for checksums that were added before deflating. mask: the filters that
+ * were left out, as deflate is for what does not shrink. NULL, or what is wrong. */
 static const char *unpack(const layout *l, const unsigned char *raw, size_t n, unsigned mask, unsigned char *a, unsigned char *b, const unsigned char **out)
 {
     const unsigned char *from = raw;

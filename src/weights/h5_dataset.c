@@ -66,8 +66,8 @@ static cx_status read_type(const cx_h5 *f, hid_t dataset, hid_t type, const char
     const H5T_order_t order = H5Tget_order(type);
     const bool plain = (order == H5T_ORDER_LE || order == H5T_ORDER_BE) && H5Tget_offset(type) == 0 && H5Tget_precision(type) == 8 * H5Tget_size(type);
     if (!plain || !(kind == H5T_FLOAT ? float_kind(type, &t->type) : whole_kind(type, &t->type)))
-        return cx_fail(err, CX_E_DATA, "HDF5: dataset '%s': its numbers have a form of %zu bytes that is not read; want float16, bfloat16, float32, float64, or whole "
-            "numbers of up to 64 bits with a sign, 32 without", where, H5Tget_size(type));
+        return cx_fail(err, CX_E_DATA, "HDF5: dataset '%s': its numbers have a form of %zu bytes that is not read; want float16, bfloat16, float32, "
+            "float64, or whole numbers of up to 64 bits with a sign, 32 without", where, H5Tget_size(type));
     t->big_endian = order == H5T_ORDER_BE;
     return CX_OK;
 }

@@ -1,12 +1,13 @@
-/* keras3.c - the layout that Keras 3 (and 2.12 to 2.15) gives to .weights.h5, alone or in a .keras archive: groups for objects, datasets vars/0, vars/1. Depends on h5.h.
+/* keras3.c - the layout that Keras 3 (and 2.12 to 2.15) gives to .weights.h5, alone or in a .keras archive: groups for objects, datasets vars/0, vars/1.
+ * Depends on h5.h.
  *
  * The file says neither what a variable is nor, for some writers, what its layer is called:
  *   layer      attribute "name" of its vars (Keras 3.15); else from the configuration of a .keras archive; else the group's name ("conv2d_2": the third Conv2D)
- *   variable   from the layer's class, which the group's name says: conv2d/vars/1 is "bias"; of a class that is not known, and of a norm with three variables and
- *              no configuration, "vars/1"
- * Objects inside of layers keep their groups' names: "attention/query_dense/kernel". Order: groups by name with numbers as numbers (conv2d_2 before conv2d_10), so
- * layers of one class stand in the order in which the model lists them; across classes the file has no order.
- * Optimiser, metrics, losses and the state of random generators are counted, not read. */
+ *   variable   from the layer's class, which the group's name says: conv2d/vars/1 is "bias"; of a class that is not known, and of a norm with three variables
+ *              and no configuration, "vars/1"
+ * Objects inside of layers keep their groups' names: "attention/query_dense/kernel". Order: groups by name with numbers as numbers (conv2d_2 before
+ * conv2d_10), so layers of one class stand in the order in which the model lists them; across classes the file has no order. Optimiser, metrics, losses and
+ * the state of random generators are counted, not read. */
 #include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,7 +15,9 @@
 #include "keras_names.h"
 
 enum { DEEPEST = 32, MOST_OBJECTS = 50000 };
-static const char *const left_out[] = { "optimizer", "metrics", "compile_metrics", "_compile_metrics", "compile_loss", "_compile_loss", "loss_tracker", "loss" };
+static const char *const left_out[] = {
+    "optimizer", "metrics", "compile_metrics", "_compile_metrics", "compile_loss", "_compile_loss", "loss_tracker", "loss"
+};
 
 typedef struct {
     const cx_h5 *f;

@@ -13,9 +13,8 @@ static const cx_parser parsers[] = {
     { cx_is_safetensors, cx_parse_safetensors },
 };
 
-/* ---- limits: what a file of n bytes is given -------------------------------------------------------------------------------
- * Real files of 30 to 150 MB need about their own size for data (twice for float16) and once more for unpacking. Whatever a file of up to 100 MB tries, file, data and
- * the parser's memory stay below 1 GB together. */
+/* What a file of n bytes is given. Real files of 30 to 150 MB need about their own size for data (twice for float16) and once more for unpacking. Whatever a
+ * file of up to 100 MB tries, file, data and the parser's memory stay below 1 GB together. */
 enum { DATA_SPARE = 128 << 20, MEMORY_SPARE = 192 << 20, SECONDS = 10, BYTES_A_SECOND = 16 << 20 };
 static const size_t MOST_BYTES = (size_t)4 << 30;
 
@@ -93,8 +92,8 @@ static cx_status unknown(const unsigned char *p, size_t n, cx_error *err)
         json_t *j = json_loadb((const char *)p, n, 0, &e);
         const bool shards = json_object_get(j, "weight_map") != NULL;
         json_decref(j);
-        return shards ? cx_fail(err, CX_E_DATA, "is the list of a model's shards, which are read one by one only; load the model where it was made and save its weights as "
-                                                "one file (Keras: model.save_weights(\"all.weights.h5\"))")
+        return shards ? cx_fail(err, CX_E_DATA, "is the list of a model's shards, which are read one by one only; load the model where it was made "
+                                                "and save its weights as one file (Keras: model.save_weights(\"all.weights.h5\"))")
                       : cx_fail(err, CX_E_DATA, "is JSON, a description and no weights; %s", read);
     }
     return cx_fail(err, CX_E_DATA, "is no weight file that is read here: it begins with %02x %02x %02x %02x; %s", p[0], n > 1 ? p[1] : 0, n > 2 ? p[2] : 0,

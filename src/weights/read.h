@@ -30,8 +30,8 @@ typedef struct {
 typedef struct cx_sink cx_sink;
 
 /* Copies one tensor, dense and row-major. CX_E_DATA, naming the tensor: a name that is empty, longer than CX_SINK_NAME bytes, not UTF-8, holds control
- * characters, is "__metadata__" or was given before; a shape that is negative, too large to count, or wants more than the file may grow to; numbers that are not
- * finite, or beyond float32; a variance (name ends in moving_variance, running_var) below 0. */
+ * characters, is "__metadata__" or was given before; a shape that is negative, too large to count, or wants more than the file may grow to; numbers that are
+ * not finite, or beyond float32; a variance (name ends in moving_variance, running_var) below 0. */
 enum { CX_SINK_NAME = 4096, CX_SINK_TENSORS = 100000, CX_SINK_META = 16 << 20 };
 cx_status cx_sink_add(cx_sink *s, const char *name, const cx_raw_tensor *t, cx_error *err);
 /* Metadata: n bytes of UTF-8 text without NUL, at most CX_SINK_META of them. A key given before is CX_E_DATA. Every parser sets "format" once. */
@@ -46,8 +46,12 @@ typedef cx_status cx_parse(const unsigned char *p, size_t n, cx_sink *s, cx_erro
 typedef bool cx_sniff(const unsigned char *p, size_t n);      /* by content; cheap, and no promise that the rest is sound */
 typedef struct { cx_sniff *is; cx_parse *parse; } cx_parser;  /* a row of the table in read.c: the first that says yes parses */
 
-cx_sniff cx_is_safetensors, cx_is_hdf5, cx_is_keras_zip;
-cx_parse cx_parse_safetensors, cx_parse_hdf5, cx_parse_keras_zip;
+bool cx_is_safetensors(const unsigned char *p, size_t n);
+bool cx_is_hdf5(const unsigned char *p, size_t n);
+bool cx_is_keras_zip(const unsigned char *p, size_t n);
+cx_status cx_parse_safetensors(const unsigned char *p, size_t n, cx_sink *s, cx_error *err);
+cx_status cx_parse_hdf5(const unsigned char *p, size_t n, cx_sink *s, cx_error *err);
+cx_status cx_parse_keras_zip(const unsigned char *p, size_t n, cx_sink *s, cx_error *err);
 
 /* cx_weights_read of n bytes in memory; `name` stands in messages. Any thread. */
 cx_status cx_weights_parse(const char *name, const void *p, size_t n, cx_st_file *out, cx_error *err);

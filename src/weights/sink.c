@@ -113,7 +113,8 @@ static cx_status bad_number(const char *name, const cx_raw_tensor *t, int64_t i,
 }
 
 /* count > 0 numbers, row by row of the last dimension. */
-static cx_status copy(const char *name, const cx_raw_tensor *t, const int64_t *stride, int64_t count, cx_dtype to, bool variance, unsigned char *out, cx_error *err)
+static cx_status copy(const char *name, const cx_raw_tensor *t, const int64_t *stride, int64_t count, cx_dtype to, bool variance, unsigned char *out,
+                      cx_error *err)
 {
     const size_t in_bytes = raws[t->type].bytes, out_bytes = cx_dtype_bytes(to);
     const int64_t row = t->nd ? t->d[t->nd - 1] : 1, step = t->nd ? stride[t->nd - 1] : 0;

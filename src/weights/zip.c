@@ -159,8 +159,8 @@ static cx_status read_member(cx_zip *z, const directory *d, const unsigned char 
     if (*took > left)
         return cx_fail(err, CX_E_DATA, "zip: entry %d of its directory is longer than the directory", z->n_members);
     if (!sound_name((const char *)c + CENTRAL_BYTES, name_n) || memchr(c + CENTRAL_BYTES, 0, name_n))
-        return cx_fail(err, CX_E_DATA, "zip: entry %d of its directory has a name that is empty, too long, not UTF-8, absolute, or holds '..', '\\' or control characters",
-            z->n_members);
+        return cx_fail(err, CX_E_DATA, "zip: entry %d of its directory has a name that is empty, too long, not UTF-8, absolute, or holds '..', '\\' or "
+            "control characters", z->n_members);
     cx_zip_member *m = &z->members[z->n_members++];
     *m = (cx_zip_member){ .bytes = u32(c + 24), .packed = u32(c + 20), .at = u32(c + 42), .crc = u32(c + 16), .deflated = u16(c + 10) == DEFLATED };
     m->name = cx_sprintf("%.*s", (int)name_n, (const char *)c + CENTRAL_BYTES);
@@ -169,13 +169,14 @@ static cx_status read_member(cx_zip *z, const directory *d, const unsigned char 
     if (u16(c + 8) & (ENCRYPTED | PATCHED | STRONGLY_ENCRYPTED | MASKED))
         return cx_fail(err, CX_E_DATA, "zip: member '%.200s': is encrypted or a patch; unpack it yourself first", m->name);
     if (u16(c + 10) != STORED && u16(c + 10) != DEFLATED)
-        return cx_fail(err, CX_E_DATA, "zip: member '%.200s': is packed by method %d, only stored and deflated ones are read; pack it anew", m->name, u16(c + 10));
+        return cx_fail(err, CX_E_DATA, "zip: member '%.200s': is packed by method %d, only stored and deflated ones are read; pack it anew", m->name,
+            u16(c + 10));
     if (u16(c + 34) != 0)
         return cx_fail(err, CX_E_DATA, "zip: member '%.200s': lies on another volume", m->name);
     TRY(read_zip64(c + CENTRAL_BYTES + name_n, extra_n, m, err));
     if (m->deflated ? !cx_inflate_possible((size_t)m->packed, (size_t)m->bytes) : m->packed != m->bytes)
-        return cx_fail(err, CX_E_DATA, "zip: member '%.200s': says that its %llu bytes unpack to %llu, which they cannot", m->name, (unsigned long long)m->packed,
-            (unsigned long long)m->bytes);
+        return cx_fail(err, CX_E_DATA, "zip: member '%.200s': says that its %llu bytes unpack to %llu, which they cannot", m->name,
+            (unsigned long long)m->packed, (unsigned long long)m->bytes);
     return check_local(z, d, c, m, err);
 }
 

@@ -1,8 +1,8 @@
 /* zip.h - the members of a zip file in memory, read strictly. Private to src/weights. Depends on base.h.
  *
- * Stored and deflated members, zip64 or not, one volume, any comment at the end. Refused, with the reason: encryption, other
- * methods, volumes, names doubled, not UTF-8, absolute, with "..", backslashes or control characters; members that overlap one another or the directory; a local header
- * that says otherwise than the directory; contents of another length or CRC-32 than promised, longer or shorter. */
+ * Stored and deflated members, zip64 or not, one volume, any comment at the end. Refused, with the reason: encryption, other methods, volumes, names doubled,
+ * not UTF-8, absolute, with "..", backslashes or control characters; members that overlap one another or the directory; a local header that says otherwise
+ * than the directory; contents of another length or CRC-32 than promised, longer or shorter. */
 #ifndef CXNET_WEIGHTS_ZIP_H
 #define CXNET_WEIGHTS_ZIP_H
 #include "cxnet/base.h"
