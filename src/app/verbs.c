@@ -9,6 +9,7 @@
     VERB(data_check) \
     VERB(data_preview) \
     VERB(data_split) \
+    VERB(weights_inspect) \
     VERB(config_show) \
     VERB(config_check) \
     VERB(config_schema) \
