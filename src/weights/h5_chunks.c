@@ -168,9 +168,9 @@ static cx_status read_chunk(const cx_h5 *f, hid_t dataset, const layout *l, cons
     const size_t room = l->bytes + MOST_FILTERS * CHECKSUM;
     const unsigned char *chunk = NULL;
     if (H5Dget_chunk_storage_size(dataset, at, &stored) < 0)
-        return cx_h5_fail(err, "HDF5: dataset '%s': a chunk cannot be found", l->where);
+        return cx_h5_fail(err, "HDF5: dataset '%s': a chunk is not there: it was never written, or the file is damaged", l->where);
     if (stored == 0)
-        return cx_fail(err, CX_E_DATA, "HDF5: dataset '%s': a chunk was never written, and would read as zeros", l->where);
+        return cx_fail(err, CX_E_DATA, "HDF5: dataset '%s': a chunk is not there: it was never written, and would read as zeros", l->where);
     if (stored > f->n)
         return cx_fail(err, CX_E_DATA, "HDF5: dataset '%s': a chunk of %llu bytes does not lie in the file", l->where, (unsigned long long)stored);
     unsigned char *raw = cx_alloc((size_t)stored, 1);
