@@ -20,7 +20,7 @@ const char *cx_inflate(cx_deflate kind, const void *p, size_t n, void *out, size
     const uInt in_left = z.avail_in, out_left = z.avail_out;
     inflateEnd(&z);
     if (end == Z_BUF_ERROR || end == Z_OK)
-        return out_left ? "ends before its deflated data do" : "unpacks to more than promised";
+        return in_left ? "unpacks to more than promised" : "ends before its deflated data do";
     if (end != Z_STREAM_END)
         return "is damaged: its deflated data are not sound";
     if (out_left)

@@ -15,7 +15,7 @@ static const cx_parser parsers[] = {
 
 /* What a file of n bytes is given. Real files of 30 to 150 MB need about their own size for data (twice for float16) and once more for unpacking. Whatever a
  * file of up to 100 MB tries, file, data and the parser's memory stay below 1 GB together. */
-enum { DATA_SPARE = 128 << 20, MEMORY_SPARE = 192 << 20, SECONDS = 10, BYTES_A_SECOND = 16 << 20 };
+enum { DATA_SPARE = 128 << 20, MEMORY_SPARE = 192 << 20, SECONDS = 9, CPU_SECONDS = 4, BYTES_A_SECOND = 16 << 20 };
 static const size_t MOST_BYTES = (size_t)4 << 30;
 
 #ifdef CX_SANITIZED
@@ -149,7 +149,8 @@ static cx_status take(const char *name, const job *j, cx_st_file *out, cx_error 
 
 static cx_status run(const char *name, job *j, cx_st_file *out, cx_error *err)
 {
-    const cx_sandbox_limits limits = { MEMORY_SPARE + with_half(j->n), PATIENCE * (SECONDS + (unsigned)(j->n / BYTES_A_SECOND)) };
+    const unsigned more = (unsigned)(j->n / BYTES_A_SECOND);
+    const cx_sandbox_limits limits = { MEMORY_SPARE + with_half(j->n), PATIENCE * (SECONDS + more), PATIENCE * (CPU_SECONDS + more) };
     if (!j->out || !j->found)
         return cx_fail(err, CX_E_MEMORY, "%s: no memory for what it holds", name);
     json_object_seed(0);              /* jansson would open a file for its seed, which it may not in the child */

@@ -96,7 +96,7 @@ static bool limit(int what, rlim_t value)
 
 static cx_status set_limits(const cx_sandbox_limits *l, size_t mapped, cx_error *err)
 {
-    bool ok = limit(RLIMIT_CORE, 0) && limit(RLIMIT_FSIZE, 0) && limit(RLIMIT_NOFILE, 0) && limit(RLIMIT_CPU, l->seconds);
+    bool ok = limit(RLIMIT_CORE, 0) && limit(RLIMIT_FSIZE, 0) && limit(RLIMIT_NOFILE, 0) && limit(RLIMIT_CPU, l->cpu_seconds);
 #ifndef CX_SANITIZED
     ok = ok && limit(RLIMIT_AS, (rlim_t)mapped + l->memory_bytes);
 #else
@@ -162,22 +162,23 @@ static void child(cx_sandbox_work *work, void *self, const cx_sandbox_limits *li
         syscall(SYS_exit_group, 0);
 }
 
-static cx_status killed(int status, unsigned seconds, cx_error *err)
+static cx_status killed(int status, const cx_sandbox_limits *l, cx_error *err)
 {
     const int s = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
     if (s == SIGSYS)
         return cx_fail(err, CX_E_DATA, "its parser was killed when it asked the system for what no parser needs; the file is not to be trusted");
     if (s == SIGALRM || s == SIGXCPU || s == SIGKILL)
-        return cx_fail(err, CX_E_DATA, "its parser was killed: it took longer than the %u s that a file of this size is given, or too much memory", seconds);
+        return cx_fail(err, CX_E_DATA, "its parser was killed: it took more than the %u s of processor time or %u s that such a file is given, or the memory ran out",
+            l->cpu_seconds, l->seconds);
     return cx_fail(err, CX_E_DATA, "its parser was killed (signal %d); the file is damaged, or made to do harm", s);
 }
 
 /* What the child says about its end, believed no further than a text can be. */
-static cx_status judge(const answer *a, int status, unsigned seconds, cx_error *err)
+static cx_status judge(const answer *a, int status, const cx_sandbox_limits *l, cx_error *err)
 {
     char text[sizeof a->text];
     if (!a->finished || (WIFSIGNALED(status) && WTERMSIG(status)))
-        return killed(status, seconds, err);
+        return killed(status, l, err);
     const int s = a->status;
     if (s == CX_OK)
         return CX_OK;
@@ -211,7 +212,7 @@ static cx_status run(cx_sandbox_work *work, void *self, const cx_sandbox_limits 
             status = 0;
             break;
         }
-    return judge(a, status, limits->seconds, err);
+    return judge(a, status, limits, err);
 }
 
 cx_status cx_sandbox_run(cx_sandbox_work *work, void *self, const cx_sandbox_limits *limits, cx_error *err)

@@ -5,7 +5,8 @@
 
 typedef struct {
     size_t memory_bytes;       /* of address space, beyond what this process has mapped already */
-    unsigned seconds;          /* of time on the clock, and of processor time; > 0 */
+    unsigned seconds;          /* on the clock; > 0 */
+    unsigned cpu_seconds;      /* of processor time; > 0 */
 } cx_sandbox_limits;
 
 /* Zeroed memory that a child of cx_sandbox_run writes and the parent reads; takes no room before it is written. NULL when out of memory. */

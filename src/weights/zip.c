@@ -93,14 +93,14 @@ static bool sound_name(const char *name, size_t n)
     for (size_t i = 0; i < n; i++)
         if ((unsigned char)name[i] < ' ' || name[i] == 127 || name[i] == '\\')
             return false;
-    for (const char *part = name; ; part++) {
-        const size_t len = strcspn(part, "/");
-        if (len == 2 && part[0] == '.' && part[1] == '.')
+    for (size_t at = 0; at <= n; ) {                               /* the name has no end of its own */
+        const char *slash = memchr(name + at, '/', n - at);
+        const size_t len = (slash ? (size_t)(slash - name) : n) - at;
+        if (len == 2 && name[at] == '.' && name[at + 1] == '.')
             return false;
-        part += len;
-        if (!*part)
-            return true;
+        at += len + 1;
     }
+    return true;
 }
 
 /* Puts the zip64 field's numbers in the place of those that say ELSEWHERE. */

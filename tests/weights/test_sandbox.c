@@ -10,7 +10,7 @@
 #include <unistd.h>
 #include "weights/sandbox.h"
 
-static const cx_sandbox_limits limits = { (size_t)64 << 20, 20 };
+static const cx_sandbox_limits limits = { (size_t)64 << 20, 20, 20 };
 #define RUN(work, self) cx_sandbox_run(work, self, &limits, err)
 
 static cx_status add(void *self, cx_error *err)
@@ -182,8 +182,9 @@ static void it_has_an_end(void **state)
 {
     (void)state;
     unsigned *count = cx_sandbox_share(64);
-    const cx_sandbox_limits short_limits = { (size_t)64 << 20, 1 };
-    assert_cx_fails(CX_E_DATA, "longer than the 1 s", cx_sandbox_run(forever, count, &short_limits, err));
+    const cx_sandbox_limits by_clock = { (size_t)64 << 20, 1, 20 }, by_work = { (size_t)64 << 20, 60, 1 };
+    assert_cx_fails(CX_E_DATA, "20 s of processor time or 1 s", cx_sandbox_run(forever, count, &by_clock, err));
+    assert_cx_fails(CX_E_DATA, "1 s of processor time or 60 s", cx_sandbox_run(forever, count, &by_work, err));
     assert_true(*count > 0);
 #ifndef CX_SANITIZED
     size_t *got = (size_t *)(void *)(count + 4);
