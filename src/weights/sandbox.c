@@ -168,8 +168,8 @@ static cx_status killed(int status, const cx_sandbox_limits *l, cx_error *err)
     if (s == SIGSYS)
         return cx_fail(err, CX_E_DATA, "its parser was killed when it asked the system for what no parser needs; the file is not to be trusted");
     if (s == SIGALRM || s == SIGXCPU || s == SIGKILL)
-        return cx_fail(err, CX_E_DATA, "its parser was killed: it took more than the %u s of processor time or %u s that such a file is given, or the memory ran out",
-            l->cpu_seconds, l->seconds);
+        return cx_fail(err, CX_E_DATA, "its parser was killed: it took more than the %u s of processor time or %u s that such a file is given, or the "
+            "memory ran out", l->cpu_seconds, l->seconds);
     return cx_fail(err, CX_E_DATA, "its parser was killed (signal %d); the file is damaged, or made to do harm", s);
 }
 

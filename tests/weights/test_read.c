@@ -1,4 +1,4 @@
-/* test_read.c - every weight file that Keras wrote for us gives the tensors that its writer noted: names, shapes, bits; from any thread, and the same each time. */
+/* test_read.c - every weight file that Keras wrote for us gives the tensors that its writer noted: names, shapes, bits; from any thread. */
 #include "support.h"
 #include <jansson.h>
 #include "cxnet/weights.h"

@@ -113,8 +113,8 @@ static void wishes_are_not_granted(void **state)
 {
     (void)state;
     static cx_sandbox_work *const wishes[] = {
-        wish_socket, wish_unix_socket, wish_fork, wish_clone, wish_exec, wish_kill, wish_open, wish_stat, wish_unlink, wish_ptrace, wish_memfd, wish_pipe, wish_read,
-        wish_prctl, wish_limit, wish_alarm, wish_itimer, wish_ioring, wish_process_vm, wish_code, wish_code_later, wish_x32,
+        wish_socket, wish_unix_socket, wish_fork, wish_clone, wish_exec, wish_kill, wish_open, wish_stat, wish_unlink, wish_ptrace, wish_memfd, wish_pipe,
+        wish_read, wish_prctl, wish_limit, wish_alarm, wish_itimer, wish_ioring, wish_process_vm, wish_code, wish_code_later, wish_x32,
     };
     int *granted = cx_sandbox_share(sizeof *granted);
     for (int i = 0; i < CX_COUNT(wishes); i++) {
