@@ -125,12 +125,8 @@ static void close_descriptors(void)
 static void default_signals(unsigned seconds)
 {
     sigset_t none;
-#ifndef CX_SANITIZED
     for (int s = 1; s < NSIG; s++)
         signal(s, SIG_DFL);
-#else
-    signal(SIGALRM, SIG_DFL);
-#endif
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
     alarm(seconds);
@@ -165,6 +161,10 @@ static void child(cx_sandbox_work *work, void *self, const cx_sandbox_limits *li
 static cx_status killed(int status, const cx_sandbox_limits *l, cx_error *err)
 {
     const int s = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+#ifdef CX_SANITIZED
+    if (WIFEXITED(status) && WEXITSTATUS(status) != 0)          /* so end what a sanitizer found: our fault, not the file's */
+        return cx_fail(err, CX_E_INTERNAL, "its parser was ended by the sanitizer");
+#endif
     if (s == SIGSYS)
         return cx_fail(err, CX_E_DATA, "its parser was killed when it asked the system for what no parser needs; the file is not to be trusted");
     if (s == SIGALRM || s == SIGXCPU || s == SIGKILL)

@@ -22,7 +22,8 @@ void cx_sandbox_unshare(void *p, size_t bytes);
  *
  * work's own failure comes back with its text made printable. Otherwise CX_E_DATA: killed, by a signal, a limit or for a forbidden call; CX_E_MEMORY: no child
  * could be made; CX_E_UNSUPPORTED: not Linux on x86-64, or the system refuses the filter (a container that allows no seccomp). There is no way round it. Built
- * with a sanitizer, the filter answers EPERM instead of killing and lets through what the sanitizer calls, and memory has no limit: it maps terabytes. */
+ * with a sanitizer, the filter answers EPERM instead of killing and lets through what the sanitizer calls, and memory has no limit: it maps terabytes;
+ * what it finds in the child is CX_E_INTERNAL. */
 typedef cx_status cx_sandbox_work(void *self, cx_error *err);
 cx_status cx_sandbox_run(cx_sandbox_work *work, void *self, const cx_sandbox_limits *limits, cx_error *err);
 

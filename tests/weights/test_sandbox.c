@@ -193,7 +193,8 @@ static void it_has_an_end(void **state)
     assert_true(*got > (size_t)32 << 20 && *got <= (size_t)64 << 20);
 #else
     cx_error e = { 0 };
-    assert_int_equal(cx_sandbox_run(crash, NULL, &limits, &e), CX_E_DATA);
+    const cx_status s = cx_sandbox_run(crash, NULL, &limits, &e);
+    assert_true(s == CX_E_INTERNAL || (s == CX_E_DATA && strstr(e.text, "signal 11")));      /* the first where the sanitizer looks at pointers */
 #endif
     cx_sandbox_unshare(count, 64);
 }

@@ -38,6 +38,36 @@ static void members_are_read(void **state)
     cx_buf_free(&b);
 }
 
+/* By Python's zipfile (tools/oracle/zips.py): stored; deflated; zip64 fields, with a comment. */
+static void pythons_archives_are_read(void **state)
+{
+    (void)state;
+    static const char *const files[] = { "stored", "deflated", "zip64" };
+    for (int i = 0; i < CX_COUNT(files); i++) {
+        char path[64];
+        cx_buf b = { 0 };
+        cx_zip z;
+        const unsigned char *data;
+        void *owned;
+        snprintf(path, sizeof path, "tests/golden/zip/%s.zip", files[i]);
+        assert_cx_ok(cx_file_read(path, 1 << 20, &b, err));
+        assert_cx_ok(cx_zip_open((const unsigned char *)b.data, b.len, &z, err));
+        assert_int_equal(z.n_members, 3);
+        const cx_zip_member *m = cx_zip_find(&z, "gr\xc3\xb6\xc3\x9f" "e.bin");
+        assert_non_null(m);
+        assert_int_equal(m->bytes, 256);
+        assert_cx_ok(cx_zip_get(&z, m, 256, &data, &owned, err));
+        for (int k = 0; k < 256; k++)
+            assert_int_equal(data[k], k);
+        free(owned);
+        assert_cx_ok(cx_zip_get(&z, cx_zip_find(&z, "empty"), 0, &data, &owned, err));
+        free(owned);
+        assert_int_equal(cx_zip_find(&z, "a/b.txt")->bytes, 44 * 8);
+        cx_zip_close(&z);
+        cx_buf_free(&b);
+    }
+}
+
 /* One stored member with every number in its zip64 field, a zip64 end, and a comment, byte by byte after APPNOTE 4.3 and 4.5.3. */
 static void zip64_is_read(void **state)
 {
@@ -184,7 +214,8 @@ static void inflating_is_exact(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(members_are_read), cmocka_unit_test(zip64_is_read), cmocka_unit_test(contradictions_are_refused),
+        cmocka_unit_test(members_are_read), cmocka_unit_test(pythons_archives_are_read), cmocka_unit_test(zip64_is_read),
+        cmocka_unit_test(contradictions_are_refused),
         cmocka_unit_test(truncations_are_refused), cmocka_unit_test(inflating_is_exact),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
