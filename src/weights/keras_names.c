@@ -70,7 +70,7 @@ const char *cx_keras_layer_name(const json_t *layer)
 /* In the order in which the layers make them, as their build() in keras/src/layers does. */
 static const struct { const char *kind; int n; const char *name[4]; } kinds[] = {
     { "conv1d", 2, { "kernel", "bias" } }, { "conv2d", 2, { "kernel", "bias" } }, { "conv3d", 2, { "kernel", "bias" } },
-    { "conv2d_transpose", 2, { "kernel", "bias" } }, { "dense", 2, { "kernel", "bias" } }, { "depthwise_conv2d", 2, { "depthwise_kernel", "bias" } },
+    { "conv2d_transpose", 2, { "kernel", "bias" } }, { "dense", 2, { "kernel", "bias" } }, { "depthwise_conv2d", 2, { "kernel", "bias" } },
     { "separable_conv2d", 3, { "depthwise_kernel", "pointwise_kernel", "bias" } }, { "embedding", 1, { "embeddings" } }, { "p_re_lu", 1, { "alpha" } },
     { "batch_normalization", 4, { "gamma", "beta", "moving_mean", "moving_variance" } }, { "layer_normalization", 2, { "gamma", "beta" } },
     { "group_normalization", 2, { "gamma", "beta" } },

@@ -131,6 +131,41 @@ static void shards_are_not_put_together(void **state)
     cx_st_free(&f);
 }
 
+/* ---- against Keras 3 (tools/oracle/keras_files.py) ---------------------------------------------------------------------- */
+
+static void assert_is_expected(const char *file, const cx_st_file *expected, const char *unnamed_norm[2])
+{
+    char path[128];
+    cx_st_file f;
+    snprintf(path, sizeof path, "tests/golden/keras_read/%s", file);
+    assert_cx_ok(cx_weights_read(path, &f, err));
+    assert_int_equal(f.n, expected->n);
+    for (int i = 0; i < expected->n; i++) {
+        const cx_st_tensor *want = &expected->tensors[i];
+        const char *name = want->name;
+        if (unnamed_norm && strcmp(name, unnamed_norm[0]) == 0)
+            name = "no_gamma/vars/0";
+        if (unnamed_norm && strcmp(name, unnamed_norm[1]) == 0)
+            name = "no_beta/vars/0";
+        const cx_st_tensor *got = cx_st_find(&f, name);
+        if (!got || got->nd != want->nd || memcmp(got->d, want->d, sizeof got->d) != 0 || memcmp(got->data, want->data, want->bytes) != 0)
+            fail_msg("%s: '%s' is absent, or has another shape or other bits", file, name);
+    }
+    cx_st_free(&f);
+}
+
+/* Of a norm with three variables, weights alone do not say whether the first is gamma or beta; the archive's configuration does. */
+static void keras_3_is_read(void **state)
+{
+    (void)state;
+    cx_st_file expected;
+    assert_cx_ok(cx_st_read("tests/golden/keras_read/expected.safetensors", &expected, err));
+    assert_is_expected("net.keras", &expected, NULL);
+    assert_is_expected("net.h5", &expected, NULL);
+    assert_is_expected("net.weights.h5", &expected, (const char *[]){ "no_gamma/beta", "no_beta/gamma" });
+    cx_st_free(&expected);
+}
+
 /* ---- what files say of themselves ---------------------------------------------------------------------------------------- */
 
 static void assert_meta(const char *file, const char *key, const char *want)
@@ -232,7 +267,7 @@ static void files_that_are_none(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_file_gives_its_tensors), cmocka_unit_test(shards_are_not_put_together), cmocka_unit_test(files_say_what_they_are),
+        cmocka_unit_test(every_file_gives_its_tensors), cmocka_unit_test(shards_are_not_put_together), cmocka_unit_test(keras_3_is_read), cmocka_unit_test(files_say_what_they_are),
         cmocka_unit_test(the_studys_own_files_are_read), cmocka_unit_test(any_thread_reads), cmocka_unit_test(files_that_are_none),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
