@@ -42,8 +42,8 @@ cx_status cx_weights_sha256(cx_store *s, char out[65], cx_error *err);
  *   tensors   in the file's own order, names as cx_weights_read documents for each format; floats of any kind as F32 (F64 rounded, F16 and BF16 exactly),
  *             integers and booleans as they are; dense, row-major, little-endian, the file's own axis order
  *   names     Keras: layer/weight, without the layer's own name in front of the weight and without ":0": "conv1/conv/kernel", in a nested model
- *             "densenet121/conv1/conv/kernel". A .weights.h5 names layers where Keras wrote their names, else by its groups ("conv2d_2/kernel"), and variables of
- *             unknown classes "layer/vars/0". An optimiser's tensors are left out ("keras.other_tensors" counts them)
+ *             "densenet121/conv1/conv/kernel". In a .weights.h5 layers are called by their names where Keras wrote them, else by its groups
+ *             ("conv2d_2/kernel"), and variables of unknown classes "layer/vars/0". An optimiser's are left out: "keras.other_tensors" counts them
  *   meta      "format" ("keras legacy weights", ...), "source.sha256" (of the file), "source.bytes"; where the file says so "keras.model_config" (JSON text),
  *             "keras.backend", "keras.version", "keras.layers" (JSON list of layer names in order), "torch.container"; a safetensors file's own metadata
  *

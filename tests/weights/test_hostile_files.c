@@ -1,6 +1,7 @@
 /* test_hostile_files.c - whole files that lie: layouts of Keras that contradict themselves, groups without end, archives, damage; each is refused. */
 #include "make_h5.h"
 #include "make_zip.h"
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include "weights/read.h"
 
@@ -142,6 +143,41 @@ static void old_layouts_that_lie(void **state)
         BAD(top_level_lies, "has no 'v'"),
     };
     assert_all_refused(list, CX_COUNT(list));
+}
+
+/* ---- bombs ------------------------------------------------------------------------------------------------------------------- */
+
+/* n layers of 64 MB of zeros, one and the same 64 KB of deflated chunk each. */
+static h5_image bomb(int n)
+{
+    const hsize_t length = 16 << 20, zero = 0;
+    const hid_t file = h5_new(false);
+    const char *names[8] = { "a", "b", "c", "d", "e", "f", "g", "h" };
+    unsigned char *zeros = calloc(length, 4);
+    uLongf packed = compressBound(length * 4);
+    unsigned char *deflated = malloc(packed);
+    assert_int_equal(compress2(deflated, &packed, zeros, length * 4, 9), Z_OK);
+    h5_texts(file, "layer_names", names, (hsize_t)n);
+    for (int i = 0; i < n; i++) {
+        const hid_t group = h5_group(file, names[i]), creation = h5_chunked(1, &length);
+        H5Pset_deflate(creation, 9);
+        h5_list(group, "weight_names", "w");
+        const hid_t set = h5_dataset(group, "w", H5T_IEEE_F32LE, 1, &length, NULL, creation, NULL);
+        assert_true(H5Dwrite_chunk(set, H5P_DEFAULT, 0, &zero, packed, deflated) >= 0);
+    }
+    free(zeros);
+    free(deflated);
+    return h5_bytes(file);
+}
+
+/* A file of 0.5 MB is given 128 MB for what it holds, not 512. */
+static void bombs_do_not_go_off(void **state)
+{
+    (void)state;
+    const h5_image many = bomb(8);
+    assert_true(many.n < 1 << 20);
+    assert_refused("bomb", many.p, many.n, "a file of this size is given");
+    free(many.p);
 }
 
 /* ---- Keras 3 ----------------------------------------------------------------------------------------------------------------- */
@@ -384,14 +420,20 @@ static void flipped_bits_do_no_harm(void **state)
 static void enough_was_refused(void **state)
 {
     (void)state;
-    print_message("%d files refused\n", refused);
+    struct rusage children;
+    getrusage(RUSAGE_CHILDREN, &children);
+    print_message("%d files refused; at most %ld MB in a parser\n", refused, children.ru_maxrss >> 10);
+#ifndef CX_SANITIZED
+    assert_true(children.ru_maxrss < 1 << 20);                     /* KB; with the pages that it has from its parent */
+#endif
     assert_true(refused >= (EVERY == 1 ? 400 : 150));
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(old_layouts_that_lie), cmocka_unit_test(new_layouts_that_lie), cmocka_unit_test(archives_that_lie), cmocka_unit_test(other_files),
+        cmocka_unit_test(old_layouts_that_lie), cmocka_unit_test(bombs_do_not_go_off),
+        cmocka_unit_test(new_layouts_that_lie), cmocka_unit_test(archives_that_lie), cmocka_unit_test(other_files),
         cmocka_unit_test(truncated_files_are_refused), cmocka_unit_test(flipped_bits_are_noticed), cmocka_unit_test(flipped_bits_do_no_harm),
         cmocka_unit_test(enough_was_refused),
     };

@@ -267,7 +267,8 @@ static void files_that_are_none(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_file_gives_its_tensors), cmocka_unit_test(shards_are_not_put_together), cmocka_unit_test(keras_3_is_read), cmocka_unit_test(files_say_what_they_are),
+        cmocka_unit_test(every_file_gives_its_tensors), cmocka_unit_test(shards_are_not_put_together), cmocka_unit_test(keras_3_is_read),
+        cmocka_unit_test(files_say_what_they_are),
         cmocka_unit_test(the_studys_own_files_are_read), cmocka_unit_test(any_thread_reads), cmocka_unit_test(files_that_are_none),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
