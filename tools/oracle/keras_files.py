@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes tests/golden/keras_read, for tests/weights/test_read.c: a small network in the three formats of Keras 3, and its weights by their paths as safetensors.
+"""Writes tests/golden/keras_read, for tests/weights/test_read.c: a small network in the three formats of Keras 3, and its weights by path as safetensors.
 
     tools/oracle/keras_files.py [FOLDER]      needs keras 3 with any backend, h5py, safetensors
 
