@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include "zip.h"
 
 enum { MOST_TEXTS = CX_SINK_TENSORS, MOST_PIECES = 1000, BLOCK = 512 };
 
@@ -11,9 +12,9 @@ bool cx_is_hdf5(const unsigned char *p, size_t n)
     static const unsigned char signature[8] = "\x89HDF\r\n\x1a\n";
     if (n >= sizeof signature && memcmp(p, signature, sizeof signature) == 0)
         return true;
-    for (size_t at = BLOCK; at <= n / 2 && at + sizeof signature <= n; at *= 2)        /* behind a user block */
+    for (size_t at = BLOCK; at + sizeof signature <= n; at *= 2)   /* behind a user block; in a zip file it is a member that happens to lie there */
         if (memcmp(p + at, signature, sizeof signature) == 0)
-            return true;
+            return !cx_zip_is(p, n);
     return false;
 }
 

@@ -143,10 +143,12 @@ cx_status cx_parse_hdf5(const unsigned char *p, size_t n, cx_sink *s, cx_error *
         TRY(cx_h5_step(f.root, "", "model_weights", &root, err));
         return read_legacy(&f, root, true, s, err);
     }
-    if (H5Lexists(f.root, "layers", H5P_DEFAULT) > 0 || H5Lexists(f.root, "vars", H5P_DEFAULT) > 0) {
-        TRY(cx_sink_meta_text(s, "format", "keras weights.h5", err));
-        return cx_keras3_walk(&f, NULL, s, err);
-    }
+    static const char *const keras3[] = { "layers", "vars", "_layer_checkpoint_dependencies" };
+    for (int i = 0; i < CX_COUNT(keras3); i++)
+        if (H5Lexists(f.root, keras3[i], H5P_DEFAULT) > 0) {
+            TRY(cx_sink_meta_text(s, "format", "keras weights.h5", err));
+            return cx_keras3_walk(&f, NULL, s, err);
+        }
     return cx_fail(err, CX_E_DATA, "HDF5: no weights that Keras wrote: want the attribute layer_names, or a group model_weights, layers or vars");
 }
 

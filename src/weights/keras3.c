@@ -169,11 +169,17 @@ static cx_status own_name(const walk *w, hid_t group, const char *where, char **
 
 static cx_status walk_group(walk *w, const place *p, hid_t group, cx_error *err);
 
+/* The second is Keras 2.12's and 2.13's. */
+static bool is_list_of_layers(const char *name)
+{
+    return strcmp(name, "layers") == 0 || strcmp(name, "_layer_checkpoint_dependencies") == 0;
+}
+
 /* Goes from p into its child `name`, which is no "vars". */
 static cx_status walk_child(walk *w, const place *p, hid_t child, const char *where, const char *name, cx_error *err)
 {
-    const bool list_of_layers = strcmp(name, "layers") == 0 || strcmp(name, "_layer_checkpoint_dependencies") == 0;
-    const json_t *layer = p->config && strcmp(p->segment, "layers") == 0 ? cx_keras_layer_of_group(p->config, name) : NULL;
+    const bool list_of_layers = is_list_of_layers(name);
+    const json_t *layer = p->config && is_list_of_layers(p->segment) ? cx_keras_layer_of_group(p->config, name) : NULL;
     const char *named = cx_keras_layer_name(layer);
     char *own = NULL;
     if (!list_of_layers)

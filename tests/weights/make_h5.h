@@ -11,17 +11,25 @@ static char h5_path[64];
 typedef struct { unsigned char *p; size_t n; } h5_image;
 
 /* An empty file. latest: every block of the file's structure carries a checksum. (On disk for a moment: the image of an open file has its marks of one.) */
-static inline hid_t h5_new(bool latest)
+static inline hid_t h5_new_behind(hsize_t user_block, bool latest)
 {
+    const hid_t create = H5Pcreate(H5P_FILE_CREATE);
     const hid_t access = H5Pcreate(H5P_FILE_ACCESS);
     H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
     snprintf(h5_path, sizeof h5_path, "/tmp/cxnet_h5_%d.h5", (int)getpid());
+    H5Pset_userblock(create, user_block);
     if (latest)
         H5Pset_libver_bounds(access, H5F_LIBVER_LATEST, H5F_LIBVER_LATEST);
-    const hid_t file = H5Fcreate(h5_path, H5F_ACC_TRUNC, H5P_DEFAULT, access);
+    const hid_t file = H5Fcreate(h5_path, H5F_ACC_TRUNC, create, access);
+    H5Pclose(create);
     H5Pclose(access);
     assert_true(file >= 0);
     return file;
+}
+
+static inline hid_t h5_new(bool latest)
+{
+    return h5_new_behind(0, latest);
 }
 
 /* Its bytes; closes it. free(p). */

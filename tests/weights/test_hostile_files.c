@@ -258,6 +258,26 @@ static void new_layouts_that_lie(void **state)
     assert_all_refused(list, CX_COUNT(list));
 }
 
+/* What is no weight is counted: optimiser, metrics, the state of a random generator. Behind a user block of 512 bytes. */
+static void others_are_counted(void **state)
+{
+    (void)state;
+    const hid_t file = h5_new_behind(512, false);
+    cx_st_file f;
+    sound_3(file);
+    h5_vector(h5_group(file, "optimizer/vars"), "0", 4);
+    h5_vector(h5_group(file, "metrics/mean/vars"), "0", 4);
+    h5_vector(h5_group(file, "layers/dropout/seed_generator/vars"), "0", 4);
+    const h5_image h = h5_bytes(file);
+    assert_cx_ok(cx_weights_parse("good.weights.h5", h.p, h.n, &f, err));
+    assert_int_equal(f.n, 1);
+    assert_string_equal(f.tensors[0].name, "dense/kernel");
+    assert_memory_equal(f.tensors[0].data, h5_numbers, 16);
+    assert_string_equal(cx_st_meta_get(&f, "keras.other_tensors"), "3");
+    cx_st_free(&f);
+    free(h.p);
+}
+
 /* ---- .keras ------------------------------------------------------------------------------------------------------------------ */
 
 static const char CONFIG[] =
@@ -433,7 +453,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(old_layouts_that_lie), cmocka_unit_test(bombs_do_not_go_off),
-        cmocka_unit_test(new_layouts_that_lie), cmocka_unit_test(archives_that_lie), cmocka_unit_test(other_files),
+        cmocka_unit_test(new_layouts_that_lie), cmocka_unit_test(others_are_counted), cmocka_unit_test(archives_that_lie), cmocka_unit_test(other_files),
         cmocka_unit_test(truncated_files_are_refused), cmocka_unit_test(flipped_bits_are_noticed), cmocka_unit_test(flipped_bits_do_no_harm),
         cmocka_unit_test(enough_was_refused),
     };

@@ -350,6 +350,14 @@ static void good_double(hid_t at) { typed(at, H5Tcopy(H5T_IEEE_F64BE), h5_number
 static void good_masked(hid_t at) { raw_chunk(at, DEFLATE, 1, h5_numbers, 16); }
 static void good_packed(hid_t at) { H5Dclose(h5_dataset(at, KERNEL, H5T_IEEE_F32LE, 1, four, NULL, packed(7), h5_numbers)); }
 
+static void good_bf16(hid_t at)
+{
+    static const uint16_t numbers[] = { 0x3f80, 0xc000, 0x4040, 0x3f00 };
+    const hid_t t = H5Tcreate(H5T_OPAQUE, 2), set = h5_dataset(at, KERNEL, t, 1, four, NULL, 0, numbers);
+    h5_text(set, "dtype", "bfloat16");
+    H5Dclose(set);
+}
+
 static void good_grown(hid_t at)
 {
     const hsize_t any = H5S_UNLIMITED, chunk = 1024;
@@ -366,9 +374,10 @@ static void good_checksum_first(hid_t at)
 static void sound_ones_are_read(void **state)
 {
     (void)state;
-    static void (*const good[])(hid_t) = { good_half, good_masked, good_packed, good_grown, good_checksum_first, good_double };
-    for (int i = 0; i < CX_COUNT(good); i++) {
-        const hid_t file = h5_new(i % 2), at = h5_layer(file);
+    static void (*const good[])(hid_t) = { good_half, good_bf16, good_masked, good_packed, good_grown, good_checksum_first, good_double };
+    for (int k = 0; k < 4 * CX_COUNT(good); k++) {                 /* in both forms, alone and behind a user block */
+        const int i = k / 4;
+        const hid_t file = h5_new_behind(k & 2 ? 1024 : 0, k & 1), at = h5_layer(file);
         cx_st_file f;
         good[i](at);
         H5Gclose(at);
