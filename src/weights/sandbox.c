@@ -96,10 +96,10 @@ static bool limit(int what, rlim_t value)
 
 static cx_status set_limits(const cx_sandbox_limits *l, size_t mapped, cx_error *err)
 {
-    bool ok = limit(RLIMIT_CORE, 0) && limit(RLIMIT_FSIZE, 0) && limit(RLIMIT_NOFILE, 0) && limit(RLIMIT_CPU, l->cpu_seconds);
+    bool ok = limit(RLIMIT_CORE, 0) && limit(RLIMIT_NOFILE, 0) && limit(RLIMIT_CPU, l->cpu_seconds);
 #ifndef CX_SANITIZED
-    ok = ok && limit(RLIMIT_AS, (rlim_t)mapped + l->memory_bytes);
-#else
+    ok = ok && limit(RLIMIT_FSIZE, 0) && limit(RLIMIT_AS, (rlim_t)mapped + l->memory_bytes);
+#else                                              /* stderr may be a file */
     (void)mapped;
 #endif
     return ok ? CX_OK : cx_fail(err, CX_E_UNSUPPORTED, "this system does not let a process limit itself (setrlimit: %s)", strerror(errno));
