@@ -1,23 +1,10 @@
 /* test_hostile_files.c - whole files that lie: layouts of Keras that contradict themselves, groups without end, archives, damage; each is refused. */
 #include "make_h5.h"
+#include "weights/sandboxed.h"
 #include "make_zip.h"
 #include <sys/resource.h>
 #include <sys/wait.h>
-#include "weights/read.h"
-
-static int refused;             /* mutable: how many files were */
-
-static void assert_refused(const char *what, const void *p, size_t n, const char *why)
-{
-    cx_st_file f;
-    cx_error e = { 0 };
-    const cx_status s = cx_weights_parse("h", p, n, &f, &e);
-    if (s != CX_E_DATA && s != CX_E_MEMORY)
-        fail_msg("%s: status %d (%s), want it refused", what, (int)s, e.text);
-    if (strncmp(e.text, "h: ", 3) != 0 || !strstr(e.text, why))
-        fail_msg("%s: \"%s\" lacks \"%s\"", what, e.text, why);
-    refused++;
-}
+#include "weights/refused.h"
 
 typedef struct { const char *what; void (*make)(hid_t file); const char *why; } bad;
 #define BAD(make, why) { #make, make, why }
@@ -457,5 +444,5 @@ int main(void)
         cmocka_unit_test(truncated_files_are_refused), cmocka_unit_test(flipped_bits_are_noticed), cmocka_unit_test(flipped_bits_do_no_harm),
         cmocka_unit_test(enough_was_refused),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return sandboxed() ? cmocka_run_group_tests(tests, NULL, NULL) : 0;
 }
