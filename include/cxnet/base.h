@@ -1,4 +1,4 @@
-/* base.h - what every room stands on: memory, text buffers, files, CSV, Philox, SHA-256, clocks. Depends on status.h only. */
+/* base.h - what every room stands on: memory, text buffers, files, CSV, .npy, Philox, SHA-256, clocks. Depends on status.h only. */
 #ifndef CXNET_BASE_H
 #define CXNET_BASE_H
 #include <stdbool.h>
@@ -81,6 +81,16 @@ int cx_csv_column(const cx_csv *csv, const char *name);                 /* -1 wh
 static inline const char *cx_csv_at(const cx_csv *csv, int row, int column) { return csv->cell[(size_t)row * (size_t)csv->columns + (size_t)column]; }
 void cx_csv_free(cx_csv *csv);
 void cx_csv_put(cx_buf *b, const char *field, bool last);                /* quotes where needed, then ',' or '\n' */
+
+/* ---- NumPy .npy ---------------------------------------------------------------------------------------------- */
+
+/* Version 1.0, little-endian float32, C order. */
+cx_status cx_npy_write(const char *path, const float *data, const int *dims, int nd, cx_error *err);
+enum { CX_NPY_DIMS = 8 };
+typedef struct { int nd; int64_t d[CX_NPY_DIMS], n; float *data; } cx_npy;         /* n numbers; free() data */
+/* Versions 1.0 and 2.0, little-endian float32, float64 (rounded) or uint8, C order. CX_E_DATA: anything else, or a length that does not fit the shape;
+ * CX_E_NOINPUT. *out is zero after a failure. */
+cx_status cx_npy_read(const char *path, cx_npy *out, cx_error *err);
 
 /* ---- randomness: Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3", sec. 3.3) ------------- */
 

@@ -38,8 +38,6 @@ cx_status cx_explainer_maps(cx_explainer *e, const int *cls, const float *sign, 
  * place: the part of the film that the map is of (cx_picture in data.h); NULL: all. scale: map value that becomes full heat; 0 = the map's own maximum. */
 cx_status cx_overlay_png(const cx_film *film, const cx_place *place, const float *map, int mw, int mh, double scale, const char *caption, cx_buf *png,
                          cx_error *err);
-/* NumPy .npy v1.0, little-endian float32, C order. */
-cx_status cx_npy_write(const char *path, const float *data, const int *dims, int nd, cx_error *err);
 
 /* Share of a map's heat (resized bilinearly to side x side, negative values none) inside a mask of 0/non-0; NaN when the map has no heat (or memory is out). */
 double cx_heat_share(const float *map, int mw, int mh, const uint8_t *mask, int side);

@@ -56,41 +56,78 @@ cx_status cx_weights_read(const char *path, cx_st_file *out, cx_error *err);
 
 /* ---- into a network of ours -------------------------------------------------------------------------------------------- */
 
-typedef enum { CX_HEAD_KEEP, CX_HEAD_DROP, CX_HEAD_REPLACE } cx_head;     /* the last layers: taken; left as initialised */
-typedef enum {                 /* how a source tensor's axes become ours */
-    CX_AS_IS,                  /* vectors; what is ours already */
-    CX_FROM_HWIO,              /* Keras convolution (kh, kw, in, out) -> OHWI; its dense (in, out) -> (out, in) */
-    CX_FROM_HWOI,              /* Keras transposed convolution (kh, kw, out, in) */
-    CX_FROM_OIHW,              /* PyTorch convolution (out, in, kh, kw) */
-    CX_FROM_IOHW               /* PyTorch transposed convolution (in, out, kh, kw) */
+typedef enum { CX_HEAD_KEEP, CX_HEAD_DROP } cx_head;    /* the last layers (classifier, fc, head): taken; left as initialised */
+typedef enum {                 /* how the axes of a source's tensors stand; ours are OHWI (transposed convolutions IHWO), vectors (1,1,1,C) */
+    CX_AXES_OURS,
+    CX_AXES_KERAS,             /* (kh, kw, in, out); transposed convolution (kh, kw, out, in); dense (in, out); vectors (C) */
+    CX_AXES_TORCH              /* (out, in, kh, kw); transposed convolution (in, out, kh, kw); linear (out, in), behind a flattened map in CHW order; (C) */
 } cx_axes;
-typedef struct { int source, value; cx_axes axes; } cx_pairing;           /* tensor of the file -> value of the graph; -1: no partner */
+typedef enum {
+    CX_PAIR_USED, CX_PAIR_MISFIT,        /* source and value; these have different shapes */
+    CX_PAIR_MISSING, CX_PAIR_HEAD,       /* value only: the file has none; left as initialised */
+    CX_PAIR_UNUSED, CX_PAIR_LEFT_OUT,    /* source only: nothing here wants it; a head dropped, or a known by-product (counters, optimisers, thresholds) */
+    CX_PAIR_STATES
+} cx_pair_state;
+typedef struct { int source, value; cx_pair_state state; } cx_pairing;   /* tensor of the file, value of the graph; -1: no partner */
 
 typedef struct {
-    cx_head head;
-    bool loose;                /* leave out what has no partner, instead of failing */
-} cx_map_opts;
-/* Finds for each kept value of the graph its tensor: by name where the file's names are known (ours; torchvision's, timm's, torchxrayvision's; Keras
- * applications'), otherwise by order and shape, kind by kind, as Keras loads by topology. rows: one for each value and one for each unused tensor, in the
- * graph's order, then the file's; free() them. how: static text that says which rule was taken. CX_E_DATA: a missing or unused tensor, or a shape that does not
- * fit, each named (unless loose), with what to do about it. */
-cx_status cx_weights_map(const cx_st_file *f, const cx_graph *g, const cx_map_opts *o, cx_pairing **rows, int *n, const char **how, cx_error *err);
-void cx_weights_map_print(const cx_st_file *f, const cx_graph *g, const cx_pairing *rows, int n, FILE *out);      /* the mapping table */
-/* Sets the values that have partners, in our axis order. */
-cx_status cx_weights_take(cx_store *s, const cx_st_file *f, const cx_pairing *rows, int n, cx_error *err);
+    cx_pairing *row; int n;    /* one for each kept value, in the graph's order, then one for each tensor without a partner, in the file's */
+    cx_axes axes;              /* of all tensors of the file */
+    const char *how;           /* static text: which rule found the partners */
+    bool by_order;
+    int twins;                 /* by_order: neighbours of one shape that nothing but their place in the file tells apart (their numbers do not ascend) */
+    int count[CX_PAIR_STATES];
+} cx_mapping;
+/* Finds for each kept value of the graph its tensor: by name where the file's names are known (ours; torchvision's, with timm's and torchxrayvision's, older
+ * torchvision's, any of the prefixes that wrappers add; Keras applications' DenseNet), otherwise by order and shape, kind of layer by kind, as Keras loads by
+ * topology. Reads no numbers. Whatever it finds is CX_OK; cx_weights_map_check judges. CX_E_MEMORY. */
+cx_status cx_weights_map(const cx_st_file *f, const cx_graph *g, cx_head head, cx_mapping *out, cx_error *err);
+void cx_weights_map_free(cx_mapping *m);
+/* CX_E_DATA: a missing or unused tensor, or a shape that does not fit: names the first, counts all, says what to do about it. */
+cx_status cx_weights_map_check(const cx_st_file *f, const cx_graph *g, const cx_mapping *m, cx_error *err);
+/* The mapping table: a line for each row, a summary, a warning where there are twins. */
+void cx_weights_map_print(const cx_st_file *f, const cx_graph *g, const cx_mapping *m, FILE *out);
+/* Sets the values that have partners, in our axis order; the others stay. swap_rgb: the network was made for BGR; its first convolution is turned to take RGB
+ * (3 channels only). CX_E_DATA: there is a misfit; then nothing is changed. */
+cx_status cx_weights_take(cx_store *s, const cx_st_file *f, const cx_mapping *m, bool swap_rgb, cx_error *err);
 
-/* What a weight file of ours says about itself, so that a network is never fed the wrong pixels: metadata "cxnet.model" (the spec, JSON), "cxnet.input" (JSON:
- * normalise, channel order, preprocessing), "cxnet.classes" (JSON list), "cxnet.source" (format, SHA-256 and file name of what it was imported from). */
+/* What network a file holds: its card, where it has one; else layer names, kinds and shapes and "keras.model_config". Fills the fields of *spec that are 0
+ * (arch: empty) and checks the architecture against one that is there already. final_relu_known (may be NULL): whether the file says anything about
+ * spec->no_final_relu, which is only set where it does. CX_E_DATA: no network of ours, or one that the file alone does not fix: says which fields to give. */
+cx_status cx_weights_guess(const cx_st_file *f, cx_model_spec *spec, bool *final_relu_known, cx_error *err);
+
+/* ---- what a file of ours says about itself, so that a network is never fed the wrong pixels ---------------------------------- */
+
 typedef struct {
     cx_model_spec spec;
-    char normalise[32];        /* a value of data.normalise */
-    char order[8];             /* "rgb" or "bgr": of 3 channels */
-    char **classes; int n_classes;
+    char normalise[32];        /* a value of data.normalise; "": not known */
+    char **classes; int n_classes;       /* names of the logits (binary: negative, positive); 0: not known */
     char source[512];          /* "keras legacy weights, sha256 ..., NAME"; "": trained here */
 } cx_weights_card;
-cx_status cx_weights_card_write(const cx_weights_card *c, cx_buf *json_of_each[4], cx_error *err);   /* to be laid out by who builds it */
-cx_status cx_weights_card_read(const cx_st_file *f, cx_weights_card *c, cx_error *err);    /* CX_E_DATA: the file says nothing of itself */
+/* Metadata "cxnet.model" (the spec, JSON), "cxnet.input" (JSON: normalise; order, always "rgb" of 3 channels), "cxnet.classes" (JSON list), "cxnet.source". */
+enum { CX_CARD_META = 4 };
+cx_status cx_weights_card_write(const cx_weights_card *c, cx_st_meta meta[CX_CARD_META], cx_error *err);    /* free with cx_weights_card_unwrite */
+void cx_weights_card_unwrite(cx_st_meta meta[CX_CARD_META]);
+bool cx_weights_has_card(const cx_st_file *f);
+cx_status cx_weights_card_read(const cx_st_file *f, cx_weights_card *c, cx_error *err);    /* CX_E_DATA: no card, or a broken one. Free with: */
 void cx_weights_card_free(cx_weights_card *c);
+
+/* A file of ours as the network that it says it is, with its weights on a backend. b must outlive it. CX_E_DATA: no card, or tensors that do not fit it.
+ * Errors name the path. Close with cx_weights_net_close. */
+typedef struct { cx_weights_card card; cx_model model; cx_store *store; } cx_weights_net;
+cx_status cx_weights_open(const char *path, cx_backend *b, cx_weights_net *out, cx_error *err);
+void cx_weights_net_close(cx_weights_net *n);
+
+/* ---- out again ------------------------------------------------------------------------------------------------------------ */
+
+/* safetensors with torchvision's names and axes, and the card: what torchvision.models.densenet121().load_state_dict takes. */
+cx_status cx_weights_export_torch(const cx_weights_net *n, const char *path, cx_error *err);
+/* ONNX, opset 17, one file: input "films" (N, channels, side, side), normalised as metadata "preprocessing" says in words and cxnet.input for programs; output
+ * "logits" (N, outputs), of unet also "probability", both (N, outputs, side, side). CX_E_UNSUPPORTED: an operator that has no form there. */
+cx_status cx_weights_export_onnx(const cx_weights_net *n, const char *path, cx_error *err);
+/* Keras HDF5, legacy weights only: what load_weights of a Keras model of this structure takes by topology. Layers of a DenseNet have the names of Keras
+ * applications, others automatic ones (conv2d, conv2d_1, ...). */
+cx_status cx_weights_export_keras(const cx_weights_net *n, const char *path, cx_error *err);
 
 #ifdef __cplusplus
 }

@@ -6,6 +6,9 @@
     VERB(train) \
     VERB(explain) \
     VERB(plan) \
+    VERB(weights_import) \
+    VERB(weights_export) \
+    VERB(weights_verify) \
     VERB(data_check) \
     VERB(data_preview) \
     VERB(data_split) \

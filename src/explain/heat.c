@@ -1,4 +1,4 @@
-/* heat.c - what one does with a map: an overlay picture, a NumPy file, its share inside a mask. Depends on explain.h. */
+/* heat.c - what one does with a map: an overlay picture, its share inside a mask. Depends on explain.h. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -108,36 +108,6 @@ cx_status cx_overlay_png(const cx_film *film, const cx_place *place, const float
     if (s == CX_OK)
         s = cx_png_rgb(&c, png, err);
     cx_canvas_free(&c);
-    return s;
-}
-
-/* numpy/lib/format.py, version 1.0: magic, header length, a Python dictionary padded with spaces to a multiple of 64, the data. */
-cx_status cx_npy_write(const char *path, const float *data, const int *dims, int nd, cx_error *err)
-{
-    cx_buf head = { 0 }, file = { 0 };
-    size_t n = 1;
-    cx_buf_puts(&head, "{'descr': '<f4', 'fortran_order': False, 'shape': (");
-    for (int i = 0; i < nd; i++) {
-        n *= (size_t)dims[i];
-        cx_buf_printf(&head, i + 1 < nd ? "%d, " : nd == 1 ? "%d," : "%d", dims[i]);
-    }
-    cx_buf_puts(&head, "), }");
-    while ((10 + head.len + 1) % 64)
-        cx_buf_puts(&head, " ");
-    cx_buf_puts(&head, "\n");
-    const uint8_t start[10] = { 0x93, 'N', 'U', 'M', 'P', 'Y', 1, 0, (uint8_t)(head.len & 255), (uint8_t)(head.len >> 8) };
-    cx_buf_put(&file, start, sizeof start);
-    cx_buf_put(&file, head.data, head.len);
-    for (size_t i = 0; i < n; i++) {
-        uint32_t bits;
-        memcpy(&bits, &data[i], 4);
-        const uint8_t little[4] = { (uint8_t)bits, (uint8_t)(bits >> 8), (uint8_t)(bits >> 16), (uint8_t)(bits >> 24) };
-        cx_buf_put(&file, little, 4);
-    }
-    cx_status s = head.failed || file.failed ? cx_fail(err, CX_E_MEMORY, "%s: no memory for %zu values", path, n)
-                                             : cx_file_write(path, file.data, file.len, err);
-    cx_buf_free(&head);
-    cx_buf_free(&file);
     return s;
 }
 

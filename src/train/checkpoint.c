@@ -76,17 +76,22 @@ cx_status cx_checkpoint_save(cx_run *r, const char *name, bool moments, cx_error
     int rows = 0;
     float *host[2] = { NULL, NULL };
     cx_buf config = { 0 };
+    cx_weights_card card;
+    TRY(cx_card_of(r->config, &card, err));
     char *file = cx_sprintf("%s/checkpoints/%s.safetensors", r->dir, name), *state = state_text(&r->state);
     cx_run_identity(r->config, &config);
     cx_status s = file && state && !config.failed ? CX_OK : cx_fail(err, CX_E_MEMORY, "out of memory for a checkpoint");
     if (s == CX_OK && moments)
         s = moments_out(r, row, &rows, host, err);
     if (s == CX_OK) {
-        cx_st_meta meta[] = { { "format", "cxnet checkpoint 1" }, { "version", CX_VERSION }, { "config", config.data }, { "data", r->data_sha },
-            { "state", state },
-            { "history", r->state.history } };
-        s = cx_weights_save(r->store, file, row, rows, meta, CX_COUNT(meta), err);
+        cx_st_meta meta[CX_CARD_META + 6] = { { "format", "cxnet checkpoint 1" }, { "version", CX_VERSION }, { "config", config.data },
+            { "data", r->data_sha }, { "state", state }, { "history", r->state.history } };
+        s = cx_weights_card_write(&card, meta + 6, err);
+        if (s == CX_OK)
+            s = cx_weights_save(r->store, file, row, rows, meta, CX_COUNT(meta), err);
+        cx_weights_card_unwrite(meta + 6);
     }
+    cx_weights_card_free(&card);
     free(host[0]);
     free(host[1]);
     free(file);

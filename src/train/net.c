@@ -65,7 +65,9 @@ static cx_status open_net(const char *run, const char *config, const char *weigh
     TRY(check_preprocessing(run, n, err));
     n->threshold = threshold_of(run);
     TRY(cx_st_read(weights, &f, err));
-    cx_status s = cx_weights_load(n->store, &f, err);
+    cx_status s = cx_card_agrees(&n->config, &f, err);
+    if (s == CX_OK)
+        s = cx_weights_load(n->store, &f, err);
     cx_st_free(&f);
     return cx_prefix(err, s, "%s", weights);
 }

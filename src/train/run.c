@@ -222,9 +222,13 @@ static cx_status initial_weights(cx_run *r, cx_error *err)
     if (!*r->config->model.weights)
         return CX_OK;
     TRY(cx_st_read(r->config->model.weights, &f, err));
-    cx_status s = cx_weights_load(r->store, &f, err);
+    cx_status s = cx_card_agrees(r->config, &f, err);
+    if (s == CX_OK)
+        s = cx_weights_load(r->store, &f, err);
+    const bool ours = cx_weights_has_card(&f);
     cx_st_free(&f);
-    return cx_prefix(err, s, "model.weights %s", r->config->model.weights);
+    return cx_prefix(err, s, "model.weights %s%s", r->config->model.weights,
+                     ours ? "" : " (does not say what it is for; `cxnet weights import` makes a file that does)");
 }
 
 static cx_status open_backend(cx_run *r, cx_error *err)

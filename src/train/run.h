@@ -68,6 +68,12 @@ void cx_run_data_sha256(const cx_run *r, char out[65]);
 /* Loads checkpoints/last; CX_E_CONFIG when it was made with another configuration (it names the first key that differs) or with other data. */
 cx_status cx_checkpoint_load(cx_run *r, cx_error *err);
 
+/* ---- card.c */
+/* What weights trained by c say about themselves. Free with cx_weights_card_free. */
+cx_status cx_card_of(const cx_config *c, cx_weights_card *out, cx_error *err);
+/* CX_E_CONFIG: the file's card names another architecture, epsilon, final ReLU, or other pixels than c; says which key to set. A file without a card agrees. */
+cx_status cx_card_agrees(const cx_config *c, const cx_st_file *f, cx_error *err);
+
 /* ---- ranks.c: what the ranks agree on; each returns at once in a run of one process */
 /* CX_E_CONFIG names the first line of the configuration that a rank does not share with rank 0. */
 cx_status cx_ranks_configured(cx_run *r, cx_error *err);

@@ -1,30 +1,13 @@
-/* weights.c - a network's parameters and state to a file and back, and their identity. Depends on weights.h. */
+/* weights.c - a network's parameters and state to a file and back, and their identity. Depends on layers.h. */
 #include <stdlib.h>
 #include <string.h>
-#include "cxnet/weights.h"
-
-/* The weights of a loss belong to an experiment's films, not to the network: a state that only losses read is not kept. */
-static bool is_kept(const cx_graph *g, int value)
-{
-    bool by_loss = false;
-    if (g->values[value].kind != CX_STATE)
-        return g->values[value].kind == CX_PARAM;
-    for (int k = 0; k < g->n_nodes; k++)
-        for (int i = 0; i < g->nodes[k].n_in; i++) {
-            if (g->nodes[k].in[i] != value)
-                continue;
-            if (!(cx_ops[g->nodes[k].op].flags & CX_LOSS))
-                return true;
-            by_loss = true;
-        }
-    return !by_loss;
-}
+#include "layers.h"
 
 static int count_kept(const cx_graph *g)
 {
     int n = 0;
     for (int i = 0; i < g->n_values; i++)
-        n += is_kept(g, i);
+        n += cx_weights_kept(g, i);
     return n;
 }
 
@@ -40,12 +23,12 @@ static cx_status download(cx_store *s, float **out, cx_error *err)
     const cx_graph *g = cx_store_graph(s);
     int64_t total = 0, at = 0;
     for (int i = 0; i < g->n_values; i++)
-        total += is_kept(g, i) ? cx_elems(g->values[i].shape) : 0;
+        total += cx_weights_kept(g, i) ? cx_elems(g->values[i].shape) : 0;
     float *host = cx_alloc_aligned((size_t)total, sizeof *host);
     if (!host)
         return cx_fail(err, CX_E_MEMORY, "no memory for %lld weights", (long long)total);
     for (int i = 0; i < g->n_values; i++) {
-        if (!is_kept(g, i))
+        if (!cx_weights_kept(g, i))
             continue;
         const cx_status status = cx_store_get(s, i, host + at, err);
         if (status != CX_OK) {
@@ -72,7 +55,7 @@ cx_status cx_weights_save(cx_store *s, const char *path, const cx_st_tensor *ext
     int n = 0;
     at = host;
     for (int i = 0; i < g->n_values; i++)
-        if (is_kept(g, i)) {
+        if (cx_weights_kept(g, i)) {
             rows[n++] = describe(&g->values[i], at);
             at += cx_elems(g->values[i].shape);
         }
@@ -113,10 +96,10 @@ cx_status cx_weights_load(cx_store *s, const cx_st_file *f, cx_error *err)
     const cx_graph *g = cx_store_graph(s);
     const cx_st_tensor *t = NULL;
     for (int i = 0; i < g->n_values; i++)
-        if (is_kept(g, i))
+        if (cx_weights_kept(g, i))
             TRY(match(f, &g->values[i], &t, err));
     for (int i = 0; i < g->n_values; i++) {
-        if (!is_kept(g, i))
+        if (!cx_weights_kept(g, i))
             continue;
         TRY(match(f, &g->values[i], &t, err));
         /* A file of ours is aligned; one written elsewhere may hold tensors at any byte. */
@@ -141,7 +124,7 @@ cx_status cx_weights_sha256(cx_store *s, char out[65], cx_error *err)
     cx_sha256_init(&sha);
     for (int i = 0; i < g->n_values; i++) {
         const cx_value *v = &g->values[i];
-        if (!is_kept(g, i))
+        if (!cx_weights_kept(g, i))
             continue;
         const int64_t shape[4] = { v->shape.n, v->shape.h, v->shape.w, v->shape.c };
         cx_sha256_update(&sha, v->name, strlen(v->name) + 1);
