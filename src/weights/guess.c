@@ -75,12 +75,25 @@ static const cx_file_layer *nth(const facts *x, cx_layer_kind kind, int i)
 /* Inputs and outputs of a layer, by where its file keeps them. */
 static int64_t ends_of(const facts *x, const cx_file_layer *l, bool out)
 {
-    if (!l)
+    if (!l || l->part[0] < 0)
         return 0;
     const cx_st_tensor *t = &x->f->tensors[l->part[0]];
     if (l->kind == CX_LAYER_CONVT)
         out = !out;
     return x->keras ? t->d[t->nd - (out ? 1 : 2)] : t->d[out ? 0 : 1];
+}
+
+/* The convolution that reads the film: by its name in a DenseNet, whose tensors may lie in any order; else the first. */
+static const cx_file_layer *stem_of(const facts *x)
+{
+    static const char *const ends[] = { "features.conv0", "conv1/conv", "conv1_conv" };
+    for (int i = 0; i < x->n; i++)
+        for (int e = 0; e < CX_COUNT(ends); e++) {
+            const int n = (int)strlen(ends[e]), at = x->layers[i].length - n;
+            if (at >= 0 && strncmp(x->layers[i].name + at, ends[e], (size_t)n) == 0 && (at == 0 || strchr("./", x->layers[i].name[at - 1])))
+                return &x->layers[i];
+        }
+    return nth(x, CX_LAYER_CONV, 0);
 }
 
 static void count_blocks(facts *x)
@@ -187,7 +200,7 @@ static cx_status fill_spec(const facts *x, cx_model_spec *spec, bool *relu_known
     TRY(find_arch(x, spec, err));
     const bool densenet = strncmp(spec->arch, "densenet", 8) == 0, unet = strcmp(spec->arch, "unet") == 0;
     const int dense = x->kinds[CX_LAYER_DENSE];
-    fill(&spec->channels, ends_of(x, nth(x, CX_LAYER_CONV, 0), false));
+    fill(&spec->channels, ends_of(x, stem_of(x), false));
     fill(&spec->side, k.side);
     if (unet) {
         fill(&spec->outputs, ends_of(x, nth(x, CX_LAYER_CONV, x->kinds[CX_LAYER_CONV] - 1), true));
