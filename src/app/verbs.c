@@ -6,13 +6,13 @@
     VERB(train) \
     VERB(explain) \
     VERB(plan) \
-    VERB(weights_import) \
-    VERB(weights_export) \
-    VERB(weights_verify) \
     VERB(data_check) \
     VERB(data_preview) \
     VERB(data_split) \
     VERB(weights_inspect) \
+    VERB(weights_import) \
+    VERB(weights_export) \
+    VERB(weights_verify) \
     VERB(config_show) \
     VERB(config_check) \
     VERB(config_schema) \
