@@ -116,6 +116,7 @@ void cx_weights_card_free(cx_weights_card *c);
  * Errors name the path. Close with cx_weights_net_close. */
 typedef struct { cx_weights_card card; cx_model model; cx_store *store; } cx_weights_net;
 cx_status cx_weights_open(const char *path, cx_backend *b, cx_weights_net *out, cx_error *err);
+cx_status cx_weights_net_save(const cx_weights_net *n, const char *path, cx_error *err);       /* such a file */
 void cx_weights_net_close(cx_weights_net *n);
 
 /* ---- out again ------------------------------------------------------------------------------------------------------------ */

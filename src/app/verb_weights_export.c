@@ -6,19 +6,10 @@
 static const char FORMATS[] = "safetensors|torchvision|keras|onnx";
 enum { SAFETENSORS, TORCHVISION, KERAS, ONNX };
 
-static cx_status save_ours(const cx_weights_net *n, const char *out, cx_error *err)
-{
-    cx_st_meta meta[CX_CARD_META];
-    TRY(cx_weights_card_write(&n->card, meta, err));
-    const cx_status s = cx_weights_save(n->store, out, NULL, 0, meta, CX_CARD_META, err);
-    cx_weights_card_unwrite(meta);
-    return s;
-}
-
 static cx_status export(const cx_weights_net *n, int format, const char *out, cx_error *err)
 {
     switch (format) {
-    case SAFETENSORS: return save_ours(n, out, err);
+    case SAFETENSORS: return cx_weights_net_save(n, out, err);
     case TORCHVISION: return cx_weights_export_torch(n, out, err);
     case KERAS: return cx_weights_export_keras(n, out, err);
     default: return cx_weights_export_onnx(n, out, err);

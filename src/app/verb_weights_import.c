@@ -139,15 +139,6 @@ static cx_status build(job *j, const cx_args *a, cx_error *err)
     return cx_store_new(j->net.model.graph, j->backend, 1, &j->net.store, err);
 }
 
-static cx_status write_out(job *j, const char *out, cx_error *err)
-{
-    cx_st_meta meta[CX_CARD_META];
-    TRY(cx_weights_card_write(&j->net.card, meta, err));
-    const cx_status s = cx_weights_save(j->net.store, out, NULL, 0, meta, CX_CARD_META, err);
-    cx_weights_card_unwrite(meta);
-    return s;
-}
-
 static void say(const job *j, const char *out)
 {
     const cx_weights_card *c = &j->net.card;
@@ -176,7 +167,7 @@ static cx_status import(job *j, const cx_args *a, cx_error *err)
         return cx_prefix(err, fits, "%s", path);
     TRY(cx_weights_take(j->net.store, &j->f, &j->map, j->bgr, err));
     if (out)
-        TRY(write_out(j, out, err));
+        TRY(cx_weights_net_save(&j->net, out, err));
     say(j, out);
     return CX_OK;
 }

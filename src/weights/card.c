@@ -142,6 +142,15 @@ cx_status cx_weights_open(const char *path, cx_backend *b, cx_weights_net *out, 
     return cx_prefix(err, s, "%s", path);
 }
 
+cx_status cx_weights_net_save(const cx_weights_net *n, const char *path, cx_error *err)
+{
+    cx_st_meta meta[CX_CARD_META];
+    TRY(cx_weights_card_write(&n->card, meta, err));
+    const cx_status s = cx_weights_save(n->store, path, NULL, 0, meta, CX_CARD_META, err);
+    cx_weights_card_unwrite(meta);
+    return s;
+}
+
 void cx_weights_net_close(cx_weights_net *n)
 {
     cx_store_free(n->store);

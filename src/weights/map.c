@@ -172,7 +172,7 @@ static void by_order(matcher *x)
         named += x->layers[i].kind == CX_LAYER_CONVT;
     for (int k = 0; k < x->g->n_nodes; k++)
         wanted += cx_node_kind(x->g, k) == CX_LAYER_CONVT;
-    const bool together = named != wanted;
+    const bool together = named == 0 && wanted > 0;
     for (int kind = 0; kind < CX_LAYER_KINDS; kind++) {
         const cx_file_layer *before = NULL;
         int l = -1;

@@ -1,6 +1,5 @@
-/* test_heat.c - overlays, NumPy files and heat shares. */
+/* test_heat.c - overlays and heat shares. */
 #include "support.h"
-#include <unistd.h>
 #include "cxnet/explain.h"
 
 static void share_of_a_mask(void **state)
@@ -17,27 +16,6 @@ static void share_of_a_mask(void **state)
     /* bilinear from 2 to 8 pixels, one axis: columns 0 and 1 have weight 1, then 7/8, 5/8, 3/8, 1/8, 0, 0; 3.5 of 4 lie left */
     assert_true(fabs(cx_heat_share(corner, 2, 2, left, 8) - 3.5 / 4) < 1e-6);
     assert_true(isnan(cx_heat_share(none, 2, 2, all, 8)));
-}
-
-static void npy_bytes(void **state)
-{
-    (void)state;
-    char path[] = "/tmp/cxnet_npy_XXXXXX";
-    static const float v[6] = { 1, -2, 0.5f, 3e38f, 0, 7 };
-    cx_buf b = { 0 };
-    close(mkstemp(path));
-    assert_cx_ok(cx_npy_write(path, v, (const int[]) { 2, 3 }, 2, err));
-    assert_cx_ok(cx_file_read(path, 4096, &b, err));
-    assert_int_equal(b.len, 128 + 24);
-    assert_memory_equal(b.data, "\x93NUMPY\1\0\x76\0{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }", 65);
-    assert_int_equal(b.data[127], '\n');
-    assert_memory_equal(b.data + 128, v, sizeof v);               /* this machine is little-endian, as the file */
-    assert_cx_ok(cx_npy_write(path, v, (const int[]) { 6 }, 1, err));
-    assert_cx_ok(cx_file_read(path, 4096, &b, err));
-    assert_non_null(strstr(b.data + 10, "'shape': (6,), }"));
-    cx_buf_free(&b);
-    unlink(path);
-    assert_cx_fails(CX_E_CREATE, "/nowhere/map.npy", cx_npy_write("/nowhere/map.npy", v, (const int[]) { 6 }, 1, err));
 }
 
 /* Grey of the overlay's pixel at the middle of map cell (i, j) of the right panel, both decoded with their colours lost. */
@@ -104,7 +82,7 @@ static void heat_lies_where_the_network_looked(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(share_of_a_mask), cmocka_unit_test(npy_bytes), cmocka_unit_test(overlays),
+    const struct CMUnitTest tests[] = { cmocka_unit_test(share_of_a_mask), cmocka_unit_test(overlays),
         cmocka_unit_test(heat_lies_where_the_network_looked) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
