@@ -80,7 +80,7 @@ typedef struct {
 } cx_mapping;
 /* Finds for each kept value of the graph its tensor: by name where the file's names are known (ours; torchvision's, with timm's and torchxrayvision's, older
  * torchvision's, any of the prefixes that wrappers add; Keras applications' DenseNet), otherwise by order and shape, kind of layer by kind, as Keras loads by
- * topology. Reads no numbers. Whatever it finds is CX_OK; cx_weights_map_check judges. CX_E_MEMORY. */
+ * topology. Reads no numbers. Whatever it finds is CX_OK; cx_weights_map_check judges. CX_E_MEMORY; CX_E_DATA: absurdly many tensors. */
 cx_status cx_weights_map(const cx_st_file *f, const cx_graph *g, cx_head head, cx_mapping *out, cx_error *err);
 void cx_weights_map_free(cx_mapping *m);
 /* CX_E_DATA: a missing or unused tensor, or a shape that does not fit: names the first, counts all, says what to do about it. */

@@ -4,6 +4,8 @@
 #include <string.h>
 #include "layers.h"
 
+enum { MOST_TENSORS = 20000 };       /* layers are looked for one after the other */
+
 /* ---- layers of a graph ------------------------------------------------------------------------------------------------- */
 
 bool cx_weights_kept(const cx_graph *g, int value)
@@ -102,6 +104,8 @@ static cx_file_layer *layer_named(cx_file_layer *layers, int n, const char *name
 
 cx_status cx_file_layers(const cx_st_file *f, cx_file_layer **out, int *n, cx_error *err)
 {
+    if (f->n > MOST_TENSORS)
+        return cx_fail(err, CX_E_DATA, "%d tensors; networks of at most %d are mapped", f->n, MOST_TENSORS);
     cx_file_layer *layers = cx_alloc((size_t)f->n, sizeof *layers);
     if (!layers)
         return cx_fail(err, CX_E_MEMORY, "no memory for %d layers", f->n);

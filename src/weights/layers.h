@@ -9,7 +9,7 @@ typedef enum { CX_LAYER_CONV, CX_LAYER_CONVT, CX_LAYER_DENSE, CX_LAYER_NORM, CX_
 
 /* Tensors of one prefix: "conv2d_1/kernel" and "conv2d_1/bias", wherever they lie; layers in the order of their first tensors. */
 typedef struct { const char *name; int length; cx_layer_kind kind; int part[CX_PARTS]; } cx_file_layer;    /* name points into the file; part -1: absent */
-cx_status cx_file_layers(const cx_st_file *f, cx_file_layer **out, int *n, cx_error *err);        /* free() */
+cx_status cx_file_layers(const cx_st_file *f, cx_file_layer **out, int *n, cx_error *err);   /* free(). CX_E_DATA: absurdly many */
 
 /* A parameter or state that only losses read is not kept: the weights of a loss belong to an experiment's films. */
 bool cx_weights_kept(const cx_graph *g, int value);
