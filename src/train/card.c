@@ -4,15 +4,15 @@
 #include <string.h>
 #include "run.h"
 
-static int outputs_of(const cx_config *c) { return cx_task_of(c) == TASK_BINARY ? 1 : (int)c->data.classes.n; }
-
 cx_status cx_card_of(const cx_config *c, cx_weights_card *out, cx_error *err)
 {
     cx_spec *classes;
     int n;
     *out = (cx_weights_card){ 0 };
-    cx_config_model(c, outputs_of(c), &out->spec);
+    cx_config_model(c, cx_config_outputs(c), &out->spec);
     snprintf(out->normalise, sizeof out->normalise, "%s", c->data.normalise);
+    if (cx_task_of(c) == TASK_SEGMENTATION)         /* one map, which has no names */
+        return CX_OK;
     TRY(cx_specs_parse(&c->data.classes, '=', &classes, &n, err));
     out->classes = cx_alloc((size_t)n, sizeof *out->classes);
     bool whole = out->classes != NULL;
@@ -43,7 +43,7 @@ static cx_status compare(const cx_config *c, const cx_weights_card *card, cx_err
 {
     const cx_model_spec *s = &card->spec;
     const double eps = s->norm_eps > 0 ? s->norm_eps : 1e-5;
-    const bool densenet = strncmp(s->arch, "densenet", 8) == 0;
+    const bool densenet = strncmp(s->arch, "densenet", 8) == 0, unet = strcmp(s->arch, "unet") == 0;
     if (strcmp(s->arch, c->model.arch) != 0)
         return differ("model.arch", s->arch, c->model.arch, err);
     if (s->channels != c->data.channels)
@@ -54,7 +54,13 @@ static cx_status compare(const cx_config *c, const cx_weights_card *card, cx_err
         return differ_number("model.hidden", s->hidden, c->model.hidden, err);
     if (densenet && s->no_final_relu != !c->model.final_relu)
         return differ("model.final_relu", s->no_final_relu ? "false" : "true", c->model.final_relu ? "true" : "false", err);
-    if (densenet && fabs(eps - c->model.norm_eps) > 1e-9)
+    if (unet && s->norm != c->model.norm)
+        return differ("model.norm", s->norm ? "true" : "false", c->model.norm ? "true" : "false", err);
+    if (unet && s->base && s->base != c->model.base)
+        return differ_number("model.base", s->base, c->model.base, err);
+    if (unet && s->depth && s->depth != c->model.depth)
+        return differ_number("model.depth", s->depth, c->model.depth, err);
+    if ((densenet || (unet && s->norm)) && fabs(eps - c->model.norm_eps) > 1e-9)
         return differ_number("model.norm_eps", eps, c->model.norm_eps, err);
     return CX_OK;
 }

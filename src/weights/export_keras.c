@@ -80,18 +80,12 @@ static void put_dataset(h5 *h, hid_t group, const char *name, const cx_layout *l
 
 static cx_status put_weight(h5 *h, hid_t group, cx_store *s, int value, const char *name, cx_error *err)
 {
-    const cx_graph *g = cx_store_graph(s);
-    const cx_layout l = cx_layout_of(g, value, CX_AXES_KERAS);
-    const size_t n = (size_t)cx_elems(g->values[value].shape);
-    float *ours = cx_alloc_aligned(n, sizeof *ours), *file = cx_alloc_aligned(n, sizeof *file);
-    cx_status status = ours && file ? cx_store_get(s, value, ours, err) : cx_fail(err, CX_E_MEMORY, "no memory for %s", name);
-    if (status == CX_OK) {
-        cx_layout_out(&l, ours, file);
-        put_dataset(h, group, name, &l, file);
-    }
-    free(ours);
+    cx_layout l;
+    float *file;
+    TRY(cx_layout_out(s, value, CX_AXES_KERAS, &l, &file, err));
+    put_dataset(h, group, name, &l, file);
     free(file);
-    return status;
+    return CX_OK;
 }
 
 /* Group "conv1/conv" with datasets "conv1/conv/kernel:0" below it, which attribute weight_names lists. */

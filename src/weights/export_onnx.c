@@ -149,23 +149,18 @@ static cx_status put_node(writer *w, const cx_node *k, cx_error *err)
 
 static cx_status put_weight(writer *w, cx_store *s, int value, cx_error *err)
 {
-    const cx_layout l = cx_layout_of(w->g, value, CX_AXES_TORCH);
-    const size_t n = (size_t)cx_elems(w->g->values[value].shape);
-    float *ours = cx_alloc_aligned(n, sizeof *ours), *file = cx_alloc_aligned(n, sizeof *file);
-    cx_status status = ours && file ? cx_store_get(s, value, ours, err) : cx_fail(err, CX_E_MEMORY, "onnx: no memory for %s", w->name[value]);
-    if (status == CX_OK) {
-        cx_buf t = { 0 };
-        cx_layout_out(&l, ours, file);
-        for (int i = 0; i < l.nd; i++)
-            pb_int(&t, TENSOR_DIM, l.d[i]);
-        pb_int(&t, TENSOR_TYPE, TYPE_FLOAT);
-        pb_text(&t, TENSOR_NAME, w->name[value]);
-        pb_bytes(&t, TENSOR_RAW, file, n * sizeof *file);       /* little-endian, as this machine */
-        pb_message(&w->graph, GRAPH_INITIALIZER, &t);
-    }
-    free(ours);
+    cx_layout l;
+    cx_buf t = { 0 };
+    float *file;
+    TRY(cx_layout_out(s, value, CX_AXES_TORCH, &l, &file, err));
+    for (int i = 0; i < l.nd; i++)
+        pb_int(&t, TENSOR_DIM, l.d[i]);
+    pb_int(&t, TENSOR_TYPE, TYPE_FLOAT);
+    pb_text(&t, TENSOR_NAME, w->name[value]);
+    pb_bytes(&t, TENSOR_RAW, file, (size_t)cx_elems(w->g->values[value].shape) * sizeof *file);       /* little-endian, as this machine */
+    pb_message(&w->graph, GRAPH_INITIALIZER, &t);
     free(file);
-    return status;
+    return CX_OK;
 }
 
 /* d[0] is N whatever it says. */

@@ -6,16 +6,12 @@
 static cx_status add(cx_store *s, int value, cx_st_tensor *t, cx_error *err)
 {
     const cx_value *v = &cx_store_graph(s)->values[value];
-    const cx_layout l = cx_layout_of(cx_store_graph(s), value, CX_AXES_TORCH);
-    const size_t bytes = (size_t)cx_elems(v->shape) * sizeof(float);
-    float *ours = cx_alloc_aligned(bytes, 1), *file = cx_alloc_aligned(bytes, 1);
-    *t = (cx_st_tensor){ .name = v->name, .dtype = CX_F32, .nd = l.nd, .data = file, .bytes = bytes };
+    float *file;
+    cx_layout l;
+    TRY(cx_layout_out(s, value, CX_AXES_TORCH, &l, &file, err));
+    *t = (cx_st_tensor){ .name = v->name, .dtype = CX_F32, .nd = l.nd, .data = file, .bytes = (size_t)cx_elems(v->shape) * sizeof *file };
     memcpy(t->d, l.d, sizeof l.d);
-    cx_status status = ours && file ? cx_store_get(s, value, ours, err) : cx_fail(err, CX_E_MEMORY, "no memory for %s", v->name);
-    if (status == CX_OK)
-        cx_layout_out(&l, ours, file);
-    free(ours);
-    return status;
+    return CX_OK;
 }
 
 cx_status cx_weights_export_torch(const cx_weights_net *net, const char *path, cx_error *err)

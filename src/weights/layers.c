@@ -177,7 +177,24 @@ static void copy(const cx_layout *l, const float *from, float *to, bool inwards)
 }
 
 void cx_layout_in(const cx_layout *l, const float *file, float *ours) { copy(l, file, ours, true); }
-void cx_layout_out(const cx_layout *l, const float *ours, float *file) { copy(l, ours, file, false); }
+
+cx_status cx_layout_out(cx_store *s, int value, cx_axes axes, cx_layout *l, float **file, cx_error *err)
+{
+    const cx_value *v = &cx_store_graph(s)->values[value];
+    const size_t n = (size_t)cx_elems(v->shape);
+    float *ours = cx_alloc_aligned(n, sizeof *ours);
+    *l = cx_layout_of(cx_store_graph(s), value, axes);
+    *file = cx_alloc_aligned(n, sizeof **file);
+    cx_status status = ours && *file ? cx_store_get(s, value, ours, err) : cx_fail(err, CX_E_MEMORY, "no memory for %s", v->name);
+    if (status == CX_OK)
+        copy(l, ours, *file, false);
+    else {
+        free(*file);
+        *file = NULL;
+    }
+    free(ours);
+    return status;
+}
 
 /* ---- names ----------------------------------------------------------------------------------------------------------------- */
 

@@ -24,7 +24,8 @@ bool cx_is_head(const char *value_name);
 typedef struct { cx_shape s; int64_t stride[4]; int nd; int64_t d[4]; } cx_layout;    /* nd, d: the file's own shape */
 cx_layout cx_layout_of(const cx_graph *g, int value, cx_axes axes);
 void cx_layout_in(const cx_layout *l, const float *file, float *ours);
-void cx_layout_out(const cx_layout *l, const float *ours, float *file);
+/* The numbers of a store's value in such axes; free() them. */
+cx_status cx_layout_out(cx_store *s, int value, cx_axes axes, cx_layout *l, float **file, cx_error *err);
 
 /* A PyTorch name without what wrappers and older versions put into it: "module.densenet121.features.denseblock1.denselayer2.norm.1.weight" ->
  * "features.denseblock1.denselayer2.norm1.weight". */

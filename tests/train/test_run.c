@@ -481,78 +481,6 @@ static void test_nan_in_evaluation_stops(void **state)
         CX_RESUME_AUTO, err));
 }
 
-/* A run's weights say what they are for; a configuration that would feed them other pixels, or build another network, is refused with the key to set. */
-static void test_cards_are_held_to(void **state)
-{
-    (void)state;
-    char best[400], set[420], folder[400], yaml[440];
-    cx_st_file f;
-    cx_weights_card card;
-    cx_net net;
-    train("card", (const char *[]){ "optim.epochs=1", NULL });
-    snprintf(best, sizeof best, "%s/card/checkpoints/best.safetensors", root);
-    assert_cx_ok(cx_st_read(best, &f, err));
-    assert_cx_ok(cx_weights_card_read(&f, &card, err));
-    assert_string_equal(card.spec.arch, "base_cnn");
-    assert_int_equal(card.spec.side, SIDE);
-    assert_int_equal(card.spec.outputs, 1);
-    assert_string_equal(card.normalise, "unit");
-    assert_int_equal(card.n_classes, 2);
-    assert_string_equal(card.classes[1], "Disease");
-    cx_weights_card_free(&card);
-    cx_st_free(&f);
-
-    snprintf(set, sizeof set, "model.weights=%s", best);
-    train("card-next", (const char *[]){ "optim.epochs=1", set, NULL });
-    static const struct { const char *other[2], *says; } refused[] = {
-        { { "data.channels=3", "data.normalise=unit" }, "data.channels 1, the configuration says 3; set data.channels=1" },
-        { { "data.channels=3", "data.normalise=imagenet" }, "data.channels 1" },
-        { { "model.arch=densenet121", "data.side=80" }, "model.arch base_cnn, the configuration says densenet121" },
-    };
-    for (int i = 0; i < CX_COUNT(refused); i++)
-        assert_cx_fails(CX_E_CONFIG, refused[i].says, attempt("card-other", (const char *[]){ refused[i].other[0], refused[i].other[1], set, NULL },
-            CX_RESUME_AUTO, err));
-
-    /* A run whose configuration was changed afterwards is not opened. */
-    cx_buf text = { 0 };
-    snprintf(folder, sizeof folder, "%s/card", root);
-    snprintf(yaml, sizeof yaml, "%s/config.resolved.yaml", folder);
-    assert_cx_ok(cx_file_read(yaml, 1 << 20, &text, err));
-    char *at = strstr(text.data, "channels: 1");
-    assert_non_null(at);
-    at[strlen("channels: ")] = '3';
-    assert_cx_ok(cx_file_write(yaml, text.data, text.len, err));
-    cx_buf_free(&text);
-    assert_cx_fails(CX_E_CONFIG, "best.safetensors: these weights were made with data.channels 1", cx_net_open(folder, NULL, 1, &net, err));
-}
-
-/* What a DenseNet does behind its norms, and their epsilon, are no shapes: only the card tells. */
-static void test_cards_tell_what_shapes_do_not(void **state)
-{
-    (void)state;
-    static const char *const densenet[] = { "model.arch=densenet121", "data.side=32" };
-    static const struct { const char *other, *says; } refused[] = {
-        { "model.final_relu=true", "model.final_relu false, the configuration says true; set model.final_relu=false" },
-        { "model.norm_eps=1e-5", "model.norm_eps 1.001e-05, the configuration says 1e-05" },
-        { "data.normalise=imagenet", "data.normalise unit, the configuration says imagenet" },
-    };
-    char path[320], set[400];
-    cx_backend *b;
-    cx_weights_net n = { .card = { .spec = { .arch = "densenet121", .side = 32, .channels = 3, .outputs = 1, .norm_eps = 1.001e-5, .no_final_relu = true },
-                                   .normalise = "unit" } };
-    snprintf(path, sizeof path, "%s/imported.safetensors", root);
-    snprintf(set, sizeof set, "model.weights=%s", path);
-    assert_cx_ok(cx_backend_open("cpu", 1, &b, err));
-    assert_cx_ok(cx_model_new(&n.card.spec, &n.model, err));
-    assert_cx_ok(cx_store_new(n.model.graph, b, 1, &n.store, err));
-    assert_cx_ok(cx_weights_net_save(&n, path, err));
-    cx_weights_net_close(&n);
-    cx_backend_close(b);
-    for (int i = 0; i < CX_COUNT(refused); i++)
-        assert_cx_fails(CX_E_CONFIG, refused[i].says, attempt("told", (const char *[]){ densenet[0], densenet[1], "data.channels=3", "model.final_relu=false",
-            "model.norm_eps=1.001e-5", set, refused[i].other, NULL }, CX_RESUME_AUTO, err));
-}
-
 static void test_other_tasks(void **state)
 {
     (void)state;
@@ -575,8 +503,6 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_a_device_too_small_for_the_films),
         cmocka_unit_test(test_results_are_complete),
         cmocka_unit_test(test_kill_is_survived),
-        cmocka_unit_test(test_cards_are_held_to),
-        cmocka_unit_test(test_cards_tell_what_shapes_do_not),
         cmocka_unit_test(test_other_tasks),
         cmocka_unit_test(test_changed_data_do_not_resume),
         cmocka_unit_test(test_stop_before_the_first_step),
