@@ -131,7 +131,7 @@ static cx_status build(job *j, const cx_args *a, cx_error *err)
     if (j->relu >= 0)
         s->no_final_relu = j->relu == 1;
     else if (!relu_known && strncmp(s->arch, "densenet", 8) == 0)
-        fprintf(stderr, "cxnet: the file does not say whether a ReLU follows the last normalisation: taken as on (PyTorch, later Keras); CheXNet's published "
+        fprintf(stderr, "cxnet: the file does not say whether a ReLU follows the last normalisation: taken as on (later Keras); CheXNet's published "
                 "weights want --final-relu off\n");
     TRY(read_card(j, a, err));
     TRY(cx_model_new(s, &j->net.model, err));

@@ -214,7 +214,7 @@ static cx_status fill_spec(const facts *x, cx_model_spec *spec, bool *relu_known
         if (dense > 1)
             fill(&spec->hidden, ends_of(x, nth(x, CX_LAYER_DENSE, dense - 2), true));
         fill(&spec->side, DENSENET_SIDE);
-        *relu_known = k.any;
+        *relu_known = k.any || !x->keras;        /* PyTorch's networks have it */
         if (k.any)
             spec->no_final_relu = !k.final_relu;
     }

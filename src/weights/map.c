@@ -301,7 +301,7 @@ typedef struct { char text[96]; } shape_text;
 
 static shape_text shape_of(const int64_t *d, int nd)
 {
-    shape_text s = { "" };
+    shape_text s = { "scalar" };
     size_t n = 0;
     for (int i = 0; i < nd && n + 24 < sizeof s.text; i++)
         n += (size_t)snprintf(s.text + n, sizeof s.text - n, "%s%lld", i ? "x" : "", (long long)d[i]);

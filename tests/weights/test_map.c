@@ -147,10 +147,12 @@ static void torch_names_find_their_places(void **state)
                 cx_torch_name(x->t[map.row[i].source].name, seen);
                 assert_string_equal(seen, m.graph->values[map.row[i].value].name);
             }
-        assert_cx_ok(cx_weights_guess(&x->f, &guess, NULL, err));
+        bool relu;
+        assert_cx_ok(cx_weights_guess(&x->f, &guess, &relu, err));
         assert_string_equal(guess.arch, "densenet121");
         assert_int_equal(guess.outputs, 14);
         assert_true(guess.norm_eps == 1e-5);
+        assert_true(relu && !guess.no_final_relu);
         cx_weights_map_free(&map);
         foreign_free(x);
     }
