@@ -438,6 +438,63 @@ static void unknown_networks_are_refused(void **state)
     foreign_free(x);
 }
 
+/* Whatever names, shapes and types a file has, each kept value and each tensor stands in exactly one row, or in one together. */
+static void every_tensor_is_accounted_for(void **state)
+{
+    (void)state;
+    static const char *const layers[] = { "conv1/conv", "a/conv1/conv", "conv2_block1_1_conv", "conv5_block16_2_conv", "bn", "conv1_bn", "conv2d", "conv2d_1",
+        "conv2d_transpose", "dense", "features.conv0", "features.norm0", "module.features.denseblock1.denselayer1.norm.1", "classifier", "classifier.0", "head",
+        "enc1.conv1", "up1", "optimizer/vars", "features.denseblock9.denselayer1.conv1", "pool2_conv", "", "/", ".", "conv99999999999_block1_1_conv" };
+    static const char *const parts[] = { "/kernel", "/bias", "/gamma", "/beta", "/moving_mean", "/moving_variance", ".weight", ".bias", ".running_mean",
+        ".running_var", ".num_batches_tracked", "/0", "/1", "/2", "/3", "" };
+    static const cx_model_spec specs[] = { { .arch = "unet", .side = 8, .channels = 1, .outputs = 1, .base = 2, .depth = 2, .norm = true },
+        { .arch = "densenet121", .side = 32, .channels = 3, .outputs = 2, .hidden = 3 }, { .arch = "base_cnn", .side = 65, .channels = 1, .outputs = 2 } };
+    cx_rng rng = cx_rng_new(11, 0);
+    FILE *nowhere = fopen("/dev/null", "w");
+    assert_non_null(nowhere);
+    for (int round = 0; round < 120; round++) {
+        cx_model m;
+        cx_mapping map;
+        foreign *x = foreign_new();
+        const int tensors = (int)cx_rng_below(&rng, 60);
+        assert_cx_ok(cx_model_new(&specs[round % CX_COUNT(specs)], &m, err));
+        for (int i = 0; i < tensors; i++) {
+            char name[200];
+            int64_t d[CX_ST_DIMS];
+            const int nd = (int)cx_rng_below(&rng, round % 2 ? 5 : CX_ST_DIMS + 1);
+            snprintf(name, sizeof name, "%s%s", layers[cx_rng_below(&rng, CX_COUNT(layers))], parts[cx_rng_below(&rng, CX_COUNT(parts))]);
+            for (int k = 0; k < nd; k++)
+                d[k] = cx_rng_below(&rng, 4);
+            foreign_add(x, name, d, nd);
+            x->t[i].dtype = cx_rng_below(&rng, 8) ? CX_F32 : CX_I64;
+        }
+        cx_model_spec guess = { 0 };
+        (void)cx_weights_guess(&x->f, &guess, NULL, NULL);
+        for (int head = 0; head < 2; head++) {
+            int values = 0, sources = 0, kept = 0, rows = 0;
+            assert_cx_ok(cx_weights_map(&x->f, m.graph, (cx_head)head, &map, err));
+            for (int v = 0; v < m.graph->n_values; v++)
+                kept += cx_weights_kept(m.graph, v);
+            for (int i = 0; i < map.n; i++) {
+                values += map.row[i].value >= 0;
+                sources += map.row[i].source >= 0;
+            }
+            for (int k = 0; k < CX_PAIR_STATES; k++)
+                rows += map.count[k];
+            assert_int_equal(values, kept);
+            assert_int_equal(sources, tensors);
+            assert_int_equal(rows, map.n);
+            assert_int_equal(map.count[CX_PAIR_USED] == map.n - map.count[CX_PAIR_LEFT_OUT] - map.count[CX_PAIR_HEAD],
+                             cx_weights_map_check(&x->f, m.graph, &map, NULL) == CX_OK);
+            cx_weights_map_print(&x->f, m.graph, &map, nowhere);
+            cx_weights_map_free(&map);
+        }
+        foreign_free(x);
+        cx_model_free(&m);
+    }
+    fclose(nowhere);
+}
+
 /* ---- cards --------------------------------------------------------------------------------------------------------------- */
 
 static void cards_come_back(void **state)
@@ -487,6 +544,7 @@ int main(void)
         cmocka_unit_test(sides_are_asked_for_or_read),
         cmocka_unit_test(keras_config_is_read),
         cmocka_unit_test(unknown_networks_are_refused),
+        cmocka_unit_test(every_tensor_is_accounted_for),
         cmocka_unit_test(cards_come_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
