@@ -49,7 +49,7 @@ static const cx_flag flags[] = {
 const cx_verb cx_verb_weights_export = {
     .name = "weights export", .args = "FILE|RUN", .doc = "write a network's weights for PyTorch, Keras or ONNX", .min_args = 1, .max_args = 1, .run = run,
     .flags = flags, .n_flags = CX_COUNT(flags),
-    .more = "FILE is what `cxnet weights import` wrote, RUN the folder of a training, whose best weights are taken. torchvision: the names and shapes of\n"
-            "torchvision.models.densenet121().state_dict(). keras: layers in the order of Keras applications' model, for load_weights. onnx: input films\n"
+    .more = "FILE is what `cxnet weights import` wrote, RUN the folder of a training, whose best weights are taken. torchvision: the names and shapes of "
+            "torchvision.models.densenet121().state_dict(). keras: layers in the order of Keras applications' model, for load_weights. onnx: input films "
             "(N, channels, side, side), normalised as its metadata say; output logits.\n"
 };

@@ -206,7 +206,7 @@ static const cx_flag flags[] = {
 const cx_verb cx_verb_weights_import = {
     .name = "weights import", .args = "FILE", .doc = "make a weight file of ours from a Keras, PyTorch or safetensors file", .min_args = 1, .max_args = 1,
     .run = run, .flags = flags, .n_flags = CX_COUNT(flags),
-    .more = "Prints one line for each tensor: used, as what; missing; unused. Fails unless every tensor has its partner, but for the last layers, which\n"
-            "--head leaves out. Partners are found by name (ours; torchvision, timm, torchxrayvision; Keras applications), else by order and shape.\n"
+    .more = "Prints one line for each tensor: used, as what; missing; unused. Fails unless every tensor has its partner, but for the last layers, which "
+            "--head leaves out. Partners are found by name (ours; torchvision, timm, torchxrayvision; Keras applications), else by order and shape. "
             "The file written holds architecture, normalisation, classes and the SHA-256 of its source; train, explain and verify hold to them.\n"
 };
