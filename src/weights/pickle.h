@@ -28,7 +28,7 @@ typedef struct {
     uint8_t depth;                     /* 1 + that of the deepest item, at most CX_PK_DEPTH */
 } cx_pk_node;
 
-enum { CX_PK_DEPTH = 100, CX_PK_NODES = 1 << 22, CX_PK_ITEMS = 1 << 24, CX_PK_MARKS = 256, CX_PK_LONG = 64 };
+enum { CX_PK_DEPTH = 100, CX_PK_NODES = 1 << 21, CX_PK_ITEMS = 1 << 23, CX_PK_MARKS = 256, CX_PK_LONG = 64 };
 
 /* What may be done with a global. */
 typedef enum {

@@ -29,7 +29,7 @@ typedef struct {
     cx_error *err;
 } reader;
 
-enum { MAX_PICKLE = 64 << 20, KEY_DIGITS = 20, MAX_LEVELS = 4 };
+enum { MAX_PICKLE = 32 << 20, KEY_DIGITS = 20, MAX_LEVELS = 4 };
 
 #define REFUSE(...) return cx_fail(r->err, CX_E_DATA, __VA_ARGS__)
 

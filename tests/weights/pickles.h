@@ -6,7 +6,7 @@
 /* ---- pickles --------------------------------------------------------------------------------------------------------- */
 
 /* Words, apart by blanks:  'text'  12  -3  c:module.name (GLOBAL)  T F (true, false)  xHEX (bytes as they are)  any other letter: that instruction.
- *     { 'epoch' 3 s .                            is {"epoch": 3}
+ *     } 'epoch' 3 s .                            is {"epoch": 3}
  *     c:os.system ( 'ls' t R .                   calls os.system('ls') */
 static inline void pickle_word(cx_buf *b, const char *w, size_t n)
 {
@@ -71,7 +71,7 @@ static inline void pickle_repeat(cx_buf *b, const char *text, int times)
 #define V2(store, offset, size, stride) "c:torch._utils._rebuild_tensor_v2 ( " store offset " " size " " stride " F c:collections.OrderedDict ) R t R "
 #define FOUR STORE("FloatStorage", "0", "4")
 #define GOOD V2(FOUR, "0", "( 2 2 t", "( 2 1 t")
-#define STATE(tensor) "{ 'w' " tensor "s ."
+#define STATE(tensor) "} 'w' " tensor "s ."
 
 /* ---- zip files, stored only ------------------------------------------------------------------------------------------ */
 
@@ -91,7 +91,7 @@ static inline uint32_t zip_crc(const void *data, size_t n)
 static inline void put_le(cx_buf *b, uint64_t v, int bytes)
 {
     for (int i = 0; i < bytes; i++)
-        cx_buf_put(b, (const char[]){ (char)(v >> (8 * i)) }, 1);
+        cx_buf_put(b, (const char[]){ (char)(i < 8 ? v >> (8 * i) : 0) }, 1);
 }
 
 /* version, flags, method, time, date, CRC, both sizes, lengths of name and extra field: what local and central headers share */

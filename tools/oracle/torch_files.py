@@ -1,5 +1,5 @@
-"""Files of PyTorch for tests/weights/test_torch.c, and what they hold: tests/golden/torch/*.pt and expected.safetensors, whose tensors are called FILE|NAME (floats
-as float32) and whose metadata say for each file its format, container and the names in order. Each file is read back by torch.load before it counts.
+"""Files of PyTorch for tests/weights/test_torch.c, and what they hold: tests/golden/torch/* and expected.safetensors, whose tensors are called FILE|NAME
+(floats as float32) and whose metadata say for each file its format, container and the names in order. torch.load reads each file back before it counts.
 Run from the root of the repository."""
 import collections
 import io
@@ -101,8 +101,8 @@ def big_endian(source, state):
 
 
 def first_format():
-    """PyTorch 0.3 under Python 2: _rebuild_tensor with torch.Size, an ordered dictionary of pairs, texts of bytes. No such PyTorch runs any more, so its pickle is
-    written here instruction by instruction; today's still reads it."""
+    """PyTorch 0.3 under Python 2: _rebuild_tensor with torch.Size, an ordered dictionary of pairs, texts of bytes. No such PyTorch runs any more, so its
+    pickle is written here instruction by instruction; today's still reads it."""
     values = torch.arange(6.).reshape(2, 3) - 2
     text = lambda s: b"U" + bytes([len(s)]) + s
     size = lambda *d: b"ctorch\nSize\n(" + b"(" + b"".join(b"K" + bytes([i]) for i in d) + b"tt" + b"R"
