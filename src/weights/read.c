@@ -9,6 +9,7 @@
 /* The first that says yes parses. safetensors come last: they have no signature. */
 static const cx_parser parsers[] = {
     { cx_is_hdf5, cx_parse_hdf5 },
+    { cx_is_torch, cx_parse_torch },
     { cx_is_keras_zip, cx_parse_keras_zip },
     { cx_is_safetensors, cx_parse_safetensors },
 };

@@ -49,9 +49,11 @@ typedef struct { cx_sniff *is; cx_parse *parse; } cx_parser;  /* a row of the ta
 bool cx_is_safetensors(const unsigned char *p, size_t n);
 bool cx_is_hdf5(const unsigned char *p, size_t n);
 bool cx_is_keras_zip(const unsigned char *p, size_t n);
+bool cx_is_torch(const unsigned char *p, size_t n);
 cx_status cx_parse_safetensors(const unsigned char *p, size_t n, cx_sink *s, cx_error *err);
 cx_status cx_parse_hdf5(const unsigned char *p, size_t n, cx_sink *s, cx_error *err);
 cx_status cx_parse_keras_zip(const unsigned char *p, size_t n, cx_sink *s, cx_error *err);
+cx_status cx_parse_torch(const unsigned char *p, size_t n, cx_sink *s, cx_error *err);
 
 /* cx_weights_read of n bytes in memory; `name` stands in messages. Any thread. */
 cx_status cx_weights_parse(const char *name, const void *p, size_t n, cx_st_file *out, cx_error *err);

@@ -41,13 +41,32 @@ static cx_status parse(const void *p, size_t n, cx_st_file *out, cx_error *err)
     return s;
 }
 
-static void refused(const char *what, const cx_buf *b, const char *message)
+static void refused_here(const char *what, const cx_buf *b, const char *message)
 {
     cx_st_file f;
     cx_error e = { 0 };
     const cx_status s = parse(b->data, b->len, &f, &e);
     if (s != CX_E_DATA || !strstr(e.text, message))
         fail_msg("%s: status %d, message \"%s\", want \"%s\"", what, (int)s, e.text, message);
+}
+
+/* Where there is no sandbox, cx_weights_read says so (test_read looks whether that is right), and the parsers are tested alone. */
+static bool has_sandbox(void)
+{
+    cx_st_file f;
+    cx_error e;
+    return cx_weights_parse("none", "", 0, &f, &e) != CX_E_UNSUPPORTED;
+}
+
+/* By the parser here and by the one in the sandbox. */
+static void refused(const char *what, const cx_buf *b, const char *message)
+{
+    cx_st_file f;
+    cx_error e = { 0 };
+    refused_here(what, b, message);
+    const cx_status s = cx_weights_parse("bad.pt", b->data, b->len, &f, &e);
+    if (s != CX_E_UNSUPPORTED && (s != CX_E_DATA || strncmp(e.text, "bad.pt: ", 8) != 0 || !strstr(e.text, message)))
+        fail_msg("in the sandbox: %s: status %d, message \"%s\", want \"%s\"", what, (int)s, e.text, message);
 }
 
 /* ---- what PyTorch wrote ----------------------------------------------------------------------------------------------- */
@@ -110,6 +129,26 @@ static void files_of_pytorch_are_read(void **state)
     cx_st_free(&want);
 }
 
+static void they_are_read_in_the_sandbox(void **state)
+{
+    (void)state;
+    cx_st_file want, f;
+    if (!has_sandbox()) {
+        print_message("skipped: no sandbox here\n");
+        skip();
+    }
+    assert_cx_ok(cx_st_read("tests/golden/torch/expected.safetensors", &want, err));
+    for (int i = 0; i < CX_COUNT(goldens); i++) {
+        char *path = cx_sprintf("tests/golden/torch/%s", goldens[i]);
+        assert_cx_ok(cx_weights_read(path, &f, err));
+        same_file(&want, goldens[i], &f);
+        assert_non_null(cx_st_meta_get(&f, "source.sha256"));
+        cx_st_free(&f);
+        free(path);
+    }
+    cx_st_free(&want);
+}
+
 /* No beginning of a file passes for one. */
 static void truncated_files_are_refused(void **state)
 {
@@ -119,7 +158,7 @@ static void truncated_files_are_refused(void **state)
         const cx_buf b = golden(cut[i]);
         for (size_t n = 0; n < b.len; n += n < 64 || n + 64 > b.len ? 1 : 13) {
             const cx_buf head = { .data = b.data, .len = n };
-            refused(cut[i], &head, "");
+            refused_here(cut[i], &head, "");
         }
         free(b.data);
     }
@@ -506,6 +545,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(files_of_pytorch_are_read),
+        cmocka_unit_test(they_are_read_in_the_sandbox),
         cmocka_unit_test(truncated_files_are_refused),
         cmocka_unit_test(damaged_files_do_no_harm),
         cmocka_unit_test(the_unbroken_files_are_read),
