@@ -61,6 +61,8 @@ static cx_pk_node *at(machine *m, cx_pk_ref r)
 
 static cx_status push(machine *m, cx_pk_ref r)
 {
+    if (m->depth >= CX_PK_ITEMS)
+        REFUSE("puts more than %d values on the stack", CX_PK_ITEMS);
     if (!cx_grow(&m->stack, &m->stack_cap, m->depth + 1, sizeof *m->stack))
         return cx_fail(m->err, CX_E_MEMORY, "no memory for a stack of %zu values", m->depth + 1);
     m->stack[m->depth++] = r;

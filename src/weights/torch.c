@@ -29,7 +29,7 @@ typedef struct {
     cx_error *err;
 } reader;
 
-enum { MAX_PICKLE = 32 << 20, KEY_DIGITS = 20, MAX_LEVELS = 4 };
+enum { MAX_PICKLE = 32 << 20, KEY_DIGITS = 20, MAX_LEVELS = 3 };
 
 #define REFUSE(...) return cx_fail(r->err, CX_E_DATA, __VA_ARGS__)
 
@@ -283,7 +283,7 @@ static cx_status refuse_root(reader *r, const cx_pk_node *node)
 {
     cx_buf keys = { 0 };
     if (node->kind != CX_PK_DICT)
-        REFUSE("holds %s, want a state dictionary; save model.state_dict()", cx_pk_kind_name(node));
+        REFUSE("holds %s, want a state dictionary; save model.state_dict()", is_tensor(r, node) ? "a single tensor" : cx_pk_kind_name(node));
     for (uint32_t i = 0; i < node->n && i < 12; i += 2) {
         const cx_pk_node *key = item(r, node, i);
         const int n = key->kind == CX_PK_TEXT ? (int)(key->n < 40 ? key->n : 40) : 0;

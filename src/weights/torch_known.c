@@ -47,6 +47,7 @@ const cx_pk_global cx_torch_known[] = {
     OTHER("__builtin__", "bytearray", CX_PK_CALLED),
     REFUSED("torch._utils", "_rebuild_qtensor", quantised), REFUSED("torch._utils", "_rebuild_sparse_tensor", sparse),
     REFUSED("torch._utils", "_rebuild_sparse_csr_tensor", sparse), REFUSED("torch._utils", "_rebuild_meta_tensor_no_storage", bare),
+    REFUSED("torch", "qint8", quantised), REFUSED("torch", "quint8", quantised), REFUSED("torch", "qint32", quantised),
     REFUSED("torch._utils", "_rebuild_nested_tensor", "a nested tensor, which is not read"),
     REFUSED("torch._utils", "_rebuild_wrapper_subclass", subclass), REFUSED("torch._tensor", "_rebuild_from_type_v2", subclass),
     REFUSED("torch._tensor", "_rebuild_from_type", subclass),

@@ -232,6 +232,7 @@ static void bombs_are_refused(void **state)
     refuse_repeated("]", "x7100 x6800 a", CX_PK_DEPTH, ".", "more than 100 deep");     /* a list in itself */
     refuse_repeated("] x7100 x30", "] x6800 a x7100 x30", CX_PK_DEPTH, "N .", "more than 100 deep");
     refuse_repeated("", "N", CX_PK_NODES + 1, ".", "more than 2097152 values");
+    refuse_repeated("N", "x32", CX_PK_ITEMS, ".", "more than 8388608 values on the stack");
     refuse_repeated("", ")", CX_PK_NODES + 1, ".", "more than 2097152 values");
     /* half a million pairs that are one pair, given to ordered dictionaries again and again */
     cx_buf b = pickle_of("( 1 2 t x7100 x30 ] ( ");

@@ -235,7 +235,7 @@ static void the_unbroken_files_are_read(void **state)
 {
     (void)state;
     static const char *const texts[] = {
-        STATE(GOOD), "} 'model' } 'net' } 'model' } 'state_dict' } 'w' " GOOD "s s s s s .",
+        STATE(GOOD), "} 'model' } 'net' } 'state_dict' } 'w' " GOOD "s s s s .",
         "c:collections.OrderedDict ) R 'w' " GOOD "s } '_metadata' } s b .", "} 'epoch' 3 s 'state_dict' } 'w' " GOOD "s s .",
         "} 'w' c:torch._utils._rebuild_parameter ( " GOOD "T c:collections.OrderedDict ) R t R s .",
         STATE("c:torch._utils._rebuild_tensor ( " FOUR "0 ( 2 2 t ( 2 1 t t R "),
@@ -309,6 +309,7 @@ static const bad bad_tensors[] = {
     { STATE("c:torch._utils._rebuild_tensor_v3 ( " STORE("UntypedStorage", "0", "16") "0 ( 4 t ( 1 t F N c:torch.FloatStorage t R "), "want one like" },
     { STATE("c:torch._utils._rebuild_tensor_v3 ( " STORE("UntypedStorage", "0", "16") "3 ( 2 t ( 1 t F N c:torch.float32 t R "), "wants 8 bytes, 4 are there" },
     { STATE("c:torch._utils._rebuild_qtensor ( t R "), "a quantised tensor" },
+    { STATE("c:torch.qint8 "), "torch.qint8: a quantised tensor" },
     { STATE("c:torch._utils._rebuild_sparse_tensor ( t R "), "a sparse tensor" },
     { STATE("c:torch._utils._rebuild_sparse_csr_tensor ( t R "), "a sparse tensor" },
     { STATE("c:torch._utils._rebuild_meta_tensor_no_storage ( t R "), "without numbers (device meta)" },
@@ -369,7 +370,8 @@ static const bad bad_states[] = {
     { "N .", "holds nothing, want a state dictionary" },
     { "3 .", "holds a whole number" },
     { "] .", "holds a list" },
-    { GOOD ".", "holds an object" },
+    { GOOD ".", "holds a single tensor" },
+    { "c:torch.Size ( ( 4 t t R .", "holds an object" },
     { "( " GOOD "t .", "holds a tuple" },
     { "c:torch.FloatStorage .", "holds a class or function" },
     { FOUR ".", "holds a storage" },
@@ -380,7 +382,7 @@ static const bad bad_states[] = {
     { "} 'state_dict' ] " GOOD "a s .", "it holds 'state_dict'" },
     { "} 'state_dict' 3 s 'model' N s .", "no tensors at its top" },
     { "} 'state_dict' } 'layers' } 'w' " GOOD "s s s .", "it holds 'state_dict'" },
-    { "} 'model' } 'model' } 'model' } 'model' } 'model' } 'w' " GOOD "s s s s s s .", "no tensors at its top" },
+    { "} 'model' } 'model' } 'model' } 'model' } 'w' " GOOD "s s s s s .", "no tensors at its top" },
     { "} x7100 'model' x6800 s .", "no tensors at its top" },
     /* too many */
     { "} 'state_dict' } 'w' " GOOD "s s 'model' } 'w' " GOOD "s s .", "under 'state_dict' and under 'model'" },
