@@ -241,6 +241,7 @@ static void the_unbroken_files_are_read(void **state)
         STATE("c:torch._utils._rebuild_tensor ( " FOUR "0 ( 2 2 t ( 2 1 t t R "),
         STATE("c:torch._utils._rebuild_tensor_v3 ( " STORE("UntypedStorage", "0", "16") "0 ( 2 2 t ( 2 1 t F N c:torch.float32 t R "),
         STATE("c:torch._utils._rebuild_tensor_v2 ( " FOUR "0 ( 2 2 t ( 2 1 t F N } 'neg' F s t R "),
+        STATE("c:torch._utils._rebuild_tensor_v2 ( " FOUR "0 ( 2 2 t ( 2 1 t F N N t R "),
         /* the optimiser's storages need not be there, and what holds itself is not walked */
         "} 'optimizer' } 0 " V2(STORE("FloatStorage", "7", "9"), "0", "( 9 t", "( 1 t") "s x7109 'self' x6809 s s 'net' } 'w' " GOOD "s s .",
     };
@@ -459,6 +460,7 @@ static void broken_archives_are_refused(void **state)
         { { { "archive/data.pkl", good.data, 0 }, zero, end }, "ends without its end" },
         { { { "archive/data.pkl", good.data, good.len - 1 }, zero, end }, "ends without its end" },
         { { { "archive/data.pkl", long_one.data, long_one.len }, zero, end }, "1 bytes lie behind the pickle" },
+        { { { "archive/about", "archive/data.pkl", 16 }, zero, end }, "no member ends in '/data.pkl'" },
         { { pkl, zero, { "archive/constants.pkl", "", 0 }, end }, "a TorchScript program" },
         { { pkl, zero, { "archive/byteorder", "middle", 6 }, end }, "says neither little nor big" },
         { { pkl, zero, { "archive/byteorder", "", 0 }, end }, "says neither little nor big" },
