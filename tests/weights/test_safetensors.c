@@ -208,6 +208,34 @@ static void files_of_python_are_read(void **state)
     cx_st_free(&f);
 }
 
+/* The same file as anybody's: floats of any kind come as float32, the rest as it is. */
+static void files_of_others_come_as_float32(void **state)
+{
+    (void)state;
+    cx_st_file f;
+    cx_error e = { 0 };
+    const cx_status s = cx_weights_read("tests/golden/python.safetensors", &f, &e);
+    if (s == CX_E_UNSUPPORTED) {
+        print_message("skipped: %s\n", e.text);
+        skip();
+    }
+    if (s != CX_OK)
+        fail_msg("%s", e.text);
+    assert_int_equal(f.n, 10);
+    assert_memory_equal(find(&f, "half", CX_F32, 1, (int64_t[]){ 2 })->data, ((float[]){ 1.5f, -2 }), 8);
+    assert_memory_equal(find(&f, "brain", CX_F32, 2, (int64_t[]){ 2, 1 })->data, ((float[]){ 1, -0.5f }), 8);
+    assert_memory_equal(find(&f, "scalar", CX_F32, 0, NULL)->data, ((float[]){ 2.5f }), 4);
+    assert_memory_equal(find(&f, "long", CX_I64, 1, (int64_t[]){ 3 })->data, ((int64_t[]){ 1, -2, 1LL << 40 }), 24);
+    assert_memory_equal(find(&f, "int", CX_I32, 1, (int64_t[]){ 2 })->data, ((int32_t[]){ 7, -7 }), 8);
+    assert_memory_equal(find(&f, "flags", CX_BOOL, 1, (int64_t[]){ 2 })->data, "\x01\x00", 2);
+    assert_int_equal(find(&f, "empty", CX_F32, 2, (int64_t[]){ 0, 4 })->bytes, 0);
+    assert_non_null(cx_st_find(&f, "n\xc3\xa4me \" \\ /"));
+    assert_string_equal(cx_st_meta_get(&f, "format"), "safetensors");
+    assert_string_equal(cx_st_meta_get(&f, "source.format"), "pt");
+    assert_string_equal(cx_st_meta_get(&f, "quote"), "a \"b\"\n\\ \xc3\xbc");
+    cx_st_free(&f);
+}
+
 static const float weight[] = { 1, 2, 3, -1, 0.5f, 0.25f }, seven = 7.5f;
 static const uint8_t bytes[] = { 1, 2, 3 };
 static const int64_t longs[] = { -5, 6 };
@@ -219,6 +247,40 @@ static const cx_st_tensor ours[] = {
     { "one", CX_F32, 0, { 0 }, &seven, sizeof seven },
 };
 static const cx_st_meta our_meta[] = { { "format", "cxnet" }, { "note", "line\nwith \"quotes\" and \xc3\xbc" } };
+
+/* What the format allows and no network has. A file that speaks of itself in our words is not believed. */
+static void numbers_of_others_are_looked_at(void **state)
+{
+    (void)state;
+    const struct { cx_st_tensor tensor; const char *message; } numbers[] = {
+        { { "w", CX_F32, 1, { 2 }, (const float[]){ 1, NAN }, 8 }, "tensor 'w': element (1) is not a number" },
+        { { "w", CX_F32, 2, { 1, 2 }, (const float[]){ -INFINITY, 1 }, 8 }, "tensor 'w': element (0, 0) is infinite" },
+        { { "w", CX_F64, 1, { 1 }, (const double[]){ 4e38 }, 8 }, "beyond float32" },
+        { { "w", CX_F16, 1, { 1 }, "\x00\x7c", 2 }, "is infinite" },
+        { { "w", CX_BF16, 1, { 1 }, "\xc0\x7f", 2 }, "is not a number" },
+        { { "w", CX_BOOL, 1, { 1 }, "\x02", 1 }, "neither true nor false" },
+        { { "bn.running_var", CX_F32, 1, { 1 }, (const float[]){ -1 }, 4 }, "a variance below 0" },
+    };
+    static const cx_st_meta claims[] = { { "source.sha256", "0" }, { "source.bytes", "1" } };
+    char path[] = "/tmp/cxnet-test-XXXXXX";
+    cx_st_file f;
+    close(mkstemp(path));
+    assert_cx_ok(cx_st_write(path, ours, CX_COUNT(ours), claims, CX_COUNT(claims), err));
+    if (cx_weights_read(path, &f, NULL) == CX_E_UNSUPPORTED) {
+        unlink(path);
+        print_message("skipped: no sandbox here\n");
+        skip();
+    }
+    assert_cx_ok(cx_weights_read(path, &f, err));
+    assert_int_equal(strlen(cx_st_meta_get(&f, "source.sha256")), 64);
+    assert_string_not_equal(cx_st_meta_get(&f, "source.bytes"), "1");
+    cx_st_free(&f);
+    for (int i = 0; i < CX_COUNT(numbers); i++) {
+        assert_cx_ok(cx_st_write(path, &numbers[i].tensor, 1, NULL, 0, err));
+        assert_cx_fails(CX_E_DATA, numbers[i].message, cx_weights_read(path, &f, err));
+    }
+    unlink(path);
+}
 
 /* tests/golden/ours.safetensors is checked by tools/oracle/weights.py with Python's safetensors. */
 static void files_of_ours_are_the_golden_one(void **state)
@@ -301,6 +363,8 @@ int main(void)
         cmocka_unit_test(the_name_stands_in_front),
         cmocka_unit_test(truncated_files_are_refused),
         cmocka_unit_test(files_of_python_are_read),
+        cmocka_unit_test(files_of_others_come_as_float32),
+        cmocka_unit_test(numbers_of_others_are_looked_at),
         cmocka_unit_test(files_of_ours_are_the_golden_one),
         cmocka_unit_test(an_empty_file_is_a_file),
         cmocka_unit_test(wrong_tensors_are_not_written),
