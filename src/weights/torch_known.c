@@ -27,7 +27,8 @@ static const char subclass[] = "a tensor of a class of its own; save plain ones:
 const cx_pk_global cx_torch_known[] = {
     MAKES("torch._utils", "_rebuild_tensor", CX_TORCH_V1), MAKES("torch._utils", "_rebuild_tensor_v2", CX_TORCH_V2),
     MAKES("torch._utils", "_rebuild_tensor_v3", CX_TORCH_V3), MAKES("torch._utils", "_rebuild_parameter", CX_TORCH_PARAMETER),
-    MAKES("torch._utils", "_rebuild_parameter_with_state", CX_TORCH_PARAMETER), MAKES("torch", "Size", CX_TORCH_SIZE),
+    MAKES("torch._utils", "_rebuild_parameter_with_state", CX_TORCH_PARAMETER), MAKES("torch.nn.parameter", "Parameter", CX_TORCH_PARAMETER),
+    MAKES("torch", "Size", CX_TORCH_SIZE),
     OTHER("collections", "OrderedDict", CX_PK_MAPPING),
     STORAGE("Float", F32), STORAGE("Double", F64), STORAGE("Half", F16), STORAGE("BFloat16", BF16), STORAGE("Long", I64), STORAGE("Int", I32),
     STORAGE("Short", I16), STORAGE("Char", I8), STORAGE("Byte", U8), STORAGE("Bool", BOOL), STORAGE("ComplexFloat", C64), STORAGE("ComplexDouble", C128),
