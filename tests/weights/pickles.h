@@ -1,7 +1,7 @@
 /* pickles.h - pickles from readable text, and files of PyTorch around them, for tests that need broken ones. */
 #ifndef CX_TESTS_PICKLES_H
 #define CX_TESTS_PICKLES_H
-#include "support.h"
+#include "make_zip.h"
 
 /* ---- pickles --------------------------------------------------------------------------------------------------------- */
 
@@ -73,67 +73,15 @@ static inline void pickle_repeat(cx_buf *b, const char *text, int times)
 #define GOOD V2(FOUR, "0", "( 2 2 t", "( 2 1 t")
 #define STATE(tensor) "} 'w' " tensor "s ."
 
-/* ---- zip files, stored only ------------------------------------------------------------------------------------------ */
-
-typedef struct { const char *name; const void *data; size_t n; } zip_part;
-
-static inline uint32_t zip_crc(const void *data, size_t n)
-{
-    uint32_t c = ~0u;
-    for (size_t i = 0; i < n; i++) {
-        c ^= ((const unsigned char *)data)[i];
-        for (int k = 0; k < 8; k++)
-            c = c >> 1 ^ (c & 1 ? 0xedb88320u : 0);
-    }
-    return ~c;
-}
-
-static inline void put_le(cx_buf *b, uint64_t v, int bytes)
-{
-    for (int i = 0; i < bytes; i++)
-        cx_buf_put(b, (const char[]){ (char)(i < 8 ? v >> (8 * i) : 0) }, 1);
-}
-
-/* version, flags, method, time, date, CRC, both sizes, lengths of name and extra field: what local and central headers share */
-static inline void put_zip_common(cx_buf *b, const zip_part *part)
-{
-    put_le(b, 20, 2);
-    put_le(b, 0, 8);
-    put_le(b, zip_crc(part->data, part->n), 4);
-    put_le(b, part->n, 4);
-    put_le(b, part->n, 4);
-    put_le(b, strlen(part->name), 2);
-    put_le(b, 0, 2);
-}
-
-/* Parts end with one that has no name. */
+/* Members as they should be; parts end with NO_PART. */
+#define PART(member, bytes, length) { .name = member, .data = bytes, .n = length }
+#define NO_PART { .name = NULL }
 static inline cx_buf zip_of(const zip_part *parts)
 {
-    cx_buf b = { 0 }, directory = { 0 };
     int n = 0;
-    for (; parts[n].name; n++) {
-        cx_buf_puts(&directory, "PK\1\2");
-        put_le(&directory, 20, 2);
-        put_zip_common(&directory, &parts[n]);
-        put_le(&directory, 0, 10);
-        put_le(&directory, b.len, 4);
-        cx_buf_puts(&directory, parts[n].name);
-        cx_buf_puts(&b, "PK\3\4");
-        put_zip_common(&b, &parts[n]);
-        cx_buf_puts(&b, parts[n].name);
-        cx_buf_put(&b, parts[n].data, parts[n].n);
-    }
-    const size_t at = b.len;
-    cx_buf_put(&b, directory.data, directory.len);
-    cx_buf_puts(&b, "PK\5\6");
-    put_le(&b, 0, 4);
-    put_le(&b, (uint64_t)n, 2);
-    put_le(&b, (uint64_t)n, 2);
-    put_le(&b, directory.len, 4);
-    put_le(&b, at, 4);
-    put_le(&b, 0, 2);
-    cx_buf_free(&directory);
-    return b;
+    while (parts[n].name)
+        n++;
+    return zip_make(parts, n, (zip_end){ 0 });
 }
 
 #endif

@@ -196,7 +196,7 @@ static const float four[] = { 1, 2, 3, 4 };
 static cx_buf zip_around(const char *text, const void *data, size_t n)
 {
     cx_buf pickle = pickle_of(text);
-    const zip_part parts[] = { { "archive/data.pkl", pickle.data, pickle.len }, { "archive/data/0", data, n }, { NULL, NULL, 0 } };
+    const zip_part parts[] = { PART("archive/data.pkl", pickle.data, pickle.len), PART("archive/data/0", data, n), NO_PART };
     cx_buf b = zip_of(parts);
     cx_buf_free(&pickle);
     return b;
@@ -452,28 +452,28 @@ static void broken_archives_are_refused(void **state)
 {
     (void)state;
     cx_buf good = pickle_of(STATE(GOOD)), long_one = pickle_of(STATE(GOOD) " N");
-    const zip_part pkl = { "archive/data.pkl", good.data, good.len }, zero = { "archive/data/0", four, sizeof four }, end = { NULL, NULL, 0 };
+    const zip_part pkl = PART("archive/data.pkl", good.data, good.len), zero = PART("archive/data/0", four, sizeof four), end = NO_PART;
     const struct { zip_part parts[5]; const char *message; } archives[] = {
         { { pkl, end }, "storage 0: is not in the file" },
-        { { pkl, { "other/data/0", four, sizeof four }, end }, "storage 0: is not in the file" },
-        { { pkl, { "archive/data/00", four, sizeof four }, end }, "storage 0: is not in the file" },
-        { { pkl, { "archive/data/0", four, 15 }, end }, "holds 15 bytes, its description wants 16" },
-        { { pkl, { "archive/data/0", four, 0 }, end }, "holds 0 bytes" },
+        { { pkl, PART("other/data/0", four, sizeof four), end }, "storage 0: is not in the file" },
+        { { pkl, PART("archive/data/00", four, sizeof four), end }, "storage 0: is not in the file" },
+        { { pkl, PART("archive/data/0", four, 15), end }, "holds 15 bytes, its description wants 16" },
+        { { pkl, PART("archive/data/0", four, 0), end }, "holds 0 bytes" },
         { { pkl, zero, zero, end }, "is there twice" },
         { { pkl, pkl, zero, end }, "is there twice" },
-        { { pkl, { "b/data.pkl", good.data, good.len }, zero, end }, "two members end in '/data.pkl'" },
-        { { { "archive/data.pkl", good.data, 0 }, zero, end }, "ends without its end" },
-        { { { "archive/data.pkl", good.data, good.len - 1 }, zero, end }, "ends without its end" },
-        { { { "archive/data.pkl", long_one.data, long_one.len }, zero, end }, "1 bytes lie behind the pickle" },
-        { { { "archive/about", "archive/data.pkl", 16 }, zero, end }, "no member ends in '/data.pkl'" },
-        { { pkl, zero, { "archive/constants.pkl", "", 0 }, end }, "a TorchScript program" },
-        { { pkl, zero, { "archive/byteorder", "middle", 6 }, end }, "says neither little nor big" },
-        { { pkl, zero, { "archive/byteorder", "", 0 }, end }, "says neither little nor big" },
-        { { pkl, zero, { "archive/byteorder", "little-and-a-good-deal-more", 27 }, end }, "more than the 16 that are read" },
-        { { pkl, zero, { "../../etc/cron.d/x", "", 0 }, end }, "'..'" },
-        { { pkl, zero, { "/etc/passwd", "", 0 }, end }, "absolute" },
-        { { pkl, zero, { "archive\\data", "", 0 }, end }, "'\\'" },
-        { { { "/data.pkl", good.data, good.len }, zero, end }, "absolute" },
+        { { pkl, PART("b/data.pkl", good.data, good.len), zero, end }, "two members end in '/data.pkl'" },
+        { { PART("archive/data.pkl", good.data, 0), zero, end }, "ends without its end" },
+        { { PART("archive/data.pkl", good.data, good.len - 1), zero, end }, "ends without its end" },
+        { { PART("archive/data.pkl", long_one.data, long_one.len), zero, end }, "1 bytes lie behind the pickle" },
+        { { PART("archive/about", "archive/data.pkl", 16), zero, end }, "no member ends in '/data.pkl'" },
+        { { pkl, zero, PART("archive/constants.pkl", "", 0), end }, "a TorchScript program" },
+        { { pkl, zero, PART("archive/byteorder", "middle", 6), end }, "says neither little nor big" },
+        { { pkl, zero, PART("archive/byteorder", "", 0), end }, "says neither little nor big" },
+        { { pkl, zero, PART("archive/byteorder", "little-and-a-good-deal-more", 27), end }, "more than the 16 that are read" },
+        { { pkl, zero, PART("../../etc/cron.d/x", "", 0), end }, "'..'" },
+        { { pkl, zero, PART("/etc/passwd", "", 0), end }, "absolute" },
+        { { pkl, zero, PART("archive\\data", "", 0), end }, "'\\'" },
+        { { PART("/data.pkl", good.data, good.len), zero, end }, "absolute" },
     };
     for (int i = 0; i < CX_COUNT(archives); i++) {
         cx_buf b = zip_of(archives[i].parts);
@@ -545,7 +545,7 @@ static void other_files_are_refused(void **state)
     assert_false(cx_is_torch((const unsigned char *)"\x89HDF\r\n\x1a\n", 8));
     assert_false(cx_is_torch((const unsigned char *)"\x80\x06N.", 4));
     assert_false(cx_is_torch((const unsigned char *)"", 0));
-    cx_buf keras = zip_of((const zip_part[]){ { "config.json", "{}", 2 }, { NULL, NULL, 0 } });
+    cx_buf keras = zip_of((const zip_part[]){ PART("config.json", "{}", 2), NO_PART });
     assert_false(cx_is_torch((const unsigned char *)keras.data, keras.len));
     cx_buf_free(&keras);
 }
