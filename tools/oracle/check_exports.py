@@ -70,7 +70,6 @@ def exports(folder, source, *flags):
 
 def draw(model):
     """Weights far from their initial ones, so that no two can be taken for each other, and statistics that keep the maps in bounds."""
-    torch.manual_seed(3)
     for name, t in model.state_dict().items():
         if name.endswith("running_var"):
             t.uniform_(0.5, 2)
@@ -79,6 +78,7 @@ def draw(model):
 
 
 def densenet(folder, arch):
+    torch.manual_seed(3)
     model, x = getattr(torchvision.models, arch)(num_classes=5), films(2, 64, 64, 3)
     draw(model)
     source = f"{folder}/{arch}.safetensors"
