@@ -62,7 +62,7 @@ static cx_status find(const char *in, int max, cx_film_list *l, cx_error *err)
         return cx_fail(err, CX_E_NOINPUT, "%s: not found; --in wants a film, a folder of films or a manifest.csv", in);
     if (cx_is_dir(in))
         TRY(add_folder(l, in, err));
-    else if (is_manifest(in))
+    else if ((l->manifest = is_manifest(in)))
         TRY(add_manifest(l, in, err));
     else
         TRY(add(l, cx_strdup(in), err));

@@ -3,7 +3,8 @@
 #define CX_APP_FILM_LIST_H
 #include "cxnet/base.h"
 
-typedef struct { char **path; int n; size_t cap; } cx_film_list;          /* owned; free with cx_film_list_free */
+typedef struct { char **path; int n; size_t cap; bool manifest; } cx_film_list;       /* owned; free with cx_film_list_free. manifest: in was one, and film i
+                                                                                         is its sample i */
 /* in: a film, a folder (every file in it, whatever its name says, sorted by name; what is no picture shows later), or a path that ends in .csv, a manifest.
  * max: only the first so many; 0: all. CX_E_NOINPUT: nothing there. */
 cx_status cx_film_list_of(const char *in, int max, cx_film_list *out, cx_error *err);

@@ -5,6 +5,7 @@
     VERB(demo) \
     VERB(train) \
     VERB(explain) \
+    VERB(segment) \
     VERB(plan) \
     VERB(data_check) \
     VERB(data_preview) \

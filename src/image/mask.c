@@ -143,3 +143,19 @@ int64_t cx_mask_box(const uint8_t *mask, int width, int height, cx_box *out)
     *out = px ? (cx_box){ x0, y0, x1 - x0, y1 - y0 } : (cx_box){ 0 };
     return px;
 }
+
+int cx_mask_parts(const uint8_t *mask, int width, int height, int64_t *px, int max)
+{
+    const size_t n = (size_t)width * (size_t)height;
+    flooding f = { mask, width, height, cx_alloc(n, sizeof(int32_t)), cx_alloc(n, sizeof(int32_t)) };
+    component *list = NULL;
+    int found = -1;
+    if (!f.label || !f.queue || !find_components(&f, &list, &found))
+        found = -1;
+    for (int i = 0; i < found && i < max; i++)
+        px[i] = list[i].px;
+    free(f.label);
+    free(f.queue);
+    free(list);
+    return found;
+}
