@@ -147,7 +147,8 @@ typedef struct {
     double threshold;                     /* binary: chosen on validation */
     char **classes; int n_classes;        /* names, in the order of config.data.classes; binary: the logit is classes[1]; segmentation: none */
 } cx_net;
-/* Opens <run>/checkpoints/best.safetensors with <run>/config.resolved.yaml. device NULL: the run's own. */
+/* Opens <run>/checkpoints/best.safetensors with <run>/config.resolved.yaml. device NULL: the run's own. run may also be a weight
+ * file that says what it is (`cxnet weights import`, checkpoints/best.safetensors): its threshold is 1/2, its device the CPU. */
 cx_status cx_net_open(const char *run, const char *device, int threads, cx_net *out, cx_error *err);
 void cx_net_close(cx_net *n);
 /* logits [outputs] to probabilities [n_classes] by the task: binary gives {1-p, p}. */

@@ -101,11 +101,14 @@ cx_status cx_weights_guess(const cx_st_file *f, cx_model_spec *spec, bool *final
 typedef struct {
     cx_model_spec spec;
     char normalise[32];        /* a value of data.normalise; "": not known */
+    char **stages; int n_stages;         /* those of preprocess.stages; 0: not known */
+    char task[16];             /* a value of data.task: what the logits mean; "": not known */
     char **classes; int n_classes;       /* names of the logits (binary: negative, positive); 0: not known */
     char source[512];          /* "keras legacy weights, sha256 ..., NAME"; "": trained here */
 } cx_weights_card;
-/* Metadata "cxnet.model" (the spec, JSON), "cxnet.input" (JSON: normalise; order, always "rgb" of 3 channels), "cxnet.classes" (JSON list), "cxnet.source". */
-enum { CX_CARD_META = 4 };
+/* Metadata "cxnet.model" (the spec, JSON), "cxnet.input" (JSON: normalise; order, always "rgb" of 3 channels; stages), "cxnet.task",
+ * "cxnet.classes" (JSON list), "cxnet.source". */
+enum { CX_CARD_META = 5 };
 cx_status cx_weights_card_write(const cx_weights_card *c, cx_st_meta meta[CX_CARD_META], cx_error *err);    /* free with cx_weights_card_unwrite */
 void cx_weights_card_unwrite(cx_st_meta meta[CX_CARD_META]);
 bool cx_weights_has_card(const cx_st_file *f);

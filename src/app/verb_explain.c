@@ -414,6 +414,6 @@ static const cx_flag flags[] = {
 };
 
 const cx_verb cx_verb_explain = {
-    .name = "explain", .args = "RUN", .doc = "show where a trained network looked on films", .flags = flags, .n_flags = CX_COUNT(flags),
+    .name = "explain", .args = "RUN|WEIGHTS", .doc = "show where a trained network looked on films", .flags = flags, .n_flags = CX_COUNT(flags),
     .min_args = 1, .max_args = 1, .run = run_explain
 };

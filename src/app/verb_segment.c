@@ -350,7 +350,7 @@ static const cx_flag flags[] = {
     CX_FLAG_JSON,
 };
 const cx_verb cx_verb_segment = {
-    .name = "segment", .args = "RUN", .doc = "mark the lungs of films by a trained U-Net", .min_args = 1, .max_args = 1, .run = run,
+    .name = "segment", .args = "RUN|WEIGHTS", .doc = "mark the lungs of films by a trained U-Net", .min_args = 1, .max_args = 1, .run = run,
     .flags = flags, .n_flags = CX_COUNT(flags),
     .more = "The table names masks to look at: too small or too large for lungs, not two of them, or one much smaller than the other, by what 954 masks drawn "
             "by people look like. A mask without a flag can still be wrong.\n"

@@ -91,7 +91,24 @@ static bool is_xrv(const cx_st_file *f)
     return cx_st_find(f, "op_threshs") != NULL;
 }
 
-/* Normalisation and classes: what flags say, else what the file says of itself. */
+/* What the outputs mean: what the flag says, else what the network leaves no doubt about. */
+static cx_status read_task(const cx_args *a, cx_weights_card *c, cx_error *err)
+{
+    static const char TASKS[] = "binary|multiclass|multilabel";
+    const char *task = cx_arg(a, "--task"), *is = strcmp(c->spec.arch, "unet") == 0 ? "segmentation" : c->spec.outputs == 1 ? "binary" : "";
+    int known;
+    TRY(cx_arg_choice(a, "--task", TASKS, 0, &known, err));
+    if (task && *is && strcmp(task, is) != 0)
+        return cx_fail(err, CX_E_USAGE, "--task %s: a %s with %d output%s is for task %s", task, c->spec.arch, c->spec.outputs,
+                       c->spec.outputs == 1 ? "" : "s", is);
+    if (task && strcmp(task, "binary") == 0 && !*is)
+        return cx_fail(err, CX_E_USAGE, "--task binary: want a network with 1 output, this one has %d", c->spec.outputs);
+    if (task || *is || !*c->task)
+        snprintf(c->task, sizeof c->task, "%s", task ? task : is);
+    return CX_OK;
+}
+
+/* Normalisation, task and classes: what flags say, else what the file says of itself. */
 static cx_status read_card(job *j, const cx_args *a, cx_error *err)
 {
     cx_weights_card *c = &j->net.card, old;
@@ -112,6 +129,7 @@ static cx_status read_card(job *j, const cx_args *a, cx_error *err)
                        "((grey/255 - mean)/std), unit (grey/255), none (grey), signed ((grey - 127)/127) or xrv (grey/255*2048 - 1024)", a->positional[0]);
     if (c->spec.channels != 3 && strcmp(c->normalise, "imagenet") == 0)
         return cx_fail(err, CX_E_USAGE, "--normalise imagenet has a mean for each of 3 channels, the network reads %d", c->spec.channels);
+    TRY(read_task(a, c, err));
     if (classes || !classes_fit(c))
         drop_classes(c);
     TRY(read_classes(classes, c, err));
@@ -200,6 +218,8 @@ static const cx_flag flags[] = {
     { "--epsilon", "E", "epsilon of batch normalisation; absent: what the file says, else 1.001e-5 (Keras) or 1e-5 (PyTorch)" },
     { "--normalise", NORMALISE, "how grey became value where the network was trained; wanted unless the file says" },
     { "--order", "rgb|bgr", "channel order where it was trained; a bgr network is turned to rgb. absent: rgb" },
+    { "--task", "binary|multiclass|multilabel", "what the outputs mean: one class of two, one of several, or findings each for itself; absent: what the "
+      "file says, binary where there is one output" },
     { "--classes", "A,B,..", "names of the outputs, in order; of one output: negative,positive" },
     { "--loose", NULL, "go on where tensors are missing or unused; missing ones stay as initialised" },
 };

@@ -31,7 +31,7 @@ static cx_status check_preprocessing(const char *run, const cx_net *n, cx_error 
     return s;
 }
 
-static cx_status names(cx_net *n, cx_error *err)
+cx_status cx_net_names(cx_net *n, cx_error *err)
 {
     cx_spec *classes;
     if (cx_task_of(&n->config) == TASK_SEGMENTATION)
@@ -51,10 +51,13 @@ static cx_status open_net(const char *run, const char *config, const char *weigh
 {
     cx_st_file f;
     cx_model_spec spec;
+    if (cx_file_exists(run) && !cx_is_dir(run))
+        return cx_net_open_file(run, device, threads, n, err);
     if (!cx_is_dir(run))
-        return cx_fail(err, CX_E_NOINPUT, "%s: no such run; name the folder that `cxnet train` made, such as runs/NAME", run);
+        return cx_fail(err, CX_E_NOINPUT, "%s: no such run; name the folder that `cxnet train` made, such as runs/NAME, or a file that `cxnet weights import` "
+                       "made", run);
     TRY(cx_config_load(config, NULL, 0, &n->config, err));
-    TRY(names(n, err));
+    TRY(cx_net_names(n, err));
     cx_config_model(&n->config, cx_config_outputs(&n->config), &spec);
     TRY(cx_model_new(&spec, &n->model, err));
     const cx_status opened = cx_backend_open(device ? device : n->config.run.device, threads, &n->backend, err);

@@ -22,6 +22,8 @@ static cx_status find(void *self, const cx_film *const *films, int n, uint8_t *c
 static cx_status check_task(const char *run, cx_error *err)
 {
     cx_config c = { 0 };
+    if (!cx_is_dir(run))                /* a weight file, which wants no lungs; the segmenter will say whether it marks pixels */
+        return CX_OK;
     char *path = cx_path_join(run, "config.resolved.yaml");
     cx_status s = path ? cx_config_load(path, NULL, 0, &c, err) : cx_fail(err, CX_E_MEMORY, "out of memory");
     if (s == CX_OK && cx_task_of(&c) != TASK_SEGMENTATION)

@@ -68,10 +68,19 @@ void cx_run_data_sha256(const cx_run *r, char out[65]);
 /* Loads checkpoints/last; CX_E_CONFIG when it was made with another configuration (it names the first key that differs) or with other data. */
 cx_status cx_checkpoint_load(cx_run *r, cx_error *err);
 
+/* ---- net.c, net_file.c */
+/* Fills classes and n_classes from n->config. */
+cx_status cx_net_names(cx_net *n, cx_error *err);
+/* cx_net_open of a weight file with a card; after a failure, cx_net_close. */
+cx_status cx_net_open_file(const char *path, const char *device, int threads, cx_net *n, cx_error *err);
+
 /* ---- card.c */
 /* What weights trained by c say about themselves. Free with cx_weights_card_free. */
 cx_status cx_card_of(const cx_config *c, cx_weights_card *out, cx_error *err);
-/* CX_E_CONFIG: the file's card names another architecture, epsilon, final ReLU, or other pixels than c; says which key to set. A file without a card agrees. */
+/* Fills what the card of a network says into the defaults *c. CX_E_DATA: too little to run it; says how to import it. */
+cx_status cx_card_config(const cx_weights_card *card, cx_config *c, cx_error *err);
+/* CX_E_CONFIG: the file's card names another architecture, epsilon, final ReLU, or other pixels than c; says which key to set. A file without a card agrees.
+ * How films are preprocessed may differ: a network may be trained on with enhanced films. */
 cx_status cx_card_agrees(const cx_config *c, const cx_st_file *f, cx_error *err);
 
 /* ---- ranks.c: what the ranks agree on; each returns at once in a run of one process */

@@ -4,7 +4,7 @@
 #include <string.h>
 #include "cxnet/weights.h"
 
-static const char *const KEYS[CX_CARD_META] = { "cxnet.model", "cxnet.input", "cxnet.classes", "cxnet.source" };
+static const char *const KEYS[CX_CARD_META] = { "cxnet.model", "cxnet.input", "cxnet.classes", "cxnet.source", "cxnet.task" };
 
 static char *dumped(json_t *j)
 {
@@ -20,13 +20,19 @@ static json_t *model_json(const cx_model_spec *s)
                      "norm", s->norm);
 }
 
+static json_t *texts(char *const *item, int n)
+{
+    json_t *j = json_array();
+    for (int i = 0; i < n; i++)
+        json_array_append_new(j, json_string(item[i]));
+    return j;
+}
+
 cx_status cx_weights_card_write(const cx_weights_card *c, cx_st_meta meta[CX_CARD_META], cx_error *err)
 {
-    json_t *classes = json_array();
-    for (int i = 0; i < c->n_classes; i++)
-        json_array_append_new(classes, json_string(c->classes[i]));
-    char *text[CX_CARD_META] = { dumped(model_json(&c->spec)), dumped(json_pack("{s:s, s:s}", "normalise", c->normalise, "order", "rgb")), dumped(classes),
-                                 cx_strdup(c->source) };
+    json_t *input = json_pack("{s:s, s:s, s:o}", "normalise", c->normalise, "order", "rgb", "stages", texts(c->stages, c->n_stages));
+    char *text[CX_CARD_META] = { dumped(model_json(&c->spec)), dumped(input), dumped(texts(c->classes, c->n_classes)), cx_strdup(c->source),
+                                 cx_strdup(c->task) };
     bool whole = true;
     for (int i = 0; i < CX_CARD_META; i++) {
         meta[i] = (cx_st_meta){ KEYS[i], text[i] };
@@ -71,36 +77,45 @@ static cx_status read_model(const char *text, cx_model_spec *s, cx_error *err)
     return CX_OK;
 }
 
-static cx_status read_classes(const char *text, cx_weights_card *c, cx_error *err)
+/* A list of texts; what has been read so far is *n also after a failure. */
+static cx_status read_texts(const json_t *j, const char *what, char ***item, int *n, cx_error *err)
 {
-    json_t *j = text ? json_loads(text, 0, NULL) : NULL;
-    c->classes = cx_alloc(json_array_size(j), sizeof *c->classes);
-    cx_status s = c->classes ? CX_OK : cx_fail(err, CX_E_MEMORY, "no memory for class names");
-    for (size_t i = 0; s == CX_OK && i < json_array_size(j); i++) {
-        const char *name = json_string_value(json_array_get(j, i));
-        if (!name)
-            s = cx_fail(err, CX_E_DATA, "metadata %s: item %zu is no text", KEYS[2], i);
-        else if (!(c->classes[c->n_classes++] = cx_strdup(name)))
-            s = cx_fail(err, CX_E_MEMORY, "no memory for class names");
+    if (!(*item = cx_alloc(json_array_size(j), sizeof **item)))
+        return cx_fail(err, CX_E_MEMORY, "no memory for metadata %s", what);
+    for (size_t i = 0; i < json_array_size(j); i++) {
+        const char *text = json_string_value(json_array_get(j, i));
+        if (!text)
+            return cx_fail(err, CX_E_DATA, "metadata %s: item %zu is no text", what, i);
+        if (!((*item)[*n] = cx_strdup(text)))
+            return cx_fail(err, CX_E_MEMORY, "no memory for metadata %s", what);
+        ++*n;
     }
-    json_decref(j);
-    return s;
+    return CX_OK;
+}
+
+static cx_status read_input(const json_t *j, cx_weights_card *c, cx_error *err)
+{
+    const char *normalise = json_string_value(json_object_get(j, "normalise")), *order = json_string_value(json_object_get(j, "order"));
+    if (!normalise || !order || strcmp(order, "rgb") != 0)
+        return cx_fail(err, CX_E_DATA, "metadata %s: want normalise, and order \"rgb\"", KEYS[1]);
+    snprintf(c->normalise, sizeof c->normalise, "%s", normalise);
+    return read_texts(json_object_get(j, "stages"), KEYS[1], &c->stages, &c->n_stages, err);
 }
 
 static cx_status read_all(const cx_st_file *f, cx_weights_card *c, cx_error *err)
 {
-    const char *input = cx_st_meta_get(f, KEYS[1]), *source = cx_st_meta_get(f, KEYS[3]);
+    const char *input = cx_st_meta_get(f, KEYS[1]), *classes = cx_st_meta_get(f, KEYS[2]), *source = cx_st_meta_get(f, KEYS[3]);
+    const char *task = cx_st_meta_get(f, KEYS[4]);
     TRY(read_model(cx_st_meta_get(f, KEYS[0]), &c->spec, err));
-    json_t *j = input ? json_loads(input, 0, NULL) : NULL;
-    const char *normalise = json_string_value(json_object_get(j, "normalise")), *order = json_string_value(json_object_get(j, "order"));
-    cx_status s = CX_OK;
-    if (!normalise || !order || strcmp(order, "rgb") != 0)
-        s = cx_fail(err, CX_E_DATA, "metadata %s: want normalise, and order \"rgb\"", KEYS[1]);
-    else
-        snprintf(c->normalise, sizeof c->normalise, "%s", normalise);
-    json_decref(j);
     snprintf(c->source, sizeof c->source, "%s", source ? source : "");
-    return s == CX_OK ? read_classes(cx_st_meta_get(f, KEYS[2]), c, err) : s;
+    snprintf(c->task, sizeof c->task, "%s", task ? task : "");
+    json_t *i = input ? json_loads(input, 0, NULL) : NULL, *k = classes ? json_loads(classes, 0, NULL) : NULL;
+    cx_status s = read_input(i, c, err);
+    if (s == CX_OK)
+        s = read_texts(k, KEYS[2], &c->classes, &c->n_classes, err);
+    json_decref(i);
+    json_decref(k);
+    return s;
 }
 
 cx_status cx_weights_card_read(const cx_st_file *f, cx_weights_card *c, cx_error *err)
@@ -118,7 +133,10 @@ void cx_weights_card_free(cx_weights_card *c)
 {
     for (int i = 0; i < c->n_classes; i++)
         free(c->classes[i]);
+    for (int i = 0; i < c->n_stages; i++)
+        free(c->stages[i]);
     free(c->classes);
+    free(c->stages);
     *c = (cx_weights_card){ 0 };
 }
 

@@ -39,6 +39,10 @@ static void keeps_what_it_says(void **state)
         0, 0, 0, 0, 0, 0, 0, 0, 0,
         0, 0, 0, 0, 0, 0, 0, 0, 255,
     };
+    int64_t px[2] = { -1, -1 };
+    assert_int_equal(cx_mask_parts(in, 9, 5, px, 2), 3);          /* before anything is cleaned */
+    assert_int_equal(px[0], 8);
+    assert_int_equal(px[1], 2);
     static const struct { int keep; double least; int64_t px; cx_box box; } cases[] = {
         { 1, 0, 9, { 0, 0, 3, 3 } }, { 2, 0, 11, { 0, 0, 6, 3 } }, { 3, 0, 12, { 0, 0, 9, 5 } }, { 9, 0, 12, { 0, 0, 9, 5 } },
         { 3, 0.2, 11, { 0, 0, 6, 3 } },              /* shares are taken before holes are filled: 1 of 8 px */

@@ -1,0 +1,143 @@
+/* test_verb_segment.c - `cxnet segment` as a user runs it: masks whose truth follows from the network's weights, tables, and files that mark no pixels. */
+#include <unistd.h>
+#include "program.h"
+#include "cxnet/train.h"
+
+static char dir[64];
+
+enum { SIDE = 64, FILM = 50 };
+
+/* A U-Net that calls every pixel lung (bias > 0), or none, whatever it sees; or a DenseNet. */
+static void save_net(const char *name, const char *arch, const char *task, float bias)
+{
+    char path[128];
+    cx_backend *b;
+    const bool unet = !strcmp(arch, "unet");
+    static char *classes[] = { "Clear", "Opacity" };
+    cx_weights_net n = { .card = { .spec = { .side = SIDE, .channels = 1, .outputs = 1, .base = unet ? 2 : 0, .depth = unet ? 2 : 0 }, .normalise = "unit",
+                                   .classes = unet ? NULL : classes, .n_classes = unet ? 0 : 2 } };
+    snprintf(n.card.spec.arch, sizeof n.card.spec.arch, "%s", arch);
+    snprintf(n.card.task, sizeof n.card.task, "%s", task);
+    snprintf(path, sizeof path, "%s/%s", dir, name);
+    assert_cx_ok(cx_backend_open("cpu", 1, &b, err));
+    assert_cx_ok(cx_model_new(&n.card.spec, &n.model, err));
+    assert_cx_ok(cx_store_new(n.model.graph, b, 1, &n.store, err));
+    if (unet) {
+        const float none[2] = { 0 };
+        assert_cx_ok(cx_store_set(n.store, cx_graph_find(n.model.graph, "head.weight"), none, err));
+        assert_cx_ok(cx_store_set(n.store, cx_graph_find(n.model.graph, "head.bias"), &bias, err));
+    }
+    assert_cx_ok(cx_weights_net_save(&n, path, err));
+    n.card.classes = NULL;
+    n.card.n_classes = 0;
+    cx_weights_net_close(&n);
+    cx_backend_close(b);
+}
+
+/* FILM x FILM px; white in the columns below `white`. */
+static void save_picture(const char *name, int white)
+{
+    uint16_t px[FILM * FILM];
+    char path[128];
+    cx_buf b = { 0 };
+    for (int i = 0; i < FILM * FILM; i++)
+        px[i] = i % FILM < white ? 255 : 0;
+    snprintf(path, sizeof path, "%s/%s", dir, name);
+    assert_cx_ok(cx_png_grey(px, FILM, FILM, 255, &b, err));
+    assert_cx_ok(cx_file_write(path, b.data, b.len, err));
+    cx_buf_free(&b);
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    char path[128];
+    const char manifest[] = "image,mask\nfilm.png,half.png\nnone.png,half.png\n";
+    snprintf(dir, sizeof dir, "/tmp/cxnet-segment-XXXXXX");
+    assert_non_null(mkdtemp(dir));
+    save_net("all.safetensors", "unet", "segmentation", 3);
+    save_net("nothing.safetensors", "unet", "segmentation", -3);
+    save_net("densenet.safetensors", "densenet121", "binary", 0);
+    save_net("silent.safetensors", "densenet121", "", 0);
+    save_picture("film.png", 20);
+    save_picture("half.png", FILM / 2);
+    snprintf(path, sizeof path, "%s/manifest.csv", dir);
+    assert_cx_ok(cx_file_write(path, manifest, strlen(manifest), err));
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    char command[128];
+    snprintf(command, sizeof command, "rm -r '%s'", dir);
+    return system(command) != 0;
+}
+
+static void cell_is(const cx_csv *csv, int row, const char *column, const char *want)
+{
+    const int at = cx_csv_column(csv, column);
+    assert_true(at >= 0);
+    assert_string_equal(cx_csv_at(csv, row, at), want);
+}
+
+/* All of the film is lung: half of it is right, both parts are one, and a film that is not there costs its row only. */
+static void a_table_and_its_pictures(void **state)
+{
+    (void)state;
+    char path[160];
+    cx_csv csv;
+    cx_film mask, overlay;
+    assert_runs(0, "1 of 2 films segmented", "skipped: ", "segment %s/all.safetensors --in %s/manifest.csv --out %s/out", dir, dir, dir);
+    snprintf(path, sizeof path, "%s/out/segments.csv", dir);
+    assert_cx_ok(cx_csv_load(path, &csv, err));
+    assert_int_equal(csv.rows, 3);
+    cell_is(&csv, 1, "area", "1.0000");
+    cell_is(&csv, 1, "parts", "1");
+    cell_is(&csv, 1, "box_width", "50");
+    cell_is(&csv, 1, "flags", "large|not_two");
+    cell_is(&csv, 1, "dice", "0.666667");              /* 2 * 1/2 / (1 + 1/2) */
+    cell_is(&csv, 1, "iou", "0.500000");
+    cell_is(&csv, 2, "area", "");
+    assert_true(*cx_csv_at(&csv, 2, cx_csv_column(&csv, "problem")) != 0);
+    snprintf(path, sizeof path, "%s/out/%s", dir, cx_csv_at(&csv, 1, cx_csv_column(&csv, "mask")));
+    assert_cx_ok(cx_film_load(path, &mask, err));
+    snprintf(path, sizeof path, "%s/out/%s", dir, cx_csv_at(&csv, 1, cx_csv_column(&csv, "overlay")));
+    assert_cx_ok(cx_film_load(path, &overlay, err));
+    assert_int_equal(mask.width, FILM);
+    for (int i = 0; i < FILM * FILM; i++)
+        assert_int_equal(mask.px[i], 255);
+    assert_true(overlay.colour > 0);                  /* an outline is drawn around it */
+    cx_film_free(&mask);
+    cx_film_free(&overlay);
+    cx_csv_free(&csv);
+}
+
+static void nothing_is_found(void **state)
+{
+    (void)state;
+    const ran *r = run_program("segment %s/nothing.safetensors --in %s/film.png --out %s/none --json", dir, dir, dir);
+    assert_int_equal(r->code, 0);
+    assert_non_null(strstr(r->out, "\"flags\": \"small|not_two\""));
+    assert_non_null(strstr(r->out, "\"parts\": 0"));
+    assert_null(strstr(r->out, "\"dice\""));
+}
+
+static void what_cannot_be_segmented(void **state)
+{
+    (void)state;
+    assert_runs(64, "", "wants --in", "segment %s/all.safetensors --in %s/film.png", dir, dir);
+    assert_runs(64, "", "marks no pixels", "segment %s/densenet.safetensors --in %s/film.png --out %s/x", dir, dir, dir);
+    assert_runs(65, "", "does not say what its 1 outputs mean", "segment %s/silent.safetensors --in %s/film.png --out %s/x", dir, dir, dir);
+    assert_runs(66, "", "no such run", "segment %s/nowhere --in %s/film.png --out %s/x", dir, dir, dir);
+    assert_runs(64, "", "segment", "explain %s/all.safetensors --in %s/film.png --out %s/x", dir, dir, dir);
+    assert_runs(0, "Opacity", "", "explain %s/densenet.safetensors --in %s/film.png --out %s/x", dir, dir, dir);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_table_and_its_pictures), cmocka_unit_test(nothing_is_found), cmocka_unit_test(what_cannot_be_segmented),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
