@@ -74,6 +74,12 @@ cx_status cx_audit_json(const cx_manifest *m, const cx_audit *a, cx_buf *out, cx
 /* Writes pairs side by side (at most max_pairs, the nearest first) as one PNG contact sheet. */
 cx_status cx_audit_sheet(const cx_manifest *m, const cx_audit *a, int max_pairs, const char *png_path, cx_error *err);
 
+/* Cramer's V of a label, present or absent, against n properties of a film such as its source (Cramer 1946): sqrt(chi2 / films), since the smaller side of the
+ * table has two cells. with [n]: films with the label; all [n]: films. 0 where label or property is the same everywhere. From CX_CONFOUNDED_V on, the page of
+ * `cxnet data check` and that of a run warn: Cohen (1988, sec. 7.2) calls .3 a medium effect, .5 a large one. */
+#define CX_CONFOUNDED_V 0.3
+double cx_cramers_v(const int *with, const int *all, int n);
+
 /* ---- split ------------------------------------------------------------------------------------------------------------ */
 
 typedef struct { uint64_t seed; double val, test; } cx_split_opts;                     /* shares of groups, val + test < 1 */

@@ -38,6 +38,10 @@ cx_status cx_explainer_maps(cx_explainer *e, const int *cls, const float *sign, 
  * place: the part of the film that the map is of (cx_picture in data.h); NULL: all. scale: map value that becomes full heat; 0 = the map's own maximum. */
 cx_status cx_overlay_png(const cx_film *film, const cx_place *place, const float *map, int mw, int mh, double scale, const char *caption, cx_buf *png,
                          cx_error *err);
+/* One contact sheet: the film, then the film with heat for each of n maps [n, mh, mw], with a line (ASCII) and the largest value below. place and scale as
+ * above. */
+cx_status cx_sheet_png(const cx_film *film, const cx_place *place, const float *maps, int n, int mw, int mh, double scale, const char *const *captions,
+                       cx_buf *png, cx_error *err);
 
 /* Share of a map's heat (resized bilinearly to side x side, negative values none) inside a mask of 0/non-0; NaN when the map has no heat (or memory is out). */
 double cx_heat_share(const float *map, int mw, int mh, const uint8_t *mask, int side);

@@ -45,7 +45,8 @@ void cx_config_yaml(const cx_config *c, cx_buf *out);
 /* The documentation of every key: text table, or JSON Schema. */
 void cx_config_schema(cx_buf *out, bool json);
 
-/* The network that c describes, with this many logits; how many its task wants (of a segmentation: in each pixel). */
+/* The network that c describes, with this many logits; how many its task wants (of a segmentation: in each
+ * pixel; of a hierarchy: of its first stage). */
 int cx_config_outputs(const cx_config *c);
 void cx_config_model(const cx_config *c, int outputs, cx_model_spec *spec);
 /* The network that c trains: model.freeze applied, its loss behind it, the graph checked. loss, target, weights: values, as cx_model_loss. CX_E_CONFIG: a
@@ -122,6 +123,7 @@ typedef struct {
     /* Called after every step and after every epoch (a line on the terminal); may be NULL. epoch from 1, step from 1. val_score: AUROC, mean over classes;
      * segmentation: Dice, mean over films. */
     void (*on_step)(void *self, int epoch, int step);
+    void (*on_stage)(void *self, int stage, const char *question);                 /* a hierarchy begins stage 1 or 2: "normal against CAP or CP" */
     void (*on_device)(void *self, const char *description, const char *note);      /* once; see cx_backend */
     void (*on_epoch)(void *self, int epoch, double train_loss, double val_loss, double val_score, double lr, double seconds);
     void *self;
@@ -130,13 +132,17 @@ typedef struct {
 /* Trains as configured in <run.dir>/<run.name>/: see ARCHITECTURE "A run". When it ends: best weights evaluated once on the test split, metrics.json,
  * predictions.csv (path, split, group, labels, target and probability per class, predicted; segmentation: overlap and areas of each film's masks),
  * metrics.csv, manifest.json, checkpoints/{last,best}.safetensors.
+ * data.task hierarchical: two such runs, in stage1/ and stage2/ of that folder, over one split. The first tells classes[0] from the rest; the second, trained
+ * on films of the rest only, tells them apart; both answer for all films. The folder itself holds the joint predictions.csv and metrics.json: P(k) = P(rest)
+ * P(k | rest), the largest is the answer, and errors by the stage where they arose. Resuming goes on with whichever stage was interrupted.
  * The folder's path is copied to dir (may be NULL). With several ranks, rank 0 alone writes, and all end with the same weights. CX_E_PEER: another rank has
  * failed or vanished; the last checkpoint, made anew where that still went, holds whole steps only, and any number of ranks goes on from it. CX_E_NAN: a loss
  * is not finite; the error names the sample paths of the batch. CX_E_INTERRUPTED: stopped, resumable. */
 cx_status cx_run_train(const cx_config *c, const cx_run_opts *o, char *dir, size_t dir_len, cx_error *err);
 
 /* A trained network, ready to look at films: what predict, explain and audits start from. */
-typedef struct {
+typedef struct cx_net cx_net;
+struct cx_net {
     cx_config config;
     cx_model model;
     cx_backend *backend;
@@ -144,15 +150,33 @@ typedef struct {
     cx_lung_finder *lungs;                /* NULL where its preprocessing wants none */
     cx_pipeline *pipeline;                /* films become its input by cx_film_to_input(pipeline, film, &norm, ...) */
     cx_normalise norm;
-    double threshold;                     /* binary: chosen on validation */
+    double threshold;                     /* binary: chosen on validation; 0.5 while the run has not ended */
+    double *thresholds;                   /* [n_classes], multilabel: the same for each class; binary: all are threshold; NULL without classes */
     char **classes; int n_classes;        /* names, in the order of config.data.classes; binary: the logit is classes[1]; segmentation: none */
-} cx_net;
-/* Opens <run>/checkpoints/best.safetensors with <run>/config.resolved.yaml. device NULL: the run's own. run may also be a weight
+    cx_net *stage[2];                     /* hierarchical: the two networks, and model, backend and store here are empty; else NULL. They take the same input */
+};
+/* Opens <run>/checkpoints/best.safetensors with <run>/config.resolved.yaml; of a hierarchy both stages. device NULL: the run's own. run may also be a weight
  * file that says what it is (`cxnet weights import`, checkpoints/best.safetensors): its threshold is 1/2, its device the CPU. */
 cx_status cx_net_open(const char *run, const char *device, int threads, cx_net *out, cx_error *err);
 void cx_net_close(cx_net *n);
-/* logits [outputs] to probabilities [n_classes] by the task: binary gives {1-p, p}. */
+/* The networks that a film goes through: n itself, or its two stages. */
+int cx_net_parts(const cx_net *n);
+cx_net *cx_net_part(cx_net *n, int i);
+/* logits of all parts, one behind the other, to probabilities [n_classes] by the task: binary gives {1-p, p}; a hierarchy gives the joint ones. */
 void cx_net_probabilities(const cx_net *n, const float *logits, double *p);
+/* The answer: the largest, the first of equals; binary: by the threshold. Of multilabel, whose classes may all be there, the likeliest. */
+int cx_net_answer(const cx_net *n, const double *p);
+/* What decides on class k, and what an explanation of it is made of: a logit of a part, or its negative (sign -1). Of a hierarchy, the first class is what
+ * speaks against the logit of stage 1; the others are those of stage 2. */
+typedef struct { int part, logit; float sign; } cx_voice;
+cx_voice cx_net_voice(const cx_net *n, int k);
+
+/* Films through a network that names classes. net must outlive it. CX_E_USAGE: a network that marks pixels. */
+typedef struct cx_classifier cx_classifier;
+cx_status cx_classifier_new(cx_net *net, int batch, cx_classifier **out, cx_error *err);
+void cx_classifier_free(cx_classifier *c);
+/* x [batch, side, side, channels], network inputs, of which the first n count; p [n, n_classes]. CX_E_NAN: an answer that is not finite. */
+cx_status cx_classifier_run(cx_classifier *c, const float *x, int n, double *p, cx_error *err);
 
 /* Films through a network that marks pixels (unet), one at a time. net must outlive it. CX_E_USAGE: a network that names classes. */
 typedef struct cx_segmenter cx_segmenter;

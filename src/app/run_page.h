@@ -1,4 +1,5 @@
-/* run_page.h - private to the two pages of a run: of one that names classes (run_report.c) and of one that marks pixels (run_report_masks.c). */
+/* run_page.h - private to the pages of a run: of one that names classes (run_report.c), also in two stages (run_report_stages.c), and of one that marks pixels
+ * (run_report_masks.c). */
 #ifndef CX_APP_RUN_PAGE_H
 #define CX_APP_RUN_PAGE_H
 #include <jansson.h>
@@ -28,4 +29,8 @@ cx_status page_film(const page *p, int i, cx_film *out, cx_error *err);
 
 /* run_report_masks.c: the body of the page of a segmentation. */
 cx_status page_masks(page *p, cx_error *err);
+/* run_report_sources.c: says so where a class can be told from the source of a film; else nothing. */
+cx_status page_sources(page *p, cx_error *err);
+/* run_report_stages.c: what the page of a hierarchy says of its two stages. */
+cx_status page_stages(page *p, cx_error *err);
 #endif

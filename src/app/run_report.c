@@ -2,7 +2,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include "cxnet/explain.h"
+#include "look.h"
 #include "run_page.h"
 #include "run_report.h"
 
@@ -64,9 +64,11 @@ static void all_figures(page *p)
             one[i] = json_object_get(json_object_get(side[i], "per_class"), p->net.classes[k]);
         page_figures(p, p->net.classes[k], shown, CX_COUNT(shown), one);
     }
-    cx_report_text(&p->page, "Intervals come from a bootstrap over patients and duplicate clusters. "
-                   "%sThe test films were looked at once, with the weights of epoch %d.%s",
-                   each ? "" : "The threshold was chosen on validation. ", (int)json_integer_value(json_object_get(p->metrics, "best_epoch")),
+    char weights[48] = "the best weights of each stage";
+    if (!p->net.stage[0])
+        snprintf(weights, sizeof weights, "the weights of epoch %d", (int)json_integer_value(json_object_get(p->metrics, "best_epoch")));
+    cx_report_text(&p->page, "Intervals come from a bootstrap over patients and duplicate clusters. %sThe test films were looked at once, with %s.%s",
+                   each ? "" : "The threshold was chosen on validation. ", weights,
                    side[2] ? " External films are of sources that took no part in training." : "");
 }
 
@@ -149,6 +151,10 @@ static void curves(page *p)
     cx_report_heading(&p->page, "Training");
     page_curve(p, "Loss", "loss", (const char *[]){ "train_loss", "val_loss" }, (const char *[]){ "training", "validation" }, 2, 0, NAN);
     page_curve(p, "AUROC on validation", "AUROC", (const char *[]){ "val_auroc" }, (const char *[]){ "validation" }, 1, NAN, 1);
+}
+
+static void rocs(page *p)
+{
     for (int k = p->net.n_classes == 2 ? 1 : 0; k < p->net.n_classes; k++)
         roc(p, k);
 }
@@ -177,45 +183,31 @@ static int choose(const page *p, int want, int *row)
     return n;
 }
 
-static int argmax(const double *v, int n)
-{
-    int best = 0;
-    for (int i = 1; i < n; i++)
-        best = v[i] > v[best] ? i : best;
-    return best;
-}
-
 /* One film through the network and Grad-CAM, onto the page and into figures/. */
-static cx_status picture(page *p, cx_explainer *e, const cx_film *film, const char *truth, int number, cx_error *err)
+static cx_status picture(page *p, cx_look *l, const cx_film *film, const char *truth, int number, cx_error *err)
 {
     cx_net *net = &p->net;
-    int side = net->config.data.side, classes = net->n_classes, w = cx_explainer_width(e), h = cx_explainer_height(e);
-    bool binary = !strcmp(net->config.data.task, "binary");
     cx_buf png = { 0 };
     cx_picture seen = { 0 };
     char caption[256], *file = cx_sprintf("%s/figures/cam_%02d.png", p->run, number);
-    float *x = cx_alloc((size_t)(side * side * net->norm.channels), sizeof *x), *map = cx_alloc((size_t)(w * h), sizeof *map);
-    float *logits = cx_alloc((size_t)classes, sizeof *logits);
-    double *prob = cx_alloc((size_t)classes, sizeof *prob);
-    cx_status s = file && x && map && logits && prob ? CX_OK : cx_fail(err, CX_E_MEMORY, "out of memory");
-    if (s == CX_OK && (s = cx_film_to_input(net->pipeline, film, &net->norm, x, &seen, err)) == CX_OK)
-        s = cx_explainer_logits(e, x, 1, logits, err);
+    float *map = cx_alloc((size_t)(l->w * l->h), sizeof *map);
+    double *prob = cx_alloc((size_t)net->n_classes, sizeof *prob);
+    cx_status s = file && map && prob ? CX_OK : cx_fail(err, CX_E_MEMORY, "out of memory");
+    if (s == CX_OK && (s = cx_film_to_input(net->pipeline, film, &net->norm, l->x, &seen, err)) == CX_OK)
+        s = cx_look_films(l, 1, prob, err);
     if (s == CX_OK) {
-        cx_net_probabilities(net, logits, prob);
-        int k = binary ? prob[1] >= net->threshold : argmax(prob, classes);
-        s = cx_explainer_maps(e, &(int){ binary ? 0 : k }, &(float){ binary && k == 0 ? -1 : 1 }, map, err);
+        const int k = cx_net_answer(net, prob);
+        s = cx_look_maps(l, &k, map, err);
         snprintf(caption, sizeof caption, "%s %.2f   truth: %s", net->classes[k], prob[k], truth);
     }
     if (s == CX_OK)
-        s = cx_overlay_png(film, &seen.place, map, w, h, 0, caption, &png, err);
+        s = cx_overlay_png(film, &seen.place, map, l->w, l->h, 0, caption, &png, err);
     if (s == CX_OK && (s = cx_file_write(file, png.data, png.len, err)) == CX_OK)
         cx_report_picture(&p->page, png.data, png.len, caption);
     cx_buf_free(&png);
     cx_picture_free(&seen);
     free(file);
-    free(x);
     free(map);
-    free(logits);
     free(prob);
     return s;
 }
@@ -231,7 +223,7 @@ cx_status page_film(const page *p, int i, cx_film *out, cx_error *err)
 }
 
 /* The pictures of n films, rows of predictions.csv. A film that is no longer there, hours after it was decoded for training, costs its picture only. */
-static cx_status pictures(page *p, cx_explainer *e, const int *row, int n, cx_error *err)
+static cx_status pictures(page *p, cx_look *l, const int *row, int n, cx_error *err)
 {
     const cx_csv *csv = &p->predictions;
     int truth = cx_csv_column(csv, "target"), labels = cx_csv_column(csv, "labels"), lost = 0;
@@ -239,14 +231,15 @@ static cx_status pictures(page *p, cx_explainer *e, const int *row, int n, cx_er
     cx_status s = CX_OK;
     cx_report_text(&p->page, "Grad-CAM of the last convolution for the class that was answered, each map scaled to its own maximum. Heat outside the "
                              "lungs, on text, markers or borders means that the network answers from something that is not the disease, however good the "
-                             "figures above are.");
+                             "figures above are.%s",
+                   p->net.stage[0] ? " A map comes from the stage that decides on the class: of the first class from stage 1." : "");
     cx_report_gallery_begin(&p->page);
     for (int i = 0; s == CX_OK && i < n; i++) {
         cx_film film = { 0 };
         if (page_film(p, row[i], &film, lost ? NULL : &first) != CX_OK)
             lost++;
         else
-            s = picture(p, e, &film, cx_csv_at(csv, row[i], truth < 0 ? labels : truth), i + 1, err);
+            s = picture(p, l, &film, cx_csv_at(csv, row[i], truth < 0 ? labels : truth), i + 1, err);
         cx_film_free(&film);
     }
     cx_report_gallery_end(&p->page);
@@ -259,20 +252,20 @@ static cx_status gallery(page *p, cx_error *err)
 {
     int want = p->net.config.run.explain_films, *row = cx_alloc((size_t)want, sizeof *row);
     char *figures_dir = cx_path_join(p->run, "figures");
-    cx_explainer *e = NULL;
+    cx_look l = { 0 };
     cx_status s = row && figures_dir ? cx_mkdirs(figures_dir, err) : cx_fail(err, CX_E_MEMORY, "out of memory");
     int n = s == CX_OK ? choose(p, want, row) : 0;
     if (s == CX_OK && n) {
         cx_report_heading(&p->page, "Where it looked");
-        s = cx_explainer_new(&p->net.model, p->net.store, -1, 1, &e, err);
+        s = cx_look_new(&p->net, NULL, CX_GRADCAM, 1, &l, err);
         if (s == CX_OK)
-            s = pictures(p, e, row, n, err);
+            s = pictures(p, &l, row, n, err);
         else if (s == CX_E_USAGE) {         /* a network whose last map is a single pixel: the rest of the page stands without pictures */
             cx_report_text(&p->page, "No heat maps: %s.", err->text);
             s = CX_OK;
         }
     }
-    cx_explainer_free(e);
+    cx_look_free(&l);
     free(row);
     free(figures_dir);
     return s;
@@ -289,13 +282,16 @@ static cx_status provenance(page *p, cx_error *err)
         return cx_fail(err, CX_E_NOINPUT, "%s/manifest.json: missing or damaged; train the run again", p->run);
     const char *keys[] = { "version", "commit", "device", "data_manifest", "data_manifest_sha256", "weights_sha256", "written" };
     const char *cells[2 * (CX_COUNT(keys) + 1)] = { "", "" };
+    int rows = 1;
     for (int i = 0; i < CX_COUNT(keys); i++) {
         const char *value = json_string_value(json_object_get(j, keys[i]));
-        cells[2 * i + 2] = keys[i];
-        cells[2 * i + 3] = value ? value : "";
+        if (!value)                      /* a hierarchy has no network of its own */
+            continue;
+        cells[2 * rows] = keys[i];
+        cells[2 * rows++ + 1] = value;
     }
     cx_report_heading(&p->page, "Provenance");
-    cx_report_table(&p->page, "what this run was made from", cells, CX_COUNT(keys) + 1, 2);
+    cx_report_table(&p->page, "what this run was made from", cells, rows, 2);
     cx_report_text(&p->page, "The exact configuration is config.resolved.yaml beside this page; "
                    "every film's probability is in predictions.csv. Not for clinical use.");
     json_decref(j);
@@ -304,12 +300,14 @@ static cx_status provenance(page *p, cx_error *err)
 
 static cx_status load(page *p, int threads, cx_error *err)
 {
-    char *metrics = cx_path_join(p->run, "metrics.json"), *history = cx_path_join(p->run, "metrics.csv"), *predictions = cx_path_join(p->run,
-        "predictions.csv");
+    char *metrics = cx_path_join(p->run, "metrics.json"), *predictions = cx_path_join(p->run, "predictions.csv");
+    char *history = cx_path_join(p->run, "metrics.csv");
     cx_status s = metrics && history && predictions ? cx_net_open(p->run, NULL, threads, &p->net, err) : cx_fail(err, CX_E_MEMORY, "out of memory");
     if (s == CX_OK && !(p->metrics = json_load_file(metrics, 0, NULL)))
         s = cx_fail(err, CX_E_NOINPUT, "%s: missing or damaged; has the run finished? Continue it with cxnet train", metrics);
-    if (s == CX_OK && (s = cx_csv_load(history, &p->history, err)) == CX_OK)
+    if (s == CX_OK && !p->net.stage[0])
+        s = cx_csv_load(history, &p->history, err);
+    if (s == CX_OK)
         s = cx_csv_load(predictions, &p->predictions, err);
     free(metrics);
     free(history);
@@ -323,14 +321,20 @@ cx_status cx_run_report(const char *run, int threads, cx_error *err)
     char subtitle[256], *path = cx_path_join(run, "report.html");
     cx_status s = path ? load(&p, threads, err) : cx_fail(err, CX_E_MEMORY, "out of memory");
     if (s == CX_OK) {
-        snprintf(subtitle, sizeof subtitle, "%s, %d x %d px, %s", p.net.config.model.arch, p.net.config.data.side, p.net.config.data.side,
-            p.net.config.data.manifest);
+        snprintf(subtitle, sizeof subtitle, "%s%s, %d x %d px, %s", p.net.stage[0] ? "two stages of " : "", p.net.config.model.arch,
+                 p.net.config.data.side, p.net.config.data.side, p.net.config.data.manifest);
         cx_report_begin(&p.page, *p.net.config.run.name ? p.net.config.run.name : cx_path_base(run), subtitle);
         if (p.net.n_classes) {
             all_figures(&p);
             confusion(&p);
-            curves(&p);
-            s = gallery(&p, err);
+            s = page_sources(&p, err);
+            if (s == CX_OK && p.net.stage[0])
+                s = page_stages(&p, err);
+            else
+                curves(&p);
+            rocs(&p);
+            if (s == CX_OK)
+                s = gallery(&p, err);
         } else {
             s = page_masks(&p, err);
         }

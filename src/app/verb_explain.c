@@ -5,9 +5,8 @@
 #include <string.h>
 #include "app.h"
 #include "args.h"
-#include "cxnet/explain.h"
-#include "cxnet/train.h"
 #include "film_list.h"
+#include "look.h"
 
 static const char *const METHODS[] = { [CX_GRADCAM] = "gradcam", [CX_HIRESCAM] = "hirescam", NULL };
 enum { BATCH = 8, TABLE_CLASSES = 4 };     /* films at a time; classes that the table has columns for */
@@ -16,18 +15,19 @@ typedef struct {
     char *path;
     bool bad; char *problem;  /* skipped, and why (NULL when memory is out) */
     double *p;                /* [classes] */
-    int cls;                  /* the class explained */
-    float *map; double top;   /* raw map and its largest value */
-    cx_place place;           /* what the map is of */
+    int cls;                  /* the class explained; with --class all, the answer */
+    float *map; double top;   /* raw maps and their largest value */
+    cx_place place;           /* what the maps are of */
     char *overlay, *npy;      /* files written */
 } film_row;
 
 typedef struct {
     cx_net net;
-    cx_explainer *e;
+    cx_look look;
     film_row *films; int n;
     int cls;                  /* --class, or -1: the predicted one */
-    int layer, w, h;
+    bool all;                 /* --class all: a map for each class */
+    const char *layer;
     cx_cam_kind kind;
     bool fixed, json;
     const char *out;
@@ -67,13 +67,14 @@ static cx_status find_class(job *j, const char *name, cx_error *err)
 {
     cx_buf known = { 0 };
     j->cls = -1;
-    for (int k = 0; name && k < j->net.n_classes; k++) {
+    for (int k = 0; name && k < j->net.n_classes; k++)
         if (strcmp(name, j->net.classes[k]) == 0)
             j->cls = k;
+    j->all = name && j->cls < 0 && strcmp(name, "all") == 0;
+    for (int k = 0; k < j->net.n_classes; k++)
         cx_buf_printf(&known, "%s\"%s\"", k ? ", " : "", j->net.classes[k]);
-    }
-    cx_status s = !name || j->cls >= 0 ? CX_OK : cx_fail(err, CX_E_USAGE, "--class: the network does not know \"%s\"; its classes are %s", name,
-        known.data);
+    cx_status s = !name || j->all || j->cls >= 0 ? CX_OK : cx_fail(err, CX_E_USAGE, "--class: the network does not know \"%s\"; its classes are %s",
+        name, known.data);
     cx_buf_free(&known);
     return s;
 }
@@ -116,9 +117,12 @@ static cx_status unknown_layer(const cx_graph *g, const char *name, cx_error *er
 
 static cx_status find_layer(job *j, const char *name, cx_error *err)
 {
-    const cx_graph *g = j->net.model.graph;
-    j->layer = name ? cx_graph_find(g, name) : j->net.model.features;
-    return j->layer >= 0 ? CX_OK : unknown_layer(g, name, err);
+    const cx_model *m = &cx_net_part(&j->net, 0)->model;
+    const int layer = name ? cx_graph_find(m->graph, name) : m->features;
+    if (layer < 0)
+        return unknown_layer(m->graph, name, err);
+    j->layer = m->graph->values[layer].name;
+    return CX_OK;
 }
 
 /* ---- explaining ----------------------------------------------------------------------------------------------------------- */
@@ -128,18 +132,8 @@ static bool is_binary(const job *j)
     return strcmp(j->net.config.data.task, "binary") == 0;
 }
 
-/* The class that the film is explained for: the one asked for, else the answer (binary: by the threshold that validation chose). */
-static int class_of(const job *j, const double *p)
-{
-    int best = 0;
-    if (j->cls >= 0)
-        return j->cls;
-    if (is_binary(j))
-        return p[1] >= j->net.threshold;
-    for (int k = 1; k < j->net.n_classes; k++)
-        best = p[k] > p[best] ? k : best;
-    return best;
-}
+static int maps_of(const job *j) { return j->all ? j->net.n_classes : 1; }
+static size_t map_px(const job *j) { return (size_t)(j->look.w * j->look.h); }
 
 static void skip(film_row *f, const cx_error *why)
 {
@@ -152,8 +146,8 @@ static const char *problem_of(const film_row *f)
     return f->problem && f->problem[0] ? f->problem : "no memory";
 }
 
-/* Decodes films from *next on into x until the batch is full. picked [BATCH] says which they are; returns how many. */
-static int gather(job *j, int *next, float *x, int *picked)
+/* Decodes films from *next on until the batch is full. picked [BATCH] says which they are; returns how many. */
+static int gather(job *j, int *next, int *picked)
 {
     const int side = j->net.config.data.side;
     int n = 0;
@@ -164,9 +158,9 @@ static int gather(job *j, int *next, float *x, int *picked)
         cx_film film = { 0 };
         cx_picture seen = { 0 };
         f->p = cx_alloc((size_t)j->net.n_classes, sizeof *f->p);
-        f->map = cx_alloc((size_t)(j->w * j->h), sizeof *f->map);
+        f->map = cx_alloc((size_t)maps_of(j) * map_px(j), sizeof *f->map);
         if (f->p && f->map && cx_film_load(f->path, &film, &why) == CX_OK && cx_film_to_input(j->net.pipeline, &film, &j->net.norm,
-            x + (size_t)n * floats, &seen, &why) == CX_OK)
+            j->look.x + (size_t)n * floats, &seen, &why) == CX_OK)
             picked[n++] = *next;
         else
             skip(f, &why);
@@ -177,50 +171,54 @@ static int gather(job *j, int *next, float *x, int *picked)
     return n;
 }
 
-static cx_status explain_batch(job *j, const float *x, const int *picked, int n, float *logits, float *maps, cx_error *err)
+/* Map number k of each film of the batch; maps [BATCH]: room. */
+static cx_status map_batch(job *j, const int *picked, int n, int k, float *maps, cx_error *err)
 {
-    int cls[BATCH], outputs = is_binary(j) ? 1 : j->net.n_classes;
-    size_t size = (size_t)(j->w * j->h);
-    float sign[BATCH];
-    TRY(cx_explainer_logits(j->e, x, n, logits, err));
+    const size_t px = map_px(j);
+    int cls[BATCH];
+    for (int i = 0; i < n; i++)
+        cls[i] = j->all ? k : j->films[picked[i]].cls;
+    TRY(cx_look_maps(&j->look, cls, maps, err));
     for (int i = 0; i < n; i++) {
         film_row *f = &j->films[picked[i]];
-        cx_net_probabilities(&j->net, logits + i * outputs, f->p);
-        f->cls = class_of(j, f->p);
-        cls[i] = is_binary(j) ? 0 : f->cls;
-        sign[i] = is_binary(j) && f->cls == 0 ? -1 : 1;
+        memcpy(f->map + (size_t)k * px, maps + (size_t)i * px, px * sizeof *maps);
+        for (size_t at = 0; at < px; at++)
+            f->top = fmax(f->top, (double)maps[(size_t)i * px + at]);
     }
-    TRY(cx_explainer_maps(j->e, cls, sign, maps, err));
+    return CX_OK;
+}
+
+static cx_status explain_batch(job *j, const int *picked, int n, double *p, float *maps, cx_error *err)
+{
+    const size_t classes = (size_t)j->net.n_classes;
+    TRY(cx_look_films(&j->look, n, p, err));
     for (int i = 0; i < n; i++) {
         film_row *f = &j->films[picked[i]];
-        memcpy(f->map, maps + (size_t)i * size, size * sizeof *maps);
-        for (size_t k = 0; k < size; k++)
-            f->top = fmax(f->top, (double)f->map[k]);
+        memcpy(f->p, p + (size_t)i * classes, classes * sizeof *p);
+        f->cls = j->cls >= 0 ? j->cls : cx_net_answer(&j->net, f->p);
     }
+    for (int k = 0; k < maps_of(j); k++)
+        TRY(map_batch(j, picked, n, k, maps, err));
     return CX_OK;
 }
 
 static cx_status explain_all(job *j, cx_error *err)
 {
-    int side = j->net.config.data.side, next = 0, picked[BATCH];
-    TRY(cx_explainer_new(&j->net.model, j->net.store, j->layer, j->n < BATCH ? j->n : BATCH, &j->e, err));
-    cx_explainer_kind(j->e, j->kind);
-    j->w = cx_explainer_width(j->e);
-    j->h = cx_explainer_height(j->e);
-    float *x = cx_alloc(BATCH, (size_t)side * (size_t)side * (size_t)j->net.norm.channels * sizeof *x);
-    float *maps = cx_alloc(BATCH, (size_t)(j->w * j->h) * sizeof *maps), *logits = cx_alloc(BATCH, (size_t)j->net.n_classes * sizeof *logits);
-    cx_status s = x && maps && logits ? CX_OK : cx_fail(err, CX_E_MEMORY, "no memory to explain %d films at a time", BATCH);
+    int next = 0, picked[BATCH];
+    TRY(cx_look_new(&j->net, j->layer, j->kind, j->n < BATCH ? j->n : BATCH, &j->look, err));
+    float *maps = cx_alloc(BATCH, map_px(j) * sizeof *maps);
+    double *p = cx_alloc(BATCH, (size_t)j->net.n_classes * sizeof *p);
+    cx_status s = maps && p ? CX_OK : cx_fail(err, CX_E_MEMORY, "no memory to explain %d films at a time", BATCH);
     cx_progress progress = { 0 };
     while (s == CX_OK && next < j->n) {
-        int n = gather(j, &next, x, picked);
+        const int n = gather(j, &next, picked);
         if (n)
-            s = explain_batch(j, x, picked, n, logits, maps, err);
+            s = explain_batch(j, picked, n, p, maps, err);
         cx_progress_show(&progress, "explaining films: %d of %d", next, j->n);
     }
     cx_progress_end(&progress);
-    free(x);
     free(maps);
-    free(logits);
+    free(p);
     return s;
 }
 
@@ -232,13 +230,37 @@ static void caption_of(const job *j, const film_row *f, cx_buf *text)
     cx_buf_printf(text, "%s: p = %.3f", n->classes[f->cls], f->p[f->cls]);
     if (is_binary(j))
         cx_buf_printf(text, " (%s from %.3f on)", n->classes[1], n->threshold);
-    cx_buf_printf(text, "\nGrad-CAM of %s; %s", n->model.graph->values[j->layer].name, j->fixed ? "one scale for all films" : "own scale");
+    cx_buf_printf(text, "\nGrad-CAM of %s; %s", j->layer, j->fixed ? "one scale for all films" : "own scale");
+}
+
+/* The picture of a film: an overlay, or a contact sheet of all classes. */
+static cx_status draw(const job *j, const film_row *f, const cx_film *film, double full, cx_buf *png, cx_error *err)
+{
+    cx_buf caption = { 0 };
+    char (*line)[80] = cx_alloc((size_t)j->net.n_classes, sizeof *line);
+    const char **lines = cx_alloc((size_t)j->net.n_classes, sizeof *lines);
+    for (int k = 0; j->all && line && lines && k < j->net.n_classes; k++) {
+        snprintf(line[k], sizeof *line, "%.60s %.3f", j->net.classes[k], f->p[k]);
+        lines[k] = line[k];
+    }
+    caption_of(j, f, &caption);
+    cx_status s;
+    if (!line || !lines || caption.failed)
+        s = cx_fail(err, CX_E_MEMORY, "no memory for a caption");
+    else if (j->all)
+        s = cx_sheet_png(film, &f->place, f->map, j->net.n_classes, j->look.w, j->look.h, full, lines, png, err);
+    else
+        s = cx_overlay_png(film, &f->place, f->map, j->look.w, j->look.h, full, caption.data, png, err);
+    cx_buf_free(&caption);
+    free(line);
+    free(lines);
+    return s;
 }
 
 static cx_status write_film(job *j, film_row *f, int number, double full, cx_error *err)
 {
     cx_film film;
-    cx_buf png = { 0 }, caption = { 0 };
+    cx_buf png = { 0 };
     char *stem = cx_film_stem(number, f->path), *name = stem ? cx_sprintf("%s.png", stem) : NULL, *raw = stem ? cx_sprintf("%s.npy", stem) : NULL;
     f->overlay = name ? cx_path_join(j->out, name) : NULL;
     f->npy = raw ? cx_path_join(j->out, raw) : NULL;
@@ -252,16 +274,13 @@ static cx_status write_film(job *j, film_row *f, int number, double full, cx_err
         skip(f, &why);
         return CX_OK;
     }
-    caption_of(j, f, &caption);
-    cx_status s = caption.failed ? cx_fail(err, CX_E_MEMORY, "no memory for a caption")
-                                 : cx_overlay_png(&film, &f->place, f->map, j->w, j->h, full, caption.data, &png, err);
+    cx_status s = draw(j, f, &film, full, &png, err);
     if (s == CX_OK)
         s = cx_file_write(f->overlay, png.data, png.len, err);
     if (s == CX_OK)
-        s = cx_npy_write(f->npy, f->map, (const int[]) { j->h, j->w }, 2, err);
+        s = cx_npy_write(f->npy, f->map, (const int[]) { j->net.n_classes, j->look.h, j->look.w } + !j->all, 2 + j->all, err);
     cx_film_free(&film);
     cx_buf_free(&png);
-    cx_buf_free(&caption);
     return s;
 }
 
@@ -286,7 +305,7 @@ static void print_table(const job *j)
     printf("%-*s", wide, "film");
     for (int k = 0; k < columns; k++)
         printf("  %12s", net->classes[k]);
-    printf("  %s\n", columns ? "explained" : "explained class and its probability");
+    printf("  %s\n", !columns ? "class and its probability" : j->all ? "answer" : "explained");
     for (int i = 0; i < j->n; i++) {
         const film_row *f = &j->films[i];
         if (f->bad)
@@ -308,8 +327,8 @@ static json_t *film_json(const job *j, const film_row *f)
     json_t *p = json_object();
     for (int k = 0; k < j->net.n_classes; k++)
         json_object_set_new(p, j->net.classes[k], json_real(f->p[k]));
-    return json_pack("{s:s, s:o, s:s, s:s, s:s, s:f}", "path", f->path, "probability", p, "explained", j->net.classes[f->cls], "overlay", f->overlay,
-                     "map", f->npy, "map_max", f->top);
+    return json_pack("{s:s, s:o, s:s, s:s, s:s, s:f}", "path", f->path, "probability", p, "explained", j->all ? "all" : j->net.classes[f->cls],
+                     "overlay", f->overlay, "map", f->npy, "map_max", f->top);
 }
 
 static cx_status print_json(const job *j, const char *run, cx_error *err)
@@ -318,8 +337,7 @@ static cx_status print_json(const job *j, const char *run, cx_error *err)
     int failed = 0;
     for (int i = 0; i < j->n; i++)
         failed |= json_array_append_new(films, film_json(j, &j->films[i]));
-    json_t *all = json_pack("{s:s, s:s, s:s, s:s, s:o}", "run", run, "method", METHODS[j->kind], "layer",
-        j->net.model.graph->values[j->layer].name, "scale",
+    json_t *all = json_pack("{s:s, s:s, s:s, s:s, s:o}", "run", run, "method", METHODS[j->kind], "layer", j->layer, "scale",
                             j->fixed ? "fixed" : "film", "films", films);
     failed = failed || !all || json_dumpf(all, stdout, JSON_INDENT(2));
     json_decref(all);
@@ -376,7 +394,7 @@ static cx_status explain(job *j, const cx_args *a, cx_error *err)
     j->fixed = strcmp(scale, "fixed") == 0;
     j->kind = strcmp(method, METHODS[CX_HIRESCAM]) == 0 ? CX_HIRESCAM : CX_GRADCAM;
     TRY(cx_net_open(run, cx_arg(a, "--device"), threads, &j->net, err));
-    cx_app_note_device(j->net.backend);
+    cx_app_note_device(cx_net_part(&j->net, 0)->backend);
     if (!j->net.n_classes)
         return cx_fail(err, CX_E_USAGE, "%s: its network names no class, it marks pixels; look at films by cxnet segment", run);
     TRY(find_class(j, cx_arg(a, "--class"), err));
@@ -392,7 +410,7 @@ static cx_status run_explain(const cx_verb *v, const cx_args *a, cx_error *err)
     (void)v;
     job j = { 0 };
     cx_status s = explain(&j, a, err);
-    cx_explainer_free(j.e);
+    cx_look_free(&j.look);
     for (int i = 0; i < j.n; i++)
         forget(&j.films[i]);
     free(j.films);
@@ -402,9 +420,9 @@ static cx_status run_explain(const cx_verb *v, const cx_args *a, cx_error *err)
 
 static const cx_flag flags[] = {
     { "--in", "FILE|DIR|MANIFEST", "a film, a folder of films, or a manifest.csv" },
-    { "--out", "DIR", "folder for NNNN-film.png (overlay) and NNNN-film.npy (raw map)" },
+    { "--out", "DIR", "folder for NNNN-film.png (overlay) and NNNN-film.npy (raw map, or a map for each class)" },
     { "--method", "gradcam|hirescam", "how to explain: gradcam (Selvaraju et al. 2017), or hirescam (Draelos and Carin 2020), right also at early layers" },
-    { "--class", "NAME", "class to explain; without it, the one that the network answers" },
+    { "--class", "NAME|all", "class to explain; all: every class, one contact sheet a film; without it, the one that the network answers" },
     { "--layer", "NAME", "layer whose map is weighed; without it, the last convolution" },
     { "--scale", "film|fixed", "full heat is each map's own maximum (film), or the largest of all films (fixed)" },
     { "--max", "N", "only the first N films" },

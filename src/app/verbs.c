@@ -4,6 +4,7 @@
 #define VERBS \
     VERB(demo) \
     VERB(train) \
+    VERB(predict) \
     VERB(explain) \
     VERB(segment) \
     VERB(plan) \

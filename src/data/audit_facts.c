@@ -165,24 +165,34 @@ static double auroc_of_source(const int *with, const int *both, int sources, dou
     return wins / (positives * negatives);
 }
 
-/* Cramer's V of label present or absent against source (Cramer 1946): sqrt(chi2 / n), since the smaller side of the table has two cells. */
+double cx_cramers_v(const int *with, const int *all, int n)
+{
+    double chi2 = 0, labelled = 0, films = 0;
+    for (int k = 0; k < n; k++) {
+        labelled += with[k];
+        films += all[k];
+    }
+    for (int k = 0; k < n; k++) {
+        const double expected = all[k] * labelled / films, absent = all[k] - expected, d = with[k] - expected;
+        chi2 += expected > 0 && absent > 0 ? d * d / expected + d * d / absent : 0;
+    }
+    return films > 0 ? sqrt(chi2 / films) : 0;
+}
+
 static cx_confounding confound(const cx_cross *x, int row, int all)
 {
     cx_confounding c = { .label = x->row[row], .most_share = -1, .least_share = 2 };
     const int *with = x->films + row * x->columns, *both = x->films + (x->rows - 1) * x->columns;
-    double chi2 = 0;
     for (int k = 0; k < x->columns; k++)
         c.films += with[k];
-    double share = (double)c.films / all;
     for (int k = 0; k < x->columns; k++) {
-        double expected = both[k] * share, absent = both[k] - expected, d = with[k] - expected, here = (double)with[k] / both[k];
-        chi2 += expected > 0 && absent > 0 ? d * d / expected + d * d / absent : 0;
+        const double here = (double)with[k] / both[k];
         if (here > c.most_share)
             c.most = x->column[k], c.most_share = here;
         if (here < c.least_share)
             c.least = x->column[k], c.least_share = here;
     }
-    c.cramers_v = sqrt(chi2 / all);
+    c.cramers_v = cx_cramers_v(with, both, x->columns);
     c.auroc = auroc_of_source(with, both, x->columns, c.films, all - c.films);
     return c;
 }
@@ -216,7 +226,7 @@ void cx_confounding_say(const cx_confounding *c, cx_buf *out)
     cx_buf_printf(out, "%s %s the source (Cramer's V %.2f): %.0f %% of the films of %s have this label, %.0f %% of those of %s. "
                        "The source alone, without a look at the film, gives it an AUROC of %.2f.",
                   c->label, verdict, c->cramers_v, 100 * c->most_share, c->most, 100 * c->least_share, c->least, c->auroc);
-    if (c->cramers_v >= 0.3)
+    if (c->cramers_v >= CX_CONFOUNDED_V)
         cx_buf_puts(out, " A network can learn the source instead of the disease; test within one source.");
 }
 

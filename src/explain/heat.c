@@ -1,8 +1,8 @@
-/* heat.c - what one does with a map: an overlay picture, its share inside a mask. Depends on explain.h. */
+/* heat.c - what one does with a map: an overlay picture, its share inside a mask. Depends on hot.h. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include "cxnet/explain.h"
+#include "hot.h"
 
 enum {
     PANEL_PX = 384, SMALLEST_PX = 128,    /* longer side of a panel; shorter side of a very long film */
@@ -55,9 +55,8 @@ static void scale_bar(cx_canvas *c, int x, int y, int height, double full, doubl
     }
 }
 
-/* The film with heat on it, in a canvas of its own, since what a map is of may reach beyond the film. */
-static cx_status hot_film(cx_canvas *c, const cx_film *film, const cx_place *place, const float *heat, int mw, int mh, int x, int y, int w, int h,
-                          cx_error *err)
+/* In a canvas of its own, which clips what lies beyond the film. */
+cx_status cx_hot_film(cx_canvas *c, const cx_film *film, const cx_place *place, const float *heat, int mw, int mh, int x, int y, int w, int h, cx_error *err)
 {
     const double across = (double)w / film->width, down = (double)h / film->height;
     const int left = (int)lround(place->x * across), right = (int)lround((place->x + place->width) * across);
@@ -83,7 +82,7 @@ static cx_status draw(cx_canvas *c, const cx_film *film, const cx_place *place, 
         heat[i] = full > 0 && map[i] > 0 ? (float)fmin((double)map[i] / full, 1) : 0;
     cx_status s = cx_canvas_film(c, film, GAP_PX, GAP_PX, w, h, err);
     if (s == CX_OK)
-        s = hot_film(c, film, place, heat, mw, mh, 2 * GAP_PX + w, GAP_PX, w, h, err);
+        s = cx_hot_film(c, film, place, heat, mw, mh, 2 * GAP_PX + w, GAP_PX, w, h, err);
     free(heat);
     if (full > 0 && largest > 0)
         scale_bar(c, 3 * GAP_PX + 2 * w, GAP_PX, h, full, largest);

@@ -5,7 +5,7 @@
 
 cx_task cx_task_of(const cx_config *c)
 {
-    if (!strcmp(c->data.task, "multiclass"))
+    if (!strcmp(c->data.task, "multiclass") || !strcmp(c->data.task, "hierarchical"))
         return TASK_MULTICLASS;
     if (!strcmp(c->data.task, "segmentation"))
         return TASK_SEGMENTATION;
@@ -307,11 +307,46 @@ cx_status cx_cohort_load(const cx_config *c, const volatile sig_atomic_t *stop, 
     return s;
 }
 
+static cx_status make_stage(const cx_cohort *all, const cx_config *c, int stage, cx_cohort *h, cx_error *err)
+{
+    const size_t n = (size_t)all->n;
+    h->task = cx_task_of(c);
+    TRY(cx_specs_parse(&c->data.classes, '=', &h->classes, &h->n_classes, err));
+    h->outputs = cx_config_outputs(c);
+    h->n_targets = 1;
+    h->sample = cx_alloc(n, sizeof *h->sample);
+    h->target = cx_alloc(n, sizeof *h->target);
+    h->split = cx_alloc(n, sizeof *h->split);
+    h->group = cx_alloc(n, sizeof *h->group);
+    if (!h->sample || !h->target || !h->split || !h->group)
+        return cx_fail(err, CX_E_MEMORY, "out of memory for %d films", all->n);
+    memcpy(h->sample, all->sample, n * sizeof *h->sample);
+    memcpy(h->group, all->group, n * sizeof *h->group);
+    for (h->n = 0; h->n < all->n; h->n++) {
+        const float k = all->target[h->n];
+        h->target[h->n] = stage == 0 ? (float)(k > 0) : k - 1;
+        h->split[h->n] = stage == 1 && k == 0 ? CX_NO_SPLIT : all->split[h->n];
+    }
+    TRY(check(h, err));
+    return weigh(c, h, err);
+}
+
+cx_status cx_cohort_stage(const cx_cohort *all, const cx_config *c, int stage, cx_cohort *out, cx_error *err)
+{
+    *out = (cx_cohort){ .manifest = all->manifest, .lent = true, .left_out_label = all->left_out_label, .left_out_filter = all->left_out_filter,
+                        .left_out_split = all->left_out_split };
+    const cx_status s = make_stage(all, c, stage, out, err);
+    if (s != CX_OK)
+        cx_cohort_free(out);
+    return s;
+}
+
 void cx_cohort_free(cx_cohort *h)
 {
     cx_specs_free(h->classes, h->n_classes);
     cx_specs_free(h->sets, h->n_sets);
-    cx_manifest_free(&h->manifest);
+    if (!h->lent)
+        cx_manifest_free(&h->manifest);
     free(h->sample);
     free(h->target);
     free(h->split);

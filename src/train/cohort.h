@@ -4,10 +4,12 @@
 #include "config.h"
 
 typedef enum { TASK_BINARY, TASK_MULTICLASS, TASK_MULTILABEL, TASK_SEGMENTATION } cx_task;
+/* hierarchical is TASK_MULTICLASS: exclusive classes, of the films and of the joint answers. */
 cx_task cx_task_of(const cx_config *c);
 
 typedef struct {
     cx_manifest manifest;
+    bool lent;               /* the manifest is another cohort's */
     cx_task task;
     cx_spec *classes; int n_classes;    /* segmentation: none */
     cx_spec *sets; int n_sets;          /* what a source (name) has looked for */
@@ -15,7 +17,7 @@ typedef struct {
     int n_targets;           /* columns of target: n_classes for multilabel, 0 for segmentation, whose targets are masks, else 1 */
     int n;                   /* films that take part */
     int *sample;             /* [n] row of the manifest */
-    float *target;           /* [n, n_targets]: 0/1, class index, or -1 = unlabelled */
+    float *target;           /* [n, n_targets]: 0/1, class index, or -1 = unlabelled, of which a side of the split has some in multilabel only */
     cx_split *split;         /* [n] */
     int *group;              /* [n] patient or duplicate cluster */
     int left_out_label, left_out_filter, left_out_split;      /* films that do not take part, by reason. label: segmentation, no mask */
@@ -28,6 +30,9 @@ typedef struct {
  * stop (may be NULL) goes into the manifest. */
 cx_status cx_cohort_load(const cx_config *c, const volatile sig_atomic_t *stop, cx_cohort *out, cx_error *err);
 void cx_cohort_free(cx_cohort *h);
+/* What stage 0 or 1 of a hierarchy learns from: the films of `all`, which must outlive it, on the same sides. c: the stage's configuration. Stage 0 tells the
+ * films of class 0 from the others; stage 1 tells the others apart, and films of class 0 are on no side. */
+cx_status cx_cohort_stage(const cx_cohort *all, const cx_config *c, int stage, cx_cohort *out, cx_error *err);
 /* Takes every text of a list apart; the array is the caller's, also after a failure. */
 cx_status cx_specs_parse(const cx_list *list, char separator, cx_spec **out, int *n, cx_error *err);
 void cx_specs_free(cx_spec *specs, int n);

@@ -136,6 +136,8 @@ static cx_status classes(const cx_config *c, const cx_sayings *a, cx_error *err)
         FAIL(blame, "task binary: want exactly 2 data.classes, [negative, positive], got %u", n);
     if (!strcmp(c->data.task, "multiclass") && n < 3)
         FAIL(blame, "task multiclass: want 3 or more data.classes, got %u; two classes are task binary", n);
+    if (!strcmp(c->data.task, "hierarchical") && n < 3)
+        FAIL(blame, "task hierarchical: want 3 or more data.classes, [negative, one kind, another kind], got %u", n);
     if (n < 1)
         FAIL(blame, "task multilabel: want 1 or more data.classes, got none");
     if (n > 1024)

@@ -39,13 +39,14 @@ static double mean_loss(const cx_cohort *h, const cx_eval *e)
     if (h->task == TASK_SEGMENTATION)
         return mean_of_facts(e, MASK_LOSS);
     for (int i = 0; i < e->n; i++) {
-        const float *z = e->answer + (size_t)i * (size_t)h->outputs, *t = h->target + (size_t)e->film[i] * (size_t)h->n_targets;
+        const float *t = h->target + (size_t)e->film[i] * (size_t)h->n_targets;
         if (h->task == TASK_MULTICLASS) {
             double w = (double)h->loss_weight[(int)t[0]];
             sum -= w * log(fmax(e->p[(size_t)i * (size_t)h->n_classes + (size_t)t[0]], 1e-300));
             weight += w;
             continue;
         }
+        const float *z = e->answer + (size_t)i * (size_t)h->outputs;
         for (int j = 0; j < h->n_targets; j++)
             if (t[j] >= 0) {
                 double w = (double)h->loss_weight[(t[j] > 0 ? h->n_targets : 0) + j];
@@ -79,15 +80,21 @@ static double mean_auroc(const cx_cohort *h, const cx_eval *e, float *y, double 
     return defined ? sum / defined : NAN;
 }
 
-cx_status cx_run_side(const cx_run *r, cx_split side, int **index, int *n, cx_error *err)
+cx_status cx_run_decoded(const cx_run *r, const cx_cohort *h, cx_split side, int **index, int *n, cx_error *err)
 {
     int all, kept = 0;
-    TRY(cx_cohort_side(&r->cohort, side, index, &all, err));
+    TRY(cx_cohort_side(h, side, index, &all, err));
     for (int i = 0; i < all; i++)
         if (cx_cache_ok(r->cache, (*index)[i]) && (!r->masks || cx_cache_ok(r->masks, (*index)[i])))
             (*index)[kept++] = (*index)[i];
     *n = kept;
-    if (kept)
+    return CX_OK;
+}
+
+cx_status cx_run_side(const cx_run *r, cx_split side, int **index, int *n, cx_error *err)
+{
+    TRY(cx_run_decoded(r, &r->cohort, side, index, n, err));
+    if (*n)
         return CX_OK;
     free(*index);
     *index = NULL;
@@ -208,28 +215,43 @@ static void probabilities(const cx_cohort *h, cx_eval *e)
         cx_probabilities(h->task, h->outputs, e->answer + (size_t)i * (size_t)e->width, e->p + (size_t)i * (size_t)h->n_classes);
 }
 
-cx_status cx_evaluate(cx_run *r, cx_split side, cx_eval *out, cx_error *err)
+cx_status cx_eval_judge(const cx_cohort *h, cx_eval *e, cx_error *err)
 {
-    const cx_cohort *h = &r->cohort;
-    memset(out, 0, sizeof *out);
-    TRY(cx_run_side(r, side, &out->film, &out->n, err));
-    size_t n = (size_t)out->n;
-    out->width = r->masks ? MASK_FACTS : h->outputs;
-    out->answer = cx_alloc(n * (size_t)out->width, sizeof *out->answer);
-    out->p = cx_alloc(n * (size_t)h->n_classes, sizeof *out->p);
-    float *y = cx_alloc(n, sizeof *y);
-    double *p = cx_alloc(n, sizeof *p);
-    cx_status s = out->answer && out->p && y && p ? CX_OK : cx_fail(err, CX_E_MEMORY, "out of memory for %d predictions", out->n);
-    if (s == CX_OK)
-        s = predict_shares(r, out, err);
-    if (s == CX_OK) {
-        if (!r->masks)
-            probabilities(h, out);
-        out->loss = mean_loss(h, out);
-        out->score = r->masks ? mean_of_facts(out, MASK_DICE) : mean_auroc(h, out, y, p);
+    float *y = cx_alloc((size_t)e->n, sizeof *y);
+    double *p = cx_alloc((size_t)e->n, sizeof *p);
+    const bool room = y && p;
+    if (room) {
+        e->loss = mean_loss(h, e);
+        e->score = h->task == TASK_SEGMENTATION ? mean_of_facts(e, MASK_DICE) : mean_auroc(h, e, y, p);
     }
     free(y);
     free(p);
+    return room ? CX_OK : cx_fail(err, CX_E_MEMORY, "out of memory for %d predictions", e->n);
+}
+
+cx_status cx_evaluate_films(cx_run *r, int *film, int n, cx_eval *out, cx_error *err)
+{
+    const cx_cohort *h = &r->cohort;
+    *out = (cx_eval){ .n = n, .film = film, .width = r->masks ? MASK_FACTS : h->outputs, .loss = NAN, .score = NAN };
+    out->answer = cx_alloc((size_t)n * (size_t)out->width, sizeof *out->answer);
+    out->p = cx_alloc((size_t)n * (size_t)h->n_classes, sizeof *out->p);
+    cx_status s = out->answer && out->p ? CX_OK : cx_fail(err, CX_E_MEMORY, "out of memory for %d predictions", n);
+    if (s == CX_OK && n)
+        s = predict_shares(r, out, err);
+    if (s != CX_OK)
+        cx_eval_free(out);
+    else if (!r->masks)
+        probabilities(h, out);
+    return s;
+}
+
+cx_status cx_evaluate(cx_run *r, cx_split side, cx_eval *out, cx_error *err)
+{
+    int *film, n;
+    memset(out, 0, sizeof *out);
+    TRY(cx_run_side(r, side, &film, &n, err));
+    TRY(cx_evaluate_films(r, film, n, out, err));
+    const cx_status s = cx_eval_judge(&r->cohort, out, err);
     if (s != CX_OK)
         cx_eval_free(out);
     return s;

@@ -4,16 +4,24 @@
 #include <string.h>
 #include "run.h"
 
-/* The threshold that validation chose; 0.5 while the run has not been evaluated. */
-static double threshold_of(const char *run)
+cx_status cx_net_thresholds(const char *run, cx_net *n, cx_error *err)
 {
-    char *path = cx_path_join(run, "metrics.json");
+    n->threshold = 0.5;
+    if (!n->n_classes)
+        return CX_OK;
+    char *path = run ? cx_path_join(run, "metrics.json") : NULL;
     json_t *j = path ? json_load_file(path, 0, NULL) : NULL;
-    const json_t *t = json_array_get(json_object_get(j, "thresholds"), 0);
-    double threshold = json_is_number(t) ? json_number_value(t) : 0.5;
+    n->thresholds = path || !run ? cx_alloc((size_t)n->n_classes, sizeof *n->thresholds) : NULL;
+    for (int k = 0; n->thresholds && k < n->n_classes; k++) {
+        const json_t *t = json_array_get(json_object_get(j, "thresholds"), (size_t)k);
+        n->thresholds[k] = json_is_number(t) ? json_number_value(t) : 0.5;
+    }
     json_decref(j);
     free(path);
-    return threshold;
+    if (!n->thresholds)
+        return cx_fail(err, CX_E_MEMORY, "out of memory for %d thresholds", n->n_classes);
+    n->threshold = n->thresholds[0];
+    return CX_OK;
 }
 
 /* A reference film, or a network that finds lungs, lies outside of the run's folder and may be another one by now. */
@@ -47,6 +55,22 @@ cx_status cx_net_names(cx_net *n, cx_error *err)
     return s;
 }
 
+static cx_status open_stages(const char *run, const char *device, int threads, cx_net *n, cx_error *err)
+{
+    for (int i = 0; i < CX_COUNT(n->stage); i++) {
+        char *dir = cx_sprintf("%s/stage%d", run, i + 1);
+        cx_net *stage = n->stage[i] = cx_alloc(1, sizeof *stage);
+        const cx_status s = dir && stage ? cx_net_open(dir, device, threads, stage, err) : cx_fail(err, CX_E_MEMORY, "out of memory");
+        free(dir);
+        TRY(s);
+        if (stage->stage[0] || stage->n_classes != (i ? n->n_classes - 1 : 2) || stage->config.data.side != n->config.data.side)
+            return cx_fail(err, CX_E_DATA, "%s: stage%d is no part of this run; train it again", run, i + 1);
+    }
+    n->norm = n->stage[0]->norm;
+    n->pipeline = n->stage[0]->pipeline;
+    return CX_OK;
+}
+
 static cx_status open_net(const char *run, const char *config, const char *weights, const char *device, int threads, cx_net *n, cx_error *err)
 {
     cx_st_file f;
@@ -58,6 +82,9 @@ static cx_status open_net(const char *run, const char *config, const char *weigh
                        "made", run);
     TRY(cx_config_load(config, NULL, 0, &n->config, err));
     TRY(cx_net_names(n, err));
+    TRY(cx_net_thresholds(run, n, err));
+    if (!strcmp(n->config.data.task, "hierarchical"))
+        return open_stages(run, device, threads, n, err);
     cx_config_model(&n->config, cx_config_outputs(&n->config), &spec);
     TRY(cx_model_new(&spec, &n->model, err));
     const cx_status opened = cx_backend_open(device ? device : n->config.run.device, threads, &n->backend, err);
@@ -66,7 +93,6 @@ static cx_status open_net(const char *run, const char *config, const char *weigh
     TRY(cx_store_new(n->model.graph, n->backend, 0, &n->store, err));
     TRY(cx_prefix(err, cx_config_input(&n->config, &n->pipeline, &n->norm, &n->lungs, err), "%s", run));
     TRY(check_preprocessing(run, n, err));
-    n->threshold = threshold_of(run);
     TRY(cx_st_read(weights, &f, err));
     cx_status s = cx_card_agrees(&n->config, &f, err);
     if (s == CX_OK)
@@ -89,6 +115,13 @@ cx_status cx_net_open(const char *run, const char *device, int threads, cx_net *
 
 void cx_net_close(cx_net *n)
 {
+    if (n->stage[0])
+        n->pipeline = NULL;                                /* that of the first stage */
+    for (int i = 0; i < CX_COUNT(n->stage); i++)
+        if (n->stage[i]) {
+            cx_net_close(n->stage[i]);
+            free(n->stage[i]);
+        }
     cx_store_free(n->store);
     if (n->backend)
         cx_backend_close(n->backend);
@@ -98,12 +131,46 @@ void cx_net_close(cx_net *n)
     for (int k = 0; n->classes && k < n->n_classes; k++)
         free(n->classes[k]);
     free(n->classes);
+    free(n->thresholds);
     cx_config_free(&n->config);
     memset(n, 0, sizeof *n);
 }
 
+static void probabilities(const cx_net *n, const float *logits, double *p)
+{
+    cx_probabilities(cx_task_of(&n->config), cx_config_outputs(&n->config), logits, p);
+}
+
 void cx_net_probabilities(const cx_net *n, const float *logits, double *p)
 {
-    cx_task task = cx_task_of(&n->config);
-    cx_probabilities(task, task == TASK_BINARY ? 1 : n->n_classes, logits, p);
+    double first[2];
+    if (!n->stage[0]) {
+        probabilities(n, logits, p);
+        return;
+    }
+    probabilities(n->stage[0], logits, first);
+    probabilities(n->stage[1], logits + 1, p + 1);         /* one class less: there is room */
+    cx_joint(first, p + 1, n->n_classes, p);
+}
+
+int cx_net_parts(const cx_net *n) { return n->stage[0] ? CX_COUNT(n->stage) : 1; }
+cx_net *cx_net_part(cx_net *n, int i) { return n->stage[0] ? n->stage[i] : n; }
+
+int cx_net_answer(const cx_net *n, const double *p)
+{
+    int best = 0;
+    if (cx_task_of(&n->config) == TASK_BINARY)
+        return p[1] >= n->threshold;
+    for (int k = 1; k < n->n_classes; k++)
+        best = p[k] > p[best] ? k : best;
+    return best;
+}
+
+cx_voice cx_net_voice(const cx_net *n, int k)
+{
+    if (!n->stage[0])
+        return cx_task_of(&n->config) == TASK_BINARY ? (cx_voice){ 0, 0, k ? 1 : -1 } : (cx_voice){ 0, k, 1 };
+    if (k == 0)
+        return (cx_voice){ 0, 0, -1 };
+    return n->n_classes == 3 ? (cx_voice){ 1, 0, k == 2 ? 1 : -1 } : (cx_voice){ 1, k - 1, 1 };
 }

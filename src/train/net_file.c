@@ -4,10 +4,10 @@
 
 static cx_status build(const cx_weights_card *card, const cx_st_file *f, const char *device, int threads, cx_net *n, cx_error *err)
 {
-    n->threshold = 0.5;
     TRY(cx_config_load(NULL, NULL, 0, &n->config, err));
     TRY(cx_card_config(card, &n->config, err));
     TRY(cx_net_names(n, err));
+    TRY(cx_net_thresholds(NULL, n, err));
     TRY(cx_model_new(&card->spec, &n->model, err));
     TRY(cx_backend_open(device ? device : n->config.run.device, threads, &n->backend, err));
     TRY(cx_store_new(n->model.graph, n->backend, 0, &n->store, err));

@@ -205,7 +205,7 @@ json_t *cx_metrics_head(const cx_run *r)
     return j;
 }
 
-static cx_status metrics(cx_run *r, const cx_eval *const side[3], const double *threshold, cx_error *err)
+static cx_status metrics(cx_run *r, const cx_eval *const side[3], const double *threshold, const json_t *more, cx_error *err)
 {
     const cx_cohort *h = &r->cohort;
     json_t *j = cx_metrics_head(r), *names = json_array(), *limits = json_array();
@@ -217,6 +217,9 @@ static cx_status metrics(cx_run *r, const cx_eval *const side[3], const double *
     json_object_set_new(j, "classes", names);
     json_object_set_new(j, "thresholds", limits);
     json_object_set_new(j, "threshold_from", json_string("validation, Youden's J"));
+    json_object_set_new(j, "sources", cx_sources_json(h));
+    if (more)
+        json_object_update(j, (json_t *)more);
     for (int i = 0; s == CX_OK && i < 3; i++)
         if (side[i]->n) {
             json_t *one = json_object();
@@ -229,18 +232,13 @@ static cx_status metrics(cx_run *r, const cx_eval *const side[3], const double *
     return s;
 }
 
-cx_status cx_results_write(cx_run *r, const cx_eval *val, const cx_eval *test, const cx_eval *external, cx_error *err)
+static cx_status write_classes(cx_run *r, const cx_eval *const side[3], const json_t *more, cx_error *err)
 {
-    if (cx_comm_rank(r->comm) > 0)
-        return CX_OK;
-    if (r->masks)
-        return cx_results_write_masks(r, val, test, external, err);
     const cx_cohort *h = &r->cohort;
-    const cx_eval *const side[3] = { val, test, external };
     cx_buf b = { 0 };
     double *threshold = cx_alloc((size_t)h->n_classes, sizeof *threshold);
     char *path = cx_run_path(r, "predictions.csv");
-    cx_status s = threshold && path ? thresholds(h, val, threshold, err) : cx_fail(err, CX_E_MEMORY, "out of memory for predictions");
+    cx_status s = threshold && path ? thresholds(h, side[0], threshold, err) : cx_fail(err, CX_E_MEMORY, "out of memory for predictions");
     if (s == CX_OK) {
         put_header(h, &b);
         for (int i = 0; i < 3; i++)
@@ -248,10 +246,20 @@ cx_status cx_results_write(cx_run *r, const cx_eval *val, const cx_eval *test, c
         s = b.failed ? cx_fail(err, CX_E_MEMORY, "out of memory for predictions") : cx_file_write(path, b.data, b.len, err);
     }
     if (s == CX_OK)
-        s = metrics(r, side, threshold, err);
+        s = metrics(r, side, threshold, more, err);
     cx_buf_free(&b);
     free(path);
     free(threshold);
+    return s;
+}
+
+cx_status cx_results_write(cx_run *r, const cx_eval *val, const cx_eval *test, const cx_eval *external, json_t *more, cx_error *err)
+{
+    cx_status s = CX_OK;
+    if (cx_comm_rank(r->comm) == 0)
+        s = r->masks ? cx_results_write_masks(r, val, test, external, err)
+                     : write_classes(r, (const cx_eval *const[]){ val, test, external }, more, err);
+    json_decref(more);
     return s;
 }
 
@@ -284,27 +292,42 @@ static json_t *counts(const cx_cohort *h)
     return j;
 }
 
+/* Releases j on failure. */
+static cx_status network_json(cx_run *r, json_t *j, cx_error *err)
+{
+    char sha[65];
+    const cx_status s = cx_weights_sha256(r->store, sha, err);
+    if (s == CX_OK) {
+        json_object_set_new(j, "device", json_string(r->backend->description));
+        json_object_set_new(j, "threads", json_integer(r->backend->threads));
+        json_object_set_new(j, "updates", json_integer((json_int_t)r->state.updates));
+        json_object_set_new(j, "best_epoch", json_integer(r->state.best_epoch + 1));
+        json_object_set_new(j, "trainable_floats", json_integer((json_int_t)cx_store_trainable(r->store)));
+        json_object_set_new(j, "weights_sha256", json_string(sha));
+        json_object_set_new(j, "preprocessing", json_string(cx_pipeline_identity(r->pipeline)));
+    } else {
+        json_decref(j);
+    }
+    return s;
+}
+
 cx_status cx_run_manifest_write(cx_run *r, const char *status, cx_error *err)
 {
     const cx_cohort *h = &r->cohort;
-    char sha[65], when[32];
+    char when[32];
     time_t now = time(NULL);
     struct tm utc;
     if (cx_comm_rank(r->comm) > 0)
         return CX_OK;
-    TRY(cx_weights_sha256(r->store, sha, err));
     strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &utc));
-    json_t *j = json_pack("{s:s, s:s, s:s, s:s, s:s, s:i, s:i, s:i, s:i, s:s, s:s, s:I, s:i, s:I}",
-                          "status", status, "written", when, "version", CX_VERSION, "commit", cx_build_commit(), "device", r->backend->description,
-                          "threads", r->backend->threads, "ranks", cx_comm_ranks(r->comm), "seed", r->config->run.seed,
-                          "split_seed", r->config->data.split_seed,
-                          "data_manifest", h->manifest.path, "data_manifest_sha256", h->manifest.sha256,
-                          "updates", (json_int_t)r->state.updates, "best_epoch", r->state.best_epoch + 1, "trainable_floats",
-                              (json_int_t)cx_store_trainable(r->store));
+    json_t *j = json_pack("{s:s, s:s, s:s, s:s, s:i, s:i, s:i, s:s, s:s}",
+                          "status", status, "written", when, "version", CX_VERSION, "commit", cx_build_commit(), "ranks", cx_comm_ranks(r->comm),
+                          "seed", r->config->run.seed, "split_seed", r->config->data.split_seed, "data_manifest", h->manifest.path,
+                          "data_manifest_sha256", h->manifest.sha256);
     if (!j)
         return cx_fail(err, CX_E_MEMORY, "out of memory for manifest.json");
-    json_object_set_new(j, "weights_sha256", json_string(sha));
-    json_object_set_new(j, "preprocessing", json_string(cx_pipeline_identity(r->pipeline)));
+    if (r->store)
+        TRY(network_json(r, j, err));
     json_object_set_new(j, "films", counts(h));
     json_object_set_new(j, "left_out", json_pack("{s:i, s:i, s:i}", "other_labels", h->left_out_label, "filtered", h->left_out_filter, "no_split",
         h->left_out_split));

@@ -40,10 +40,12 @@ static cx_status move_aside(const char *dir, cx_error *err)
     return cx_fail(err, CX_E_CREATE, "%s: too many earlier runs beside it; remove some", dir);
 }
 
+static bool is_hierarchy(const cx_config *c) { return !strcmp(c->data.task, "hierarchical"); }
+
 /* Makes the folder and opens its log, locked until this run or its process ends: two runs that write the same checkpoints would end as a mixture. */
 static cx_status open_log(cx_run *r, cx_error *err)
 {
-    char *log = cx_run_path(r, "log.txt"), *sub = cx_run_path(r, "checkpoints");
+    char *log = cx_run_path(r, "log.txt"), *sub = cx_run_path(r, is_hierarchy(r->config) ? "" : "checkpoints");
     cx_status s = log && sub ? cx_mkdirs(sub, err) : cx_fail(err, CX_E_MEMORY, "out of memory");
     if (s == CX_OK && !(r->log = fopen(log, "ae")))
         s = cx_fail(err, CX_E_CREATE, "%s: %s", log, strerror(errno));
@@ -57,16 +59,21 @@ static cx_status open_log(cx_run *r, cx_error *err)
     return s;
 }
 
-/* Makes the run's folder and says whether there is a checkpoint to continue from. */
+/* Makes the run's folder and says whether there is a checkpoint to continue from; of a hierarchy, its first network's. */
 static cx_status make_dir(cx_run *r, bool *resume, cx_error *err)
 {
-    char *last = cx_run_path(r, "checkpoints/last.safetensors");
-    cx_status s = last ? CX_OK : cx_fail(err, CX_E_MEMORY, "out of memory");
+    const bool two = is_hierarchy(r->config);
+    char *one = cx_run_path(r, "checkpoints/last.safetensors"), *staged = cx_run_path(r, "stage1/checkpoints/last.safetensors");
+    const char *last = two ? staged : one, *other = two ? one : staged;
+    cx_status s = one && staged ? CX_OK : cx_fail(err, CX_E_MEMORY, "out of memory");
     if (s == CX_OK && r->opts->resume == CX_RESUME_MUST && !cx_file_exists(last))
         s = cx_fail(err, CX_E_NOINPUT, "%s: no checkpoint to resume from; run without --resume must to start", last);
+    if (s == CX_OK && r->opts->resume != CX_RESUME_NEVER && cx_file_exists(other))
+        s = cx_fail(err, CX_E_CONFIG, "%s: the folder has %s; choose another run.name, or start over with --resume never", r->dir,
+                    two ? "a run of one network, and this is a hierarchy" : "a hierarchy, and this is a run of one network");
     if (s == CX_OK)
         s = open_log(r, err);
-    bool there = s == CX_OK && cx_file_exists(last);
+    bool there = s == CX_OK && (cx_file_exists(last) || cx_file_exists(other));
     *resume = there && r->opts->resume != CX_RESUME_NEVER;
     if (s == CX_OK && there && !*resume && (s = move_aside(r->dir, err)) == CX_OK) {
         fclose(r->log);
@@ -75,12 +82,13 @@ static cx_status make_dir(cx_run *r, bool *resume, cx_error *err)
     }
     if (s == CX_OK && !*resume && ftruncate(fileno(r->log), 0) != 0)
         s = cx_fail(err, CX_E_IO, "%s/log.txt: %s", r->dir, strerror(errno));
-    free(last);
+    free(one);
+    free(staged);
     return s;
 }
 
 /* Folder, lock and log are rank 0's; the others learn what it has found. */
-static cx_status open_dir(cx_run *r, bool *resume, cx_error *err)
+cx_status cx_run_open_dir(cx_run *r, bool *resume, cx_error *err)
 {
     const cx_config *c = r->config;
     *resume = false;
@@ -150,7 +158,7 @@ static cx_status open_data(cx_run *r, cx_error *err)
     cx_cohort *h = &r->cohort;
     cx_buf bad = { 0 }, notes = { 0 };
     cx_lung_finder *finder;
-    TRY(cx_cohort_load(c, r->opts->stop, h, err));
+    TRY(r->stage ? cx_stage_cohort(r->stage, h, err) : cx_cohort_load(c, r->opts->stop, h, err));
     TRY(cx_config_input(c, &r->pipeline, &r->norm, &finder, err));
     cx_status s = open_cache(r, &bad, &notes, err);
     cx_lung_finder_close(finder);
@@ -167,53 +175,6 @@ static cx_status open_data(cx_run *r, cx_error *err)
         s = cx_comm_same(r->comm, "SHA-256 of films, labels and split", r->data_sha, err);
     }
     return s;
-}
-
-int cx_config_outputs(const cx_config *c)
-{
-    const cx_task task = cx_task_of(c);
-    return task == TASK_BINARY || task == TASK_SEGMENTATION ? 1 : (int)c->data.classes.n;
-}
-
-void cx_config_model(const cx_config *c, int outputs, cx_model_spec *spec)
-{
-    *spec = (cx_model_spec){ .side = c->data.side, .channels = c->data.channels, .hidden = c->model.hidden, .dropout = c->model.dropout, .outputs = outputs,
-                             .norm_eps = c->model.norm_eps, .no_final_relu = !c->model.final_relu };
-    snprintf(spec->arch, sizeof spec->arch, "%s", c->model.arch);
-    if (!strcmp(c->model.arch, "unet")) {
-        spec->base = c->model.base;
-        spec->depth = c->model.depth;
-        spec->norm = c->model.norm;
-    }
-}
-
-static cx_loss_kind loss_of(const cx_config *c)
-{
-    const cx_task task = cx_task_of(c);
-    if (task != TASK_SEGMENTATION)
-        return task == TASK_MULTICLASS ? CX_LOSS_CE : CX_LOSS_BCE;
-    return !strcmp(c->loss.kind, "bce") ? CX_LOSS_BCE : !strcmp(c->loss.kind, "dice") ? CX_LOSS_DICE : CX_LOSS_BCE_DICE;
-}
-
-cx_status cx_config_network(const cx_config *c, cx_model *out, int *loss, int *target, int *weights, cx_error *err)
-{
-    cx_model_spec spec;
-    cx_config_model(c, cx_config_outputs(c), &spec);
-    TRY(cx_model_new(&spec, out, err));
-    for (unsigned i = 0; i < c->model.freeze.n; i++)
-        if (cx_graph_freeze(out->graph, c->model.freeze.item[i]) == 0)
-            return cx_fail(err, CX_E_CONFIG, "model.freeze: no parameter of %s matches \"%s\"; `cxnet plan` lists the names", c->model.arch,
-                c->model.freeze.item[i]);
-    *loss = cx_model_loss(out, loss_of(c), c->loss.label_smoothing, target, weights);
-    return cx_graph_check(out->graph, err);
-}
-
-cx_plan_opts cx_config_plan(const cx_config *c)
-{
-    cx_plan_opts o = { .lean = !strcmp(c->plan.memory, "lean"), .bf16 = !strcmp(c->plan.precision, "bf16"),
-                       .moments = strcmp(c->optim.kind, "sgd") ? 2 : c->optim.momentum > 0 };
-    cx_passes_parse(c->plan.fuse, &o.skip, NULL);      /* a loaded configuration has passed this check */
-    return o;
 }
 
 static cx_status initial_weights(cx_run *r, cx_error *err)
@@ -314,7 +275,7 @@ static cx_status open_training(cx_run *r, cx_error *err)
     return s;
 }
 
-static cx_status write_config(cx_run *r, cx_error *err)
+cx_status cx_run_write_config(cx_run *r, cx_error *err)
 {
     cx_buf b = { 0 };
     if (cx_comm_rank(r->comm) > 0)
@@ -337,20 +298,22 @@ static cx_status open_run(cx_run *r, cx_error *err)
         return cx_fail(err, CX_E_MEMORY, "out of memory");
     TRY(cx_ranks_configured(r, err));
     TRY(open_network(r, err));
-    TRY(open_dir(r, &resume, err));
+    if (r->stage)
+        TRY(cx_stage_begin(r->stage, err));
+    TRY(cx_run_open_dir(r, &resume, err));
     TRY(open_data(r, err));
     TRY(open_training(r, err));
     if (resume && cx_comm_rank(r->comm) == 0)
         TRY(cx_checkpoint_load(r, err));
     TRY(cx_ranks_share_start(r, resume, err));
-    TRY(write_config(r, err));
+    TRY(cx_run_write_config(r, err));
     cx_run_log(r, "%s at epoch %d, step %d, on %s", resume ? "resumed" : "started", r->state.epoch + 1, r->state.step, r->backend->description);
     if (r->comm)
         cx_run_log(r, "%d ranks, joined by %s", r->comm->ranks, r->comm->name);
     return resume ? CX_OK : cx_run_manifest_write(r, "started", err);
 }
 
-static void close_run(cx_run *r)
+void cx_run_close(cx_run *r)
 {
     cx_stepper_free(r->stepper);
     cx_feed_free(r->eval_feed);
@@ -581,20 +544,18 @@ static cx_status finish(cx_run *r, cx_error *err)
     if (s == CX_OK && r->config->data.external.n)
         s = cx_evaluate(r, CX_EXTERNAL, &external, err);
     if (s == CX_OK)
-        s = cx_results_write(r, &val, &test, &external, err);
+        s = cx_results_write(r, &val, &test, &external, NULL, err);
     cx_eval_free(&val);
     cx_eval_free(&test);
     cx_eval_free(&external);
-    return s == CX_OK ? cx_run_manifest_write(r, "finished", err) : s;
+    if (s == CX_OK)
+        s = cx_run_manifest_write(r, "finished", err);
+    return s == CX_OK && r->stage ? cx_stage_answer(r->stage, r, err) : s;
 }
 
-cx_status cx_run_train(const cx_config *c, const cx_run_opts *o, char *dir, size_t dir_len, cx_error *err)
+cx_status cx_run_network(const cx_config *c, const cx_run_opts *o, cx_stage *stage, char *dir, size_t dir_len, cx_error *err)
 {
-    cx_error own = { 0 };
-    if (!err)
-        err = &own;
-    cx_run r = { .config = c, .opts = o, .comm = o->comm };
-    cx_point point = cx_point_begin();
+    cx_run r = { .config = c, .opts = o, .comm = o->comm, .stage = stage };
     cx_status s = open_run(&r, err);
     if (dir && dir_len)
         snprintf(dir, dir_len, "%s", r.dir ? r.dir : "");
@@ -603,7 +564,17 @@ cx_status cx_run_train(const cx_config *c, const cx_run_opts *o, char *dir, size
     if (s == CX_OK)
         s = finish(&r, err);
     cx_run_log(&r, s == CX_OK ? "finished" : "stopped: %s", err->text);
-    close_run(&r);
+    cx_run_close(&r);
+    return s;
+}
+
+cx_status cx_run_train(const cx_config *c, const cx_run_opts *o, char *dir, size_t dir_len, cx_error *err)
+{
+    cx_error own = { 0 };
+    if (!err)
+        err = &own;
+    cx_point point = cx_point_begin();
+    const cx_status s = is_hierarchy(c) ? cx_hierarchy_train(c, o, dir, dir_len, err) : cx_run_network(c, o, NULL, dir, dir_len, err);
     cx_point_end(point);
     return s;
 }

@@ -19,9 +19,12 @@ typedef struct {
     char *history;               /* metrics.csv so far; owned */
 } cx_state;
 
+typedef struct cx_stage cx_stage;
+
 typedef struct {
     const cx_config *config;
     const cx_run_opts *opts;
+    cx_stage *stage;             /* of which hierarchy it is a part; NULL: a run by itself */
     char *dir;
     FILE *log;
     cx_cohort cohort;
@@ -51,6 +54,21 @@ typedef struct {
 char *cx_run_path(const cx_run *r, const char *name);
 void cx_run_log(cx_run *r, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
+/* ---- run.c: what a hierarchy shares with a run of one network. The second is that run */
+cx_status cx_run_open_dir(cx_run *r, bool *resume, cx_error *err);       /* dir and log */
+cx_status cx_run_network(const cx_config *c, const cx_run_opts *o, cx_stage *stage, char *dir, size_t dir_len, cx_error *err);
+cx_status cx_run_write_config(cx_run *r, cx_error *err);
+void cx_run_close(cx_run *r);
+
+/* ---- hierarchy.c: two runs over one split, and what they say together. The last three are called by the run of a stage */
+cx_status cx_hierarchy_train(const cx_config *c, const cx_run_opts *o, char *dir, size_t dir_len, cx_error *err);
+/* Probabilities of n classes from those of the two stages [2] and [n - 1]: p[0] = first[0], p[k] = first[1] second[k - 1]. */
+void cx_joint(const double *first, const double *second, int n, double *p);
+/* Before the stage's folder is made; the first makes that of the whole and its cohort. */
+cx_status cx_stage_begin(cx_stage *s, cx_error *err);
+cx_status cx_stage_cohort(const cx_stage *s, cx_cohort *out, cx_error *err);
+cx_status cx_stage_answer(cx_stage *s, cx_run *r, cx_error *err);         /* what its best weights say of all films of validation, test and external */
+
 /* ---- schedule.c */
 /* Learning rate of update `step` of epoch `epoch` (both from 0). */
 double cx_schedule_lr(const cx_config *c, const cx_state *s, int epoch, int step, int steps);
@@ -71,6 +89,8 @@ cx_status cx_checkpoint_load(cx_run *r, cx_error *err);
 /* ---- net.c, net_file.c */
 /* Fills classes and n_classes from n->config. */
 cx_status cx_net_names(cx_net *n, cx_error *err);
+/* The thresholds that validation chose; 0.5 while the run has not been evaluated, or where there is none (run NULL). */
+cx_status cx_net_thresholds(const char *run, cx_net *n, cx_error *err);
 /* cx_net_open of a weight file with a card; after a failure, cx_net_close. */
 cx_status cx_net_open_file(const char *path, const char *device, int threads, cx_net *n, cx_error *err);
 
@@ -128,16 +148,25 @@ void cx_eval_free(cx_eval *e);
 /* Class k against the rest: y, p [e->n] get its targets (negative: unlabelled) and probabilities. */
 void cx_eval_column(const cx_cohort *h, const cx_eval *e, int k, float *y, double *p);
 void cx_probabilities(cx_task task, int outputs, const float *logits, double *p);
-/* Films of a side that could be decoded; the array is the caller's. */
+/* The same for these films [n], which become out's, but without loss and score. */
+cx_status cx_evaluate_films(cx_run *r, int *film, int n, cx_eval *out, cx_error *err);
+/* Sets loss and score from the answers and probabilities. */
+cx_status cx_eval_judge(const cx_cohort *h, cx_eval *e, cx_error *err);
+/* Those of a side of h, a cohort of the films in r's cache, that could be decoded; the array is the caller's. */
+cx_status cx_run_decoded(const cx_run *r, const cx_cohort *h, cx_split side, int **index, int *n, cx_error *err);
+/* Of r's own cohort; CX_E_DATA: none. */
 cx_status cx_run_side(const cx_run *r, cx_split side, int **index, int *n, cx_error *err);
 
-/* ---- results.c, results_masks.c: predictions.csv, metrics.json. external: its n is 0 where no film is. A segmentation is written by the second */
-cx_status cx_results_write(cx_run *r, const cx_eval *val, const cx_eval *test, const cx_eval *external, cx_error *err);
+/* ---- results.c, results_masks.c: predictions.csv, metrics.json. external: its n is 0 where no film is. A segmentation is written by the second. more: an
+ * object whose members go into metrics.json too, or NULL; its reference is taken */
+cx_status cx_results_write(cx_run *r, const cx_eval *val, const cx_eval *test, const cx_eval *external, json_t *more, cx_error *err);
 cx_status cx_results_write_masks(cx_run *r, const cx_eval *val, const cx_eval *test, const cx_eval *external, cx_error *err);
 /* For both. Writes a JSON object to a file of the run, durably; takes the reference of j, which may be NULL: out of memory. */
 cx_status cx_run_write_json(cx_run *r, const char *name, json_t *j, cx_error *err);
+/* sources.c: for each class its films in each source, [with it, all], and Cramer's V; NULL: out of memory. */
+json_t *cx_sources_json(const cx_cohort *h);
 json_t *cx_metrics_head(const cx_run *r);                  /* what metrics.json says of any run */
 json_t *cx_json_number(double v);                          /* null where it is not finite */
 void cx_json_estimate(json_t *to, const char *name, cx_estimate e);
-cx_status cx_run_manifest_write(cx_run *r, const char *status, cx_error *err);                    /* manifest.json */
+cx_status cx_run_manifest_write(cx_run *r, const char *status, cx_error *err);                    /* manifest.json; of a hierarchy without a network */
 #endif

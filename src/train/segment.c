@@ -29,7 +29,7 @@ static cx_status open_segmenter(cx_segmenter *g, cx_error *err)
 cx_status cx_segmenter_new(cx_net *net, cx_segmenter **out, cx_error *err)
 {
     *out = NULL;
-    if (net->model.probability < 0 || net->model.graph->values[net->model.probability].shape.c != 1)
+    if (net->n_classes || net->model.probability < 0 || net->model.graph->values[net->model.probability].shape.c != 1)
         return cx_fail(err, CX_E_USAGE, "a network of architecture %s names classes and marks no pixels; want a unet with one output", net->config.model.arch);
     cx_segmenter *g = cx_alloc(1, sizeof *g);
     if (!g)

@@ -352,9 +352,21 @@ static void test_films_of_the_wild(void **state)
     cx_buf_free(&csv);
 }
 
+/* chi2 / n by hand: 1 where the property is the label, 0 where it says nothing of it, and 0.6 for 8 and 2 of 10. */
+static void cramers_v_in_closed_form(void **state)
+{
+    (void)state;
+    assert_true(fabs(cx_cramers_v((const int[]){ 10, 0 }, (const int[]){ 10, 10 }, 2) - 1) < 1e-12);
+    assert_true(fabs(cx_cramers_v((const int[]){ 5, 10, 0 }, (const int[]){ 10, 20, 0 }, 3)) < 1e-12);
+    assert_true(fabs(cx_cramers_v((const int[]){ 8, 2 }, (const int[]){ 10, 10 }, 2) - 0.6) < 1e-12);
+    assert_true(cx_cramers_v((const int[]){ 7, 7 }, (const int[]){ 7, 7 }, 2) == 0);
+    assert_true(cx_cramers_v((const int[]){ 0, 0 }, (const int[]){ 0, 0 }, 2) == 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(cramers_v_in_closed_form),
         cmocka_unit_test(test_copies_and_strangers), cmocka_unit_test(test_same_for_any_threads), cmocka_unit_test(test_flaws_are_named),
         cmocka_unit_test(test_tables_and_confounding), cmocka_unit_test(test_sheet), cmocka_unit_test(test_films_of_the_wild),
     };

@@ -1,64 +1,7 @@
 /* test_verb_explain.c - the verb from the outside: pictures, maps, table, JSON, bad films and wrong words, on an untrained network saved as a run. */
 #include "backend.h"
 #include <jansson.h>
-#include <sys/wait.h>
-#include <unistd.h>
-#include "cxnet/train.h"
-
-enum { SIDE = 160 };          /* the smallest sides leave one pixel of map; this leaves 3 x 3 */
-static char folder[] = "/tmp/cxnet_explain_XXXXXX";
-
-static void write_at(const char *name, const void *data, size_t n)
-{
-    char *path = cx_path_join(folder, name), *dir = cx_path_dir(path);
-    assert_cx_ok(cx_mkdirs(dir, err));
-    assert_cx_ok(cx_file_write(path, data, n, err));
-    free(path);
-    free(dir);
-}
-
-static void write_film(const char *name, int seed, double keep)
-{
-    static uint16_t px[90 * 70];
-    cx_buf png = { 0 };
-    for (int i = 0; i < 90 * 70; i++)
-        px[i] = (uint16_t)(127 + 100 * sin(i % 90 / (5.0 + seed)) * cos(i / 90 / (7.0 + seed)));
-    assert_cx_ok(cx_png_grey(px, 90, 70, 255, &png, err));
-    write_at(name, png.data, (size_t)((double)png.len * keep));
-    cx_buf_free(&png);
-}
-
-/* A run's folder as cx_net_open wants it: task with `outputs` logits and random weights. */
-static void write_run(const char *name, const char *task, const char *classes, int outputs)
-{
-    char *set[] = { cx_sprintf("data.side=%d", SIDE), cx_sprintf("data.task=%s", task), cx_sprintf("data.classes=%s", classes) };
-    cx_config c;
-    cx_buf yaml = { 0 };
-    cx_model m;
-    cx_backend *b;
-    cx_store *store;
-    assert_cx_ok(cx_config_load(NULL, set, 3, &c, err));
-    cx_config_yaml(&c, &yaml);
-    char *config = cx_sprintf("%s/config.resolved.yaml", name), *weights = cx_sprintf("%s/%s/checkpoints/best.safetensors", folder, name);
-    write_at(config, yaml.data, yaml.len);
-    cx_model_spec spec = { .arch = "base_cnn", .side = SIDE, .channels = 3, .outputs = outputs };
-    assert_cx_ok(cx_model_new(&spec, &m, err));
-    assert_cx_ok(cx_backend_open("cpu", 1, &b, err));
-    assert_cx_ok(cx_store_new(m.graph, b, 3, &store, err));
-    char *dir = cx_path_dir(weights);
-    assert_cx_ok(cx_mkdirs(dir, err));
-    assert_cx_ok(cx_weights_save(store, weights, NULL, 0, NULL, 0, err));
-    cx_store_free(store);
-    cx_backend_close(b);
-    cx_model_free(&m);
-    cx_config_free(&c);
-    cx_buf_free(&yaml);
-    for (int i = 0; i < 3; i++)
-        free(set[i]);
-    free(config);
-    free(weights);
-    free(dir);
-}
+#include "app/saved_run.h"
 
 static int make(void **state)
 {
@@ -70,41 +13,22 @@ static int make(void **state)
     write_at("films/notes.txt", "no film", 7);
     write_at("bad/notes.txt", "no film", 7);
     write_at("manifest.csv", "path,labels\nfilms/b.png,x\nfilms/missing.png,x\nfilms/a.png,x\n", 60);
-    write_run("binary", "binary", "[No Finding, COVID-19]", 1);
-    write_run("multi", "multiclass", "[No Finding, COVID-19, Pneumonia]", 3);
+    write_run("binary", "binary", "[No Finding, COVID-19]", 1, 3);
+    write_run("multi", "multiclass", "[No Finding, COVID-19, Pneumonia]", 3, 3);
+    write_run("tree", "hierarchical", "[No Finding, CAP, CP]", 0, 3);
+    write_run("tree/stage1", "binary", "[No Finding, Sick=CAP+CP]", 1, 4);
+    write_run("tree/stage2", "binary", "[CAP, CP]", 1, 5);
     return 0;
 }
 
-static int clean(void **state)
-{
-    (void)state;
-    char *command = cx_sprintf("rm -r '%s'", folder);
-    int rc = system(command);
-    free(command);
-    return rc;
-}
-
-/* Runs `cxnet explain RUN ...` in the folder; stdout to out, stderr to errors. Returns the exit code. */
-static int explain(const char *args, cx_buf *out, cx_buf *errors)
-{
-    char *command = cx_sprintf("cd '%s' && '%s' explain %s >out.txt 2>err.txt", folder, CX_TEST_PROGRAM, args), *o = cx_path_join(folder, "out.txt"),
-         *e = cx_path_join(folder, "err.txt");
-    int rc = system(command);
-    assert_true(WIFEXITED(rc));
-    assert_cx_ok(cx_file_read(o, 1 << 20, out, err));
-    assert_cx_ok(cx_file_read(e, 1 << 20, errors, err));
-    free(command);
-    free(o);
-    free(e);
-    return WEXITSTATUS(rc);
-}
+static int explain(const char *args, cx_buf *out, cx_buf *errors) { return run_verb("explain", args, out, errors); }
 
 static void assert_picture(const char *name)
 {
     char *path = cx_path_join(folder, name);
     cx_film f;
     assert_cx_ok(cx_film_load(path, &f, err));
-    assert_true(f.width > 2 * 384 && f.channels == 3);
+    assert_true(f.width > 600 && f.channels == 3);
     cx_film_free(&f);
     free(path);
 }
@@ -235,10 +159,40 @@ static void other_tasks_and_limits(void **state)
     cx_buf_free(&errors);
 }
 
+/* With --class all the maps of a file are those that each class has alone; a hierarchy's are those of the stage that decides on the class. */
+static void all_classes_at_once(void **state)
+{
+    (void)state;
+    static const struct { const char *run, *part, *class; int slice, of; } cases[] = {
+        { "multi", "multi", "'No Finding'", 0, 3 }, { "multi", "multi", "Pneumonia", 2, 3 }, { "binary", "binary", "'No Finding'", 0, 2 },
+        { "binary", "binary", "COVID-19", 1, 2 }, { "tree", "tree/stage1", "'No Finding'", 0, 3 }, { "tree", "tree/stage2", "CAP", 1, 3 },
+        { "tree", "tree/stage2", "CP", 2, 3 }, { "tree", "tree", "CP", 2, 3 },
+    };
+    for (int i = 0; i < CX_COUNT(cases); i++) {
+        cx_buf out = { 0 }, errors = { 0 };
+        char *all = cx_sprintf("%s --in films/b.png --out all --class all --layer relu3", cases[i].run);
+        char *one = cx_sprintf("%s --in films/b.png --out one --class %s --layer relu3", cases[i].part, cases[i].class);
+        assert_int_equal(explain(all, &out, &errors), 0);
+        assert_non_null(strstr(out.data, "answer"));
+        assert_int_equal(explain(one, &out, &errors), 0);
+        assert_picture("all/0001-b.png");
+        float *a = map_of("all/0001-b.npy", cases[i].of * 18 * 18), *b = map_of("one/0001-b.npy", 18 * 18);
+        double heat = 0;
+        for (int k = 0; k < 18 * 18; k++)
+            heat += (double)b[k];
+        assert_true(heat > 0);
+        assert_memory_equal(a + cases[i].slice * 18 * 18, b, 18 * 18 * sizeof *b);
+        free(a), free(b);
+        free(all), free(one);
+        cx_buf_free(&out);
+        cx_buf_free(&errors);
+    }
+}
+
 static void wrong_words(void **state)
 {
     (void)state;
-    static const struct { const char *args; int code; const char *says; } cases[] = {
+    static const ending cases[] = {
         { "binary --in bad --out x", 65, "none of 1 films could be explained" },
         { "binary --in films/cut.png --out x", 65, "films/cut.png" },
         { "binary --in nowhere --out x", 66, "nowhere: not found" },
@@ -255,21 +209,14 @@ static void wrong_words(void **state)
         { "binary --in films", 64, "--out DIR" },
         { "binary --in films --out films/a.png", 73, "films/a.png" },
     };
-    for (int i = 0; i < CX_COUNT(cases); i++) {
-        cx_buf out = { 0 }, errors = { 0 };
-        int code = explain(cases[i].args, &out, &errors);
-        if (code != cases[i].code || !strstr(errors.data, cases[i].says))
-            fail_msg("explain %s: exit %d, want %d; it says \"%s\", wanted \"%s\"", cases[i].args, code, cases[i].code, errors.data, cases[i].says);
-        cx_buf_free(&out);
-        cx_buf_free(&errors);
-    }
+    assert_endings("explain", cases, CX_COUNT(cases));
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_folder), cmocka_unit_test(json_and_classes), cmocka_unit_test(devices_agree),
-        cmocka_unit_test(other_tasks_and_limits), cmocka_unit_test(wrong_words),
+        cmocka_unit_test(other_tasks_and_limits), cmocka_unit_test(all_classes_at_once), cmocka_unit_test(wrong_words),
     };
     return cmocka_run_group_tests(tests, make, clean);
 }
