@@ -231,7 +231,7 @@ static void preprocessing_on_paper_and_in_a_run(void **state)
     cx_film_free(&sheet);
     assert_runs(78, "", "item 1, \"blur\": no stage", "data preview %s/e.yaml --set 'preprocess.stages=[blur]'", dir);
     assert_runs(78, "", "name the folder of its run in preprocess.lungs", "data preview %s/e.yaml --set 'preprocess.stages=[roi, resize]'", dir);
-    assert_runs(66, "", "preprocess.lungs: no/such/config.resolved.yaml", "data preview %s/e.yaml --set 'preprocess.stages=[roi, resize]' "
+    assert_runs(66, "", "preprocess.lungs: no/such: no such run", "data preview %s/e.yaml --set 'preprocess.stages=[roi, resize]' "
                 "--set preprocess.lungs=no/such", dir);
     assert_runs(64, "", "--films", "data preview %s/e.yaml --films 0", dir);
     assert_runs(0, "roi", "", "config schema");
