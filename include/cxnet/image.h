@@ -82,7 +82,8 @@ cx_status cx_mask_clean(uint8_t *mask, int width, int height, int keep, double l
 cx_status cx_mask_dilate(uint8_t *mask, int width, int height, int radius, cx_error *err);
 /* The smallest box around what is inside, and how many pixels that is. */
 int64_t cx_mask_box(const uint8_t *mask, int width, int height, cx_box *out);
-/* How many components (8-neighbours) there are, and the pixels of the `max` largest in px, the largest first; -1: out of memory (8 bytes a pixel). */
+/* How many components (8-neighbours) there are, and the pixels of the `max` largest in px (NULL: max 0), the largest first; -1: out of memory (8 bytes a
+ * pixel). */
 int cx_mask_parts(const uint8_t *mask, int width, int height, int64_t *px, int max);
 
 /* A rectangle on a film, px of the film from its left upper corner; it may reach beyond the film. */

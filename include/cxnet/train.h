@@ -45,6 +45,9 @@ void cx_config_yaml(const cx_config *c, cx_buf *out);
 /* The documentation of every key: text table, or JSON Schema. */
 void cx_config_schema(cx_buf *out, bool json);
 
+/* The configuration that a weight file describes by its card, checked as an experiment is. CX_E_DATA: it says too little (and how to import it), or what does
+ * not fit together. */
+cx_status cx_config_of_card(const cx_weights_card *card, cx_config *out, cx_error *err);
 /* The network that c describes, with this many logits; how many its task wants (of a segmentation: in each
  * pixel; of a hierarchy: of its first stage). */
 int cx_config_outputs(const cx_config *c);

@@ -230,7 +230,7 @@ static void caption_of(const job *j, const film_row *f, cx_buf *text)
     cx_buf_printf(text, "%s: p = %.3f", n->classes[f->cls], f->p[f->cls]);
     if (is_binary(j))
         cx_buf_printf(text, " (%s from %.3f on)", n->classes[1], n->threshold);
-    cx_buf_printf(text, "\nGrad-CAM of %s; %s", j->layer, j->fixed ? "one scale for all films" : "own scale");
+    cx_buf_printf(text, "\n%s of %s; %s", j->kind == CX_HIRESCAM ? "HiResCAM" : "Grad-CAM", j->layer, j->fixed ? "one scale for all films" : "own scale");
 }
 
 /* The picture of a film: an overlay, or a contact sheet of all classes. */

@@ -10,11 +10,12 @@
  * them, 0.084 to 0.615 at the extremes; the smaller lung at least 0.626 times the larger in 99 of 100, and 0.58 in all but a few with a lung gone. Beyond
  * that a mask is to be looked at. */
 static const double AREA_LO = 0.12, AREA_HI = 0.62, SYMMETRY_LO = 0.58;
+static const double STRETCH_MOST = 0.02;          /* a mask's proportions may differ from its film's by rounding */
 enum { LUNGS = 2, OVERLAY_PX = 1024 };
 static const cx_rgb FOUND = { 240, 80, 200 };
 
 typedef struct {
-    bool bad; char *problem;  /* skipped, and why (NULL when memory is out) */
+    bool bad; char *problem;  /* skipped, and why (NULL when memory is out); not skipped: why its drawn mask is not compared with, or NULL */
     int width, height, parts; /* px; parts: before clean-up */
     cx_box box;
     double area, symmetry;    /* share of the film; the smaller lung through the larger, 0 where there are not two */
@@ -50,33 +51,47 @@ static cx_status measure(const job *j, row *r, uint8_t *mask, cx_error *err)
     return CX_OK;
 }
 
-/* Where a manifest has the mask that a person drew. */
-static cx_status judge(const job *j, int i, const uint8_t *mask, cx_error *err)
+/* Brings the mask that a person drew to the film's size; of other proportions it is a mask of another picture. */
+static cx_status truth_of(const row *r, const char *path, uint8_t *truth, cx_error *err)
 {
-    row *r = &j->rows[i];
-    const char *drawn = j->manifest.samples ? j->manifest.samples[i].mask : "";
-    char *path = *drawn ? cx_path_join(j->manifest.dir, drawn) : NULL;
-    cx_film film = { 0 };
-    if (!*drawn)
-        return CX_OK;
-    cx_status s = path ? cx_film_load(path, &film, err) : cx_fail(err, CX_E_MEMORY, "no memory for a path");
+    cx_film film;
     const size_t n = (size_t)r->width * (size_t)r->height;
+    TRY(cx_film_load(path, &film, err));
+    const double stretch = (double)film.width * r->height / ((double)film.height * r->width);
     float *px = cx_alloc((size_t)film.width, (size_t)film.height * sizeof *px), *fine = cx_alloc(n, sizeof *fine);
-    uint8_t *truth = cx_alloc(n, 1);
-    if (s == CX_OK && (!px || !fine || !truth))
-        s = cx_fail(err, CX_E_MEMORY, "no memory for a mask of %d x %d px", r->width, r->height);
+    cx_status s = px && fine ? CX_OK : cx_fail(err, CX_E_MEMORY, "no memory for a mask of %d x %d px", r->width, r->height);
+    if (s == CX_OK && fabs(stretch - 1) > STRETCH_MOST)
+        s = cx_fail(err, CX_E_DATA, "%s: %d x %d px is no mask of a film of %d x %d px", path, film.width, film.height, r->width, r->height);
     for (int k = 0; s == CX_OK && k < film.width * film.height; k++)
         px[k] = (float)film.px[k] / (float)film.max;
     if (s == CX_OK)
         s = cx_resize(px, film.width, film.height, fine, r->width, r->height, CX_RESIZE_BILINEAR, err);
     for (size_t k = 0; s == CX_OK && k < n; k++)
         truth[k] = fine[k] >= 0.5f;
-    if (s == CX_OK && (s = cx_mask_compare(truth, mask, r->width, r->height, &r->score, err)) == CX_OK)
-        r->judged = true;
     cx_film_free(&film);
-    free(path);
     free(px);
     free(fine);
+    return s;
+}
+
+/* Where a manifest has the mask that a person drew. One that cannot be read costs its comparison only. */
+static cx_status judge(const job *j, int i, const uint8_t *mask, cx_error *err)
+{
+    row *r = &j->rows[i];
+    cx_error why = { 0 };
+    const char *drawn = j->manifest.samples ? j->manifest.samples[i].mask : "";
+    if (!*drawn)
+        return CX_OK;
+    char *path = cx_path_join(j->manifest.dir, drawn);
+    uint8_t *truth = cx_alloc((size_t)r->width, (size_t)r->height);
+    cx_status s = path && truth ? truth_of(r, path, truth, &why) : cx_fail(err, CX_E_MEMORY, "no memory for a mask of %d x %d px", r->width, r->height);
+    if (s == CX_OK && (s = cx_mask_compare(truth, mask, r->width, r->height, &r->score, err)) == CX_OK)
+        r->judged = true;
+    if (s == CX_E_DATA || s == CX_E_NOINPUT) {
+        r->problem = cx_strdup(why.text);
+        s = CX_OK;
+    }
+    free(path);
     free(truth);
     return s;
 }
@@ -211,7 +226,7 @@ static cx_status write_table(const job *j, cx_error *err)
         cx_buf_puts(&b, ",");
         cx_csv_put(&b, cx_path_base(r->mask), false);
         cx_csv_put(&b, cx_path_base(r->overlay), false);
-        cx_buf_puts(&b, "\n");
+        cx_csv_put(&b, r->problem ? r->problem : "", true);
     }
     const cx_status s = path && !b.failed ? cx_file_write(path, b.data, b.len, err) : cx_fail(err, CX_E_MEMORY, "no memory for segments.csv");
     cx_buf_free(&b);
@@ -283,6 +298,8 @@ static cx_status report(const job *j, cx_error *err)
             bad++;
             first = first ? first : problem_of(&j->rows[i]);
             fprintf(stderr, "skipped: %s\n", problem_of(&j->rows[i]));
+        } else if (j->rows[i].problem) {
+            fprintf(stderr, "not compared: %s\n", j->rows[i].problem);
         }
     TRY(write_table(j, err));
     if (j->json)

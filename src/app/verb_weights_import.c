@@ -51,7 +51,7 @@ static cx_status read_flags(job *j, const cx_args *a, cx_error *err)
     return CX_OK;
 }
 
-/* One name for each output, or none; one output may tell two classes apart. */
+/* One name for each output, or none; one output tells two classes apart. */
 static bool classes_fit(const cx_weights_card *c)
 {
     return c->n_classes == 0 || c->n_classes == c->spec.outputs || (c->spec.outputs == 1 && c->n_classes == 2);
@@ -81,7 +81,7 @@ static cx_status read_classes(const char *text, cx_weights_card *c, cx_error *er
     }
     const int outputs = c->spec.outputs;
     if (!classes_fit(c))
-        return cx_fail(err, CX_E_USAGE, "--classes: want %d name%s%s, got %d", outputs, outputs == 1 ? "" : "s", outputs == 1 ? ", or negative,positive" : "",
+        return cx_fail(err, CX_E_USAGE, "--classes: want %s%d names, got %d", outputs == 1 ? "negative,positive: " : "", outputs == 1 ? 2 : outputs,
                        c->n_classes);
     return CX_OK;
 }
@@ -95,7 +95,7 @@ static bool is_xrv(const cx_st_file *f)
 static cx_status read_task(const cx_args *a, cx_weights_card *c, cx_error *err)
 {
     static const char TASKS[] = "binary|multiclass|multilabel";
-    const char *task = cx_arg(a, "--task"), *is = strcmp(c->spec.arch, "unet") == 0 ? "segmentation" : c->spec.outputs == 1 ? "binary" : "";
+    const char *task = cx_arg(a, "--task"), *is = c->spec.outputs > 1 ? "" : strcmp(c->spec.arch, "unet") == 0 ? "segmentation" : "binary";
     int known;
     TRY(cx_arg_choice(a, "--task", TASKS, 0, &known, err));
     if (task && *is && strcmp(task, is) != 0)
@@ -133,6 +133,11 @@ static cx_status read_card(job *j, const cx_args *a, cx_error *err)
     if (classes || !classes_fit(c))
         drop_classes(c);
     TRY(read_classes(classes, c, err));
+    if (*c->task && c->n_classes) {
+        cx_config sound;
+        TRY(cx_config_of_card(c, &sound, err));
+        cx_config_free(&sound);
+    }
     snprintf(c->source, sizeof c->source, "%.100s, sha256 %.64s, %.200s", format ? format : "safetensors", sha ? sha : "not known",
              cx_path_base(a->positional[0]));
     return CX_OK;

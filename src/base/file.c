@@ -127,6 +127,9 @@ cx_status cx_file_write(const char *path, const void *data, size_t n, cx_error *
 {
     if (cx_is_dir(path))
         return cx_fail(err, CX_E_CREATE, "%s: is a folder; name a file to write", path);
+    struct stat there;
+    if (stat(path, &there) == 0 && !S_ISREG(there.st_mode))      /* a device or pipe would be replaced by a file */
+        return cx_fail(err, CX_E_CREATE, "%s: is no regular file; name a file to write", path);
     char *name = NULL;
     int fd = open_beside(path, &name);
     if (fd < 0) {

@@ -201,6 +201,8 @@ static cx_status begin(const cx_film *f, const uint8_t *mask, cx_work *w, cx_err
         w->found.share = (double)cx_mask_box(w->mask, f->width, f->height, &box) / (double)n;
         w->found.across = (double)box.width / f->width;
         w->found.down = (double)box.height / f->height;
+        if ((w->found.parts = cx_mask_parts(w->mask, f->width, f->height, NULL, 0)) < 0)
+            return cx_fail(err, CX_E_MEMORY, "no memory for a mask of %d x %d px; use fewer threads", f->width, f->height);
     }
     return CX_OK;
 }

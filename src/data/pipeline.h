@@ -27,8 +27,8 @@ typedef struct {
     int64_t reference[CX_GREYS];         /* match_histogram, once open */
 } cx_stage;
 
-/* What a cleaned mask is of its film: pixels, and the two sides of its box, as shares. All 0 where it is empty. */
-typedef struct { double share, across, down; } cx_found;
+/* What a cleaned mask is of its film: pixels, and the two sides of its box, as shares; how many parts it has, at most 2. All 0 where it is empty. */
+typedef struct { double share, across, down; int parts; } cx_found;
 
 /* A film between two stages. */
 typedef struct {

@@ -190,6 +190,8 @@ static bool has_lungs(cx_work *w, double min_area, const char *instead)
     else if (f->across < LUNGS_LEAST_SIDE || f->down < LUNGS_LEAST_SIDE)
         snprintf(why, sizeof why, "what was found is %.0f x %.0f %% of the film's sides, lungs at least %.0f %%", 100 * f->across, 100 * f->down,
                  100 * LUNGS_LEAST_SIDE);
+    else if (f->parts < 2)                  /* one lung, perhaps beside a white one: to crop to it would cut the sick side away */
+        snprintf(why, sizeof why, "only one lung found");
     else
         return true;
     const size_t n = strlen(w->note);

@@ -67,6 +67,12 @@ cx_status cx_hot_film(cx_canvas *c, const cx_film *film, const cx_place *place, 
     if (s == CX_OK)
         s = cx_canvas_heat(&own, heat, mw, mh, left, top, right - left, bottom - top, 0.75, err);
     for (int row = 0; s == CX_OK && row < h; row++)
+        for (int i = 0; i < w; i++)
+            for (int k = 0; k < 3 && (row < top || row >= bottom || i < left || i >= right); k++) {
+                uint8_t *px = own.px + 3 * ((size_t)row * (size_t)w + (size_t)i) + k;
+                *px = (uint8_t)(*px / 4);       /* the network did not see it: that is not the same as cold */
+            }
+    for (int row = 0; s == CX_OK && row < h; row++)
         memcpy(c->px + 3 * ((size_t)(y + row) * (size_t)c->width + (size_t)x), own.px + 3 * (size_t)row * (size_t)w, 3 * (size_t)w);
     cx_canvas_free(&own);
     return s;

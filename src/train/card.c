@@ -44,54 +44,82 @@ cx_status cx_card_of(const cx_config *c, cx_weights_card *out, cx_error *err)
     return s;
 }
 
-/* A configuration for a file that is all there is of a network: defaults, and what its card says. Texts of *c are the caller's, also after a failure. */
-static cx_status set_text(char **to, const char *text, cx_error *err)
+/* What a stage refers to outside of the network, or NULL. */
+static const char *outside(const cx_weights_card *card)
 {
-    char *copy = cx_strdup(text);
-    if (!copy)
-        return cx_fail(err, CX_E_MEMORY, "out of memory");
-    free(*to);
-    *to = copy;
-    return CX_OK;
+    for (int i = 0; i < card->n_stages; i++) {
+        const char *s = card->stages[i];
+        if (strncmp(s, "roi", 3) == 0 || strncmp(s, "mask_out", 8) == 0)
+            return "a network that finds lungs";
+        if (strstr(s, "reference"))
+            return "a reference film";
+    }
+    return NULL;
 }
 
-static cx_status set_list(cx_list *to, char *const *item, int n, cx_error *err)
+static cx_status known_enough(const cx_weights_card *card, cx_error *err)
 {
-    for (unsigned i = 0; i < to->n; i++)
-        free(to->item[i]);
-    free(to->item);
-    *to = (cx_list){ 0 };
-    int copied = 0;
-    const cx_status s = copy_texts(item, n, &to->item, &copied, err);
-    to->n = (unsigned)copied;
-    return s;
-}
-
-cx_status cx_card_config(const cx_weights_card *card, cx_config *c, cx_error *err)
-{
-    const cx_model_spec *s = &card->spec;
+    const int outputs = card->spec.outputs;
+    const char *elsewhere = outside(card);
     if (!*card->task)
         return cx_fail(err, CX_E_DATA, "the file does not say what its %d outputs mean; import it again with --task multiclass (one class of "
-                       "several) or multilabel (findings, each for itself)", s->outputs);
+                       "several) or multilabel (findings, each for itself)", outputs);
     if (!*card->normalise)
         return cx_fail(err, CX_E_DATA, "the file does not say how its films became numbers; import it again with --normalise");
     if (!card->n_classes && strcmp(card->task, "segmentation"))
-        return cx_fail(err, CX_E_DATA, "the file does not name its %d outputs; import it again with --classes A,B,..", s->outputs);
-    c->data.side = s->side;
-    c->data.channels = s->channels;
-    c->model.hidden = s->hidden;
-    c->model.dropout = s->dropout;
-    c->model.norm_eps = s->norm_eps > 0 ? s->norm_eps : 1e-5;
-    c->model.final_relu = !s->no_final_relu;
-    c->model.base = s->base ? s->base : c->model.base;
-    c->model.depth = s->depth ? s->depth : c->model.depth;
-    c->model.norm = s->norm;
-    TRY(set_text(&c->data.task, card->task, err));
-    TRY(set_text(&c->data.normalise, card->normalise, err));
-    TRY(set_text(&c->model.arch, s->arch, err));
+        return cx_fail(err, CX_E_DATA, "the file does not name its outputs (%d); import it again with --classes A,B,.. (negative,positive for one)", outputs);
+    for (int k = 0; k < card->n_classes; k++)
+        if (strpbrk(card->classes[k], "=+|"))
+            return cx_fail(err, CX_E_DATA, "class name \"%.80s\": '=', '+' and '|' belong to experiments and manifests; import it again with another name",
+                           card->classes[k]);
+    if (elsewhere)
+        return cx_fail(err, CX_E_DATA, "its films were preprocessed by %s, which a weight file does not hold; name the folder of its run instead", elsewhere);
+    return CX_OK;
+}
+
+/* One setting, as --set has it. */
+#define SAY(...) do { cx_buf b_ = { 0 }; cx_buf_printf(&b_, __VA_ARGS__); ok = ok && !b_.failed; set[n++] = b_.data; } while (0)
+#define SAY_LIST(key, item, items) do { cx_buf b_ = { 0 }; cx_buf_puts(&b_, key "="); cx_yaml_list(&b_, item, items); ok = ok && !b_.failed; \
+    set[n++] = b_.data; } while (0)
+
+cx_status cx_config_of_card(const cx_weights_card *card, cx_config *out, cx_error *err)
+{
+    const cx_model_spec *s = &card->spec;
+    const bool unet = !strcmp(s->arch, "unet");
+    char *set[16];
+    int n = 0;
+    bool ok = true;
+    *out = (cx_config){ 0 };
+    TRY(known_enough(card, err));
+    SAY("data.task=%s", card->task);
+    SAY("data.side=%d", s->side);
+    SAY("data.channels=%d", s->channels);
+    SAY("data.normalise=%s", card->normalise);
+    SAY("model.arch=%s", s->arch);
+    SAY("model.hidden=%d", s->hidden);
+    SAY("model.dropout=%.17g", s->dropout);
+    SAY("model.norm_eps=%.17g", s->norm_eps > 0 ? s->norm_eps : 1e-5);
+    SAY("model.final_relu=%s", s->no_final_relu ? "false" : "true");
+    if (unet) {
+        SAY("model.base=%d", s->base ? s->base : 32);
+        SAY("model.depth=%d", s->depth ? s->depth : 4);
+        SAY("model.norm=%s", s->norm ? "true" : "false");
+    }
     if (card->n_stages)
-        TRY(set_list(&c->preprocess.stages, card->stages, card->n_stages, err));
-    return card->n_classes ? set_list(&c->data.classes, card->classes, card->n_classes, err) : CX_OK;
+        SAY_LIST("preprocess.stages", card->stages, card->n_stages);
+    if (card->n_classes)
+        SAY_LIST("data.classes", card->classes, card->n_classes);
+    cx_status status = ok ? cx_config_load(NULL, set, n, out, err) : cx_fail(err, CX_E_MEMORY, "out of memory");
+    if (status == CX_E_CONFIG)
+        status = cx_fail(err, CX_E_DATA, "what it says of itself is not sound: %s", err->text);
+    if (status == CX_OK && cx_config_outputs(out) != s->outputs) {
+        status = cx_fail(err, CX_E_DATA, "what it says of itself is not sound: %d outputs, but task %s with %d classes has %d", s->outputs, card->task,
+                         card->n_classes, cx_config_outputs(out));
+        cx_config_free(out);
+    }
+    while (n > 0)
+        free(set[--n]);
+    return status;
 }
 
 static cx_status differ(const char *key, const char *file, const char *here, cx_error *err)

@@ -295,6 +295,9 @@ static cx_status load(const cx_config *c, const volatile sig_atomic_t *stop, cx_
                        h->manifest.path, h->left_out_label, h->n_targets ? "classes" : "masks", h->left_out_filter, h->n_targets ? "classes" : "manifest");
     TRY(split(c, h, err));
     TRY(check(h, err));
+    if (c->data.external.n && !count_films(h, CX_EXTERNAL, -1))
+        return cx_fail(err, CX_E_CONFIG, "data.external: no film is left of these sources: each is filtered out, or shares a patient or a duplicate with the "
+                       "others; leave them out");
     return weigh(c, h, err);
 }
 

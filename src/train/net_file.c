@@ -4,8 +4,7 @@
 
 static cx_status build(const cx_weights_card *card, const cx_st_file *f, const char *device, int threads, cx_net *n, cx_error *err)
 {
-    TRY(cx_config_load(NULL, NULL, 0, &n->config, err));
-    TRY(cx_card_config(card, &n->config, err));
+    TRY(cx_config_of_card(card, &n->config, err));
     TRY(cx_net_names(n, err));
     TRY(cx_net_thresholds(NULL, n, err));
     TRY(cx_model_new(&card->spec, &n->model, err));

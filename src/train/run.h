@@ -97,8 +97,6 @@ cx_status cx_net_open_file(const char *path, const char *device, int threads, cx
 /* ---- card.c */
 /* What weights trained by c say about themselves. Free with cx_weights_card_free. */
 cx_status cx_card_of(const cx_config *c, cx_weights_card *out, cx_error *err);
-/* Fills what the card of a network says into the defaults *c. CX_E_DATA: too little to run it; says how to import it. */
-cx_status cx_card_config(const cx_weights_card *card, cx_config *c, cx_error *err);
 /* CX_E_CONFIG: the file's card names another architecture, epsilon, final ReLU, or other pixels than c; says which key to set. A file without a card agrees.
  * How films are preprocessed may differ: a network may be trained on with enhanced films. */
 cx_status cx_card_agrees(const cx_config *c, const cx_st_file *f, cx_error *err);

@@ -58,9 +58,10 @@ void cx_segmenter_free(cx_segmenter *g)
 static void film_part(cx_segmenter *g, const cx_film *film, cx_place p, int *width, int *height)
 {
     const double across = g->side / p.width, down = g->side / p.height;
-    const int x = (int)lround(-p.x * across), y = (int)lround(-p.y * down);
-    *width = (int)lround(film->width * across);
-    *height = (int)lround(film->height * down);
+    const int w = (int)lround(film->width * across), h = (int)lround(film->height * down);
+    *width = w < 1 ? 1 : w;                 /* of a film that is a line the map has a pixel at least */
+    *height = h < 1 ? 1 : h;
+    const int x = (int)fmin(lround(-p.x * across), g->side - *width), y = (int)fmin(lround(-p.y * down), g->side - *height);
     for (int row = 0; row < *height; row++)
         memmove(g->map + (size_t)row * (size_t)*width, g->map + (size_t)(row + y) * (size_t)g->side + (size_t)x, (size_t)*width * sizeof *g->map);
 }

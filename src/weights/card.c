@@ -80,6 +80,8 @@ static cx_status read_model(const char *text, cx_model_spec *s, cx_error *err)
 /* A list of texts; what has been read so far is *n also after a failure. */
 static cx_status read_texts(const json_t *j, const char *what, char ***item, int *n, cx_error *err)
 {
+    if (j && !json_is_array(j))
+        return cx_fail(err, CX_E_DATA, "metadata %s: want a list of texts", what);
     if (!(*item = cx_alloc(json_array_size(j), sizeof **item)))
         return cx_fail(err, CX_E_MEMORY, "no memory for metadata %s", what);
     for (size_t i = 0; i < json_array_size(j); i++) {
@@ -110,9 +112,14 @@ static cx_status read_all(const cx_st_file *f, cx_weights_card *c, cx_error *err
     snprintf(c->source, sizeof c->source, "%s", source ? source : "");
     snprintf(c->task, sizeof c->task, "%s", task ? task : "");
     json_t *i = input ? json_loads(input, 0, NULL) : NULL, *k = classes ? json_loads(classes, 0, NULL) : NULL;
+    const int outputs = c->spec.outputs;
     cx_status s = read_input(i, c, err);
+    if (s == CX_OK && classes && !k)
+        s = cx_fail(err, CX_E_DATA, "metadata %s: is no JSON", KEYS[2]);
     if (s == CX_OK)
         s = read_texts(k, KEYS[2], &c->classes, &c->n_classes, err);
+    if (s == CX_OK && c->n_classes && c->n_classes != outputs && !(outputs == 1 && c->n_classes == 2))
+        s = cx_fail(err, CX_E_DATA, "metadata %s: %d names for %d output%s", KEYS[2], c->n_classes, outputs, outputs == 1 ? "" : "s");
     json_decref(i);
     json_decref(k);
     return s;

@@ -234,14 +234,27 @@ static const char *words_of(const char *normalise)
     return "not known how grey becomes value";
 }
 
+/* What is done to a film before its greys become values. Owned by the caller; NULL when out of memory. */
+static char *film_words(const cx_weights_card *c)
+{
+    cx_buf b = { 0 };
+    for (int i = 0; i < c->n_stages; i++)
+        cx_buf_printf(&b, "%s%s", i ? ", " : "", c->stages[i]);
+    char *text = c->n_stages == 0 ? cx_strdup("not known how a film is brought to size") : b.failed ? NULL : strcmp(b.data, "resize") ?
+        cx_sprintf("film as 8-bit grey through cxnet's preprocess.stages [%s]", b.data) : cx_strdup("film as 8-bit grey, resized as PIL's BILINEAR does");
+    cx_buf_free(&b);
+    return text;
+}
+
 static cx_status put_model(cx_buf *model, const cx_weights_net *n, cx_buf *graph, cx_error *err)
 {
     cx_st_meta meta[CX_CARD_META];
     const cx_model_spec *s = &n->card.spec;
     cx_buf opset = { 0 };
     TRY(cx_weights_card_write(&n->card, meta, err));
-    char *how = cx_sprintf("film as 8-bit grey, resized to %d x %d px by area means; %s; %d channel%s, the grey repeated; NCHW", s->side, s->side,
-                           words_of(n->card.normalise), s->channels, s->channels == 1 ? "" : "s");
+    char *film = film_words(&n->card), *how = film ? cx_sprintf("%s, to %d x %d px; %s; %d channel%s, one grey repeated where stages make no more; NCHW", film,
+                                                                s->side, s->side, words_of(n->card.normalise), s->channels, s->channels == 1 ? "" : "s") : NULL;
+    free(film);
     pb_int(model, MODEL_IR, IR_VERSION);
     pb_text(model, MODEL_PRODUCER, "cxnet");
     pb_text(model, MODEL_PRODUCER_VERSION, CX_VERSION);

@@ -8,14 +8,14 @@ static char dir[64];
 enum { SIDE = 64, FILM = 50 };
 
 /* A U-Net that calls every pixel lung (bias > 0), or none, whatever it sees; or a DenseNet. */
-static void save_net(const char *name, const char *arch, const char *task, float bias)
+static void save_net(const char *name, const char *arch, const char *task, int n_classes, float bias)
 {
     char path[128];
     cx_backend *b;
     const bool unet = !strcmp(arch, "unet");
-    static char *classes[] = { "Clear", "Opacity" };
+    static char *classes[] = { "Clear", "Opacity", "Edema" };
     cx_weights_net n = { .card = { .spec = { .side = SIDE, .channels = 1, .outputs = 1, .base = unet ? 2 : 0, .depth = unet ? 2 : 0 }, .normalise = "unit",
-                                   .classes = unet ? NULL : classes, .n_classes = unet ? 0 : 2 } };
+                                   .classes = n_classes ? classes : NULL, .n_classes = n_classes } };
     snprintf(n.card.spec.arch, sizeof n.card.spec.arch, "%s", arch);
     snprintf(n.card.task, sizeof n.card.task, "%s", task);
     snprintf(path, sizeof path, "%s/%s", dir, name);
@@ -48,19 +48,38 @@ static void save_picture(const char *name, int white)
     cx_buf_free(&b);
 }
 
+/* A film of 2000 x 4 px. */
+static void save_line(const char *name)
+{
+    static uint16_t px[2000 * 4];
+    char path[128];
+    cx_buf b = { 0 };
+    for (int i = 0; i < CX_COUNT(px); i++)
+        px[i] = (uint16_t)(i % 256);
+    snprintf(path, sizeof path, "%s/%s", dir, name);
+    assert_cx_ok(cx_png_grey(px, 2000, 4, 255, &b, err));
+    assert_cx_ok(cx_file_write(path, b.data, b.len, err));
+    cx_buf_free(&b);
+}
+
 static int setup(void **state)
 {
     (void)state;
     char path[128];
-    const char manifest[] = "image,mask\nfilm.png,half.png\nnone.png,half.png\n";
+    const char manifest[] = "image,mask\nfilm.png,half.png\nnone.png,half.png\nhalf.png,nowhere.png\nwide.png,half.png\n";
     snprintf(dir, sizeof dir, "/tmp/cxnet-segment-XXXXXX");
     assert_non_null(mkdtemp(dir));
-    save_net("all.safetensors", "unet", "segmentation", 3);
-    save_net("nothing.safetensors", "unet", "segmentation", -3);
-    save_net("densenet.safetensors", "densenet121", "binary", 0);
-    save_net("silent.safetensors", "densenet121", "", 0);
+    save_net("all.safetensors", "unet", "segmentation", 0, 3);
+    save_net("nothing.safetensors", "unet", "segmentation", 0, -3);
+    save_net("densenet.safetensors", "densenet121", "binary", 2, 0);
+    save_net("silent.safetensors", "densenet121", "", 2, 0);
+    save_net("one.safetensors", "densenet121", "binary", 1, 0);
+    save_net("three.safetensors", "densenet121", "binary", 3, 0);
+    save_net("foo.safetensors", "densenet121", "foo", 2, 0);
+    save_net("map.safetensors", "densenet121", "segmentation", 0, 0);
     save_picture("film.png", 20);
     save_picture("half.png", FILM / 2);
+    save_line("wide.png");
     snprintf(path, sizeof path, "%s/manifest.csv", dir);
     assert_cx_ok(cx_file_write(path, manifest, strlen(manifest), err));
     return 0;
@@ -81,17 +100,18 @@ static void cell_is(const cx_csv *csv, int row, const char *column, const char *
     assert_string_equal(cx_csv_at(csv, row, at), want);
 }
 
-/* All of the film is lung: half of it is right, both parts are one, and a film that is not there costs its row only. */
+/* All of the film is lung: half of it is right, both parts are one; a film that is not there costs its row only, a drawn mask that is not there, or of another
+ * picture, its comparison only. */
 static void a_table_and_its_pictures(void **state)
 {
     (void)state;
     char path[160];
     cx_csv csv;
     cx_film mask, overlay;
-    assert_runs(0, "1 of 2 films segmented", "skipped: ", "segment %s/all.safetensors --in %s/manifest.csv --out %s/out", dir, dir, dir);
+    assert_runs(0, "3 of 4 films segmented", "not compared: ", "segment %s/all.safetensors --in %s/manifest.csv --out %s/out", dir, dir, dir);
     snprintf(path, sizeof path, "%s/out/segments.csv", dir);
     assert_cx_ok(cx_csv_load(path, &csv, err));
-    assert_int_equal(csv.rows, 3);
+    assert_int_equal(csv.rows, 5);
     cell_is(&csv, 1, "area", "1.0000");
     cell_is(&csv, 1, "parts", "1");
     cell_is(&csv, 1, "box_width", "50");
@@ -100,6 +120,10 @@ static void a_table_and_its_pictures(void **state)
     cell_is(&csv, 1, "iou", "0.500000");
     cell_is(&csv, 2, "area", "");
     assert_true(*cx_csv_at(&csv, 2, cx_csv_column(&csv, "problem")) != 0);
+    cell_is(&csv, 3, "dice", "");
+    assert_non_null(strstr(cx_csv_at(&csv, 3, cx_csv_column(&csv, "problem")), "nowhere.png"));
+    cell_is(&csv, 4, "area", "1.0000");
+    assert_non_null(strstr(cx_csv_at(&csv, 4, cx_csv_column(&csv, "problem")), "is no mask of a film of 2000 x 4 px"));
     snprintf(path, sizeof path, "%s/out/%s", dir, cx_csv_at(&csv, 1, cx_csv_column(&csv, "mask")));
     assert_cx_ok(cx_film_load(path, &mask, err));
     snprintf(path, sizeof path, "%s/out/%s", dir, cx_csv_at(&csv, 1, cx_csv_column(&csv, "overlay")));
@@ -129,6 +153,11 @@ static void what_cannot_be_segmented(void **state)
     assert_runs(64, "", "wants --in", "segment %s/all.safetensors --in %s/film.png", dir, dir);
     assert_runs(64, "", "marks no pixels", "segment %s/densenet.safetensors --in %s/film.png --out %s/x", dir, dir, dir);
     assert_runs(65, "", "does not say what its 1 outputs mean", "segment %s/silent.safetensors --in %s/film.png --out %s/x", dir, dir, dir);
+    static const char *const unsound[][2] = {
+        { "one", "want exactly 2 data.classes" }, { "three", "3 names for 1 output" }, { "foo", "data.task" }, { "map", "not sound" },
+    };
+    for (int i = 0; i < CX_COUNT(unsound); i++)          /* a file may say anything of itself; nothing is run that does not fit together */
+        assert_runs(65, "", unsound[i][1], "predict %s/%s.safetensors --in %s/film.png", dir, unsound[i][0], dir);
     assert_runs(66, "", "no such run", "segment %s/nowhere --in %s/film.png --out %s/x", dir, dir, dir);
     assert_runs(64, "", "segment", "explain %s/all.safetensors --in %s/film.png --out %s/x", dir, dir, dir);
     assert_runs(0, "Opacity", "", "explain %s/densenet.safetensors --in %s/film.png --out %s/x", dir, dir, dir);

@@ -99,6 +99,11 @@ static void failed_creation_leaves_nothing(void **state)
     assert_cx_ok(cx_file_write(plain, "x", 1, err));
     int before = count_entries();
     assert_cx_fails(CX_E_CREATE, "folder: is a folder", cx_file_write(folder, "x", 1, err));
+    char pipe[300];
+    snprintf(pipe, sizeof pipe, "%s/pipe", dir);
+    assert_int_equal(mkfifo(pipe, 0600), 0);
+    assert_cx_fails(CX_E_CREATE, "is no regular file", cx_file_write(pipe, "x", 1, err));       /* as /dev/null is */
+    assert_int_equal(unlink(pipe), 0);
     assert_cx_fails(CX_E_CREATE, "Not a directory", cx_file_write(under_file, "x", 1, err));
     assert_int_equal(count_entries(), before);
     free(missing);
