@@ -113,6 +113,8 @@ typedef struct {
 cx_status cx_pipeline_new(char *const *stages, int n, int side, int channels, cx_pipeline **out, cx_error *err);
 void cx_pipeline_free(cx_pipeline *p);
 bool cx_pipeline_wants_lungs(const cx_pipeline *p);
+/* What it looks at beside the film, static text for a message: "a network that finds lungs", "a reference film"; NULL: nothing. */
+const char *cx_pipeline_outside(const cx_pipeline *p);
 /* Before the first film: binds the lungs (borrowed; NULL where none are wanted) and reads reference films. CX_E_USAGE: lungs are wanted; errors of files. */
 cx_status cx_pipeline_open(cx_pipeline *p, const cx_lungs *lungs, cx_error *err);
 /* A pipeline that does to a mask what p does to the film's geometry: its resizes alone, open. CX_E_CONFIG where p crops by roi. */

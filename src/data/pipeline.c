@@ -92,6 +92,15 @@ void cx_pipeline_free(cx_pipeline *p)
 }
 
 bool cx_pipeline_wants_lungs(const cx_pipeline *p) { return p->wants_lungs; }
+
+const char *cx_pipeline_outside(const cx_pipeline *p)
+{
+    for (int k = 0; k < p->n; k++)
+        if (p->stage[k].file)
+            return "a reference film";
+    return p->wants_lungs ? "a network that finds lungs" : NULL;
+}
+
 int cx_pipeline_side(const cx_pipeline *p) { return p->side; }
 int cx_pipeline_planes(const cx_pipeline *p) { return p->planes; }
 int cx_pipeline_stages(const cx_pipeline *p) { return p->n; }

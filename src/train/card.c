@@ -44,23 +44,25 @@ cx_status cx_card_of(const cx_config *c, cx_weights_card *out, cx_error *err)
     return s;
 }
 
-/* What a stage refers to outside of the network, or NULL. */
-static const char *outside(const cx_weights_card *card)
+/* Nothing that a file names is opened: what its stages look at beside the film is somewhere else. */
+static cx_status self_contained(const cx_weights_card *card, cx_error *err)
 {
-    for (int i = 0; i < card->n_stages; i++) {
-        const char *s = card->stages[i];
-        if (strncmp(s, "roi", 3) == 0 || strncmp(s, "mask_out", 8) == 0)
-            return "a network that finds lungs";
-        if (strstr(s, "reference"))
-            return "a reference film";
-    }
-    return NULL;
+    cx_pipeline *p;
+    cx_error why = { 0 };
+    if (!card->n_stages)
+        return CX_OK;
+    if (cx_pipeline_new(card->stages, card->n_stages, card->spec.side, card->spec.channels, &p, &why) != CX_OK)
+        return cx_fail(err, CX_E_DATA, "what it says of itself is not sound: stages: %s", why.text);
+    const char *outside = cx_pipeline_outside(p);
+    cx_pipeline_free(p);
+    if (!outside)
+        return CX_OK;
+    return cx_fail(err, CX_E_DATA, "its films were preprocessed by %s, which a weight file does not hold; name the folder of its run instead", outside);
 }
 
 static cx_status known_enough(const cx_weights_card *card, cx_error *err)
 {
     const int outputs = card->spec.outputs;
-    const char *elsewhere = outside(card);
     if (!*card->task)
         return cx_fail(err, CX_E_DATA, "the file does not say what its %d outputs mean; import it again with --task multiclass (one class of "
                        "several) or multilabel (findings, each for itself)", outputs);
@@ -72,9 +74,7 @@ static cx_status known_enough(const cx_weights_card *card, cx_error *err)
         if (strpbrk(card->classes[k], "=+|"))
             return cx_fail(err, CX_E_DATA, "class name \"%.80s\": '=', '+' and '|' belong to experiments and manifests; import it again with another name",
                            card->classes[k]);
-    if (elsewhere)
-        return cx_fail(err, CX_E_DATA, "its films were preprocessed by %s, which a weight file does not hold; name the folder of its run instead", elsewhere);
-    return CX_OK;
+    return self_contained(card, err);
 }
 
 /* One setting, as --set has it. */
@@ -85,8 +85,8 @@ static cx_status known_enough(const cx_weights_card *card, cx_error *err)
 cx_status cx_config_of_card(const cx_weights_card *card, cx_config *out, cx_error *err)
 {
     const cx_model_spec *s = &card->spec;
-    const bool unet = !strcmp(s->arch, "unet");
     char *set[16];
+    cx_error why = { 0 };
     int n = 0;
     bool ok = true;
     *out = (cx_config){ 0 };
@@ -100,18 +100,18 @@ cx_status cx_config_of_card(const cx_weights_card *card, cx_config *out, cx_erro
     SAY("model.dropout=%.17g", s->dropout);
     SAY("model.norm_eps=%.17g", s->norm_eps > 0 ? s->norm_eps : 1e-5);
     SAY("model.final_relu=%s", s->no_final_relu ? "false" : "true");
-    if (unet) {
-        SAY("model.base=%d", s->base ? s->base : 32);
-        SAY("model.depth=%d", s->depth ? s->depth : 4);
-        SAY("model.norm=%s", s->norm ? "true" : "false");
-    }
+    SAY("model.norm=%s", s->norm ? "true" : "false");
+    if (s->base)
+        SAY("model.base=%d", s->base);
+    if (s->depth)
+        SAY("model.depth=%d", s->depth);
     if (card->n_stages)
         SAY_LIST("preprocess.stages", card->stages, card->n_stages);
     if (card->n_classes)
         SAY_LIST("data.classes", card->classes, card->n_classes);
-    cx_status status = ok ? cx_config_load(NULL, set, n, out, err) : cx_fail(err, CX_E_MEMORY, "out of memory");
-    if (status == CX_E_CONFIG)
-        status = cx_fail(err, CX_E_DATA, "what it says of itself is not sound: %s", err->text);
+    cx_status status = ok ? cx_config_load(NULL, set, n, out, &why) : cx_fail(&why, CX_E_MEMORY, "out of memory");
+    if (status != CX_OK)
+        status = status == CX_E_CONFIG ? cx_fail(err, CX_E_DATA, "what it says of itself is not sound: %s", why.text) : cx_fail(err, status, "%s", why.text);
     if (status == CX_OK && cx_config_outputs(out) != s->outputs) {
         status = cx_fail(err, CX_E_DATA, "what it says of itself is not sound: %d outputs, but task %s with %d classes has %d", s->outputs, card->task,
                          card->n_classes, cx_config_outputs(out));

@@ -39,10 +39,10 @@ static cx_status open_finder(const cx_config *c, cx_lung_finder *f, cx_error *er
     cx_sha256 sha;
     TRY(check_task(c->preprocess.lungs, err));
     TRY(cx_net_open(c->preprocess.lungs, "cpu", c->run.threads, &f->net, err));
-    if (cx_segmenter_new(&f->net, &f->segmenter, err) == CX_E_USAGE)
-        return cx_fail(err, CX_E_CONFIG, "%s", err->text);
-    if (!f->segmenter)
-        return CX_E_MEMORY;
+    cx_error why = { 0 };
+    const cx_status s = cx_segmenter_new(&f->net, &f->segmenter, &why);
+    if (s != CX_OK)
+        return cx_fail(err, s == CX_E_USAGE ? CX_E_CONFIG : s, "%s", why.text);
     TRY(cx_weights_sha256(f->net.store, weights, err));
     cx_sha256_init(&sha);
     cx_sha256_update(&sha, weights, sizeof weights);

@@ -152,6 +152,18 @@ static int lines_of(const cx_buf *b)
     return n;
 }
 
+/* Each side has a film that could be decoded: a training must not end at a test side where there is nothing to look at. */
+static cx_status check_sides(const cx_run *r, cx_error *err)
+{
+    const int last = r->config->data.external.n ? CX_EXTERNAL : CX_TEST;
+    for (int side = CX_TRAIN; side <= last; side++) {
+        int *index, n;
+        TRY(cx_run_side(r, (cx_split)side, &index, &n, err));
+        free(index);
+    }
+    return CX_OK;
+}
+
 static cx_status open_data(cx_run *r, cx_error *err)
 {
     const cx_config *c = r->config;
@@ -170,6 +182,8 @@ static cx_status open_data(cx_run *r, cx_error *err)
         cx_run_log(r, "films on which a preprocessing stage had nothing to work with, %d of %d:\n%s", lines_of(&notes), h->n, notes.data);
     cx_buf_free(&bad);
     cx_buf_free(&notes);
+    if (s == CX_OK)
+        s = check_sides(r, err);
     if (s == CX_OK) {
         cx_run_data_sha256(r, r->data_sha);
         s = cx_comm_same(r->comm, "SHA-256 of films, labels and split", r->data_sha, err);

@@ -117,15 +117,6 @@ static void count_blocks(facts *x)
     }
 }
 
-static bool is_keras_file(const facts *x)
-{
-    const char *format = cx_st_meta_get(x->f, "format");
-    for (int i = 0; i < x->n; i++)
-        if (strchr(x->layers[i].name, '/'))
-            return true;
-    return format && strncmp(format, "keras", 5) == 0;
-}
-
 static const struct { const char *name; int blocks[BLOCKS], convs; } densenets[] = {
     { "densenet121", { 6, 12, 24, 16 }, 120 }, { "densenet169", { 6, 12, 32, 32 }, 168 }, { "densenet201", { 6, 12, 48, 32 }, 200 },
 };
@@ -256,7 +247,7 @@ cx_status cx_weights_guess(const cx_st_file *f, cx_model_spec *spec, bool *final
     for (int i = 0; i < x.n; i++)
         if (x.layers[i].kind < CX_LAYER_KINDS)
             x.kinds[x.layers[i].kind]++;
-    x.keras = is_keras_file(&x);
+    x.keras = cx_is_keras_file(x.f, x.layers, x.n);
     count_blocks(&x);
     const cx_status s = fill_spec(&x, spec, final_relu_known, err);
     free(x.layers);

@@ -253,3 +253,14 @@ const char *cx_keras_part(cx_layer_kind kind, int part)
     static const char *const norm[CX_PARTS] = { "gamma", "beta", "moving_mean", "moving_variance" }, *const other[CX_PARTS] = { "kernel", "bias", "", "" };
     return kind == CX_LAYER_NORM ? norm[part] : other[part];
 }
+
+bool cx_is_keras_file(const cx_st_file *f, const cx_file_layer *layers, int n)
+{
+    const char *format = cx_st_meta_get(f, "format");
+    if (format && strncmp(format, "keras", 5) == 0)
+        return true;
+    for (int i = 0; i < n; i++)
+        if (strchr(layers[i].name, '/'))
+            return true;
+    return false;
+}

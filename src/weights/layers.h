@@ -11,6 +11,9 @@ typedef enum { CX_LAYER_CONV, CX_LAYER_CONVT, CX_LAYER_DENSE, CX_LAYER_NORM, CX_
 typedef struct { const char *name; int length; cx_layer_kind kind; int part[CX_PARTS]; } cx_file_layer;    /* name points into the file; part -1: absent */
 cx_status cx_file_layers(const cx_st_file *f, cx_file_layer **out, int *n, cx_error *err);   /* free(). CX_E_DATA: absurdly many */
 
+/* Written by Keras: the file says so, or has layers with its slashes. */
+bool cx_is_keras_file(const cx_st_file *f, const cx_file_layer *layers, int n);
+
 /* A parameter or state that only losses read is not kept: the weights of a loss belong to an experiment's films. */
 bool cx_weights_kept(const cx_graph *g, int value);
 /* The first node that reads a value, and as which part (in[1 + part]); -1: none. */

@@ -138,17 +138,6 @@ static bool by_keras_densenet_names(matcher *x)
     return true;
 }
 
-static bool is_keras(const matcher *x)
-{
-    const char *format = cx_st_meta_get(x->f, "format");
-    if (format && strncmp(format, "keras", 5) == 0)
-        return true;
-    for (int i = 0; i < x->n_layers; i++)
-        if (strchr(x->layers[i].name, '/'))
-            return true;
-    return false;
-}
-
 /* Two layers that one could take for each other: one shape, and names whose numbers do not ascend. */
 static bool are_twins(const matcher *x, const cx_file_layer *a, const cx_file_layer *b)
 {
@@ -189,7 +178,7 @@ static void by_order(matcher *x)
         }
     }
     x->m->by_order = true;
-    x->m->axes = is_keras(x) ? CX_AXES_KERAS : CX_AXES_TORCH;
+    x->m->axes = cx_is_keras_file(x->f, x->layers, x->n_layers) ? CX_AXES_KERAS : CX_AXES_TORCH;
     x->m->how = x->m->axes == CX_AXES_KERAS ? "the order of layers of each kind, Keras' axes" : "the order of layers of each kind, PyTorch's axes";
 }
 

@@ -8,14 +8,16 @@ static char dir[64];
 enum { SIDE = 64, FILM = 50 };
 
 /* A U-Net that calls every pixel lung (bias > 0), or none, whatever it sees; or a DenseNet. */
-static void save_net(const char *name, const char *arch, const char *task, int n_classes, float bias)
+static void save_net(const char *name, const char *arch, const char *task, int n_classes, float bias, char *stage)
 {
     char path[128];
     cx_backend *b;
     const bool unet = !strcmp(arch, "unet");
+    char *stages[] = { stage, (char[]){ "resize" } };
     static char *classes[] = { "Clear", "Opacity", "Edema" };
     cx_weights_net n = { .card = { .spec = { .side = SIDE, .channels = 1, .outputs = 1, .base = unet ? 2 : 0, .depth = unet ? 2 : 0 }, .normalise = "unit",
-                                   .classes = n_classes ? classes : NULL, .n_classes = n_classes } };
+                                   .classes = n_classes ? classes : NULL, .n_classes = n_classes,
+                                   .stages = stage ? stages : NULL, .n_stages = stage ? CX_COUNT(stages) : 0 } };
     snprintf(n.card.spec.arch, sizeof n.card.spec.arch, "%s", arch);
     snprintf(n.card.task, sizeof n.card.task, "%s", task);
     snprintf(path, sizeof path, "%s/%s", dir, name);
@@ -28,8 +30,8 @@ static void save_net(const char *name, const char *arch, const char *task, int n
         assert_cx_ok(cx_store_set(n.store, cx_graph_find(n.model.graph, "head.bias"), &bias, err));
     }
     assert_cx_ok(cx_weights_net_save(&n, path, err));
-    n.card.classes = NULL;
-    n.card.n_classes = 0;
+    n.card.classes = n.card.stages = NULL;
+    n.card.n_classes = n.card.n_stages = 0;
     cx_weights_net_close(&n);
     cx_backend_close(b);
 }
@@ -69,14 +71,16 @@ static int setup(void **state)
     const char manifest[] = "image,mask\nfilm.png,half.png\nnone.png,half.png\nhalf.png,nowhere.png\nwide.png,half.png\n";
     snprintf(dir, sizeof dir, "/tmp/cxnet-segment-XXXXXX");
     assert_non_null(mkdtemp(dir));
-    save_net("all.safetensors", "unet", "segmentation", 0, 3);
-    save_net("nothing.safetensors", "unet", "segmentation", 0, -3);
-    save_net("densenet.safetensors", "densenet121", "binary", 2, 0);
-    save_net("silent.safetensors", "densenet121", "", 2, 0);
-    save_net("one.safetensors", "densenet121", "binary", 1, 0);
-    save_net("three.safetensors", "densenet121", "binary", 3, 0);
-    save_net("foo.safetensors", "densenet121", "foo", 2, 0);
-    save_net("map.safetensors", "densenet121", "segmentation", 0, 0);
+    save_net("all.safetensors", "unet", "segmentation", 0, 3, NULL);
+    save_net("nothing.safetensors", "unet", "segmentation", 0, -3, NULL);
+    save_net("densenet.safetensors", "densenet121", "binary", 2, 0, NULL);
+    save_net("silent.safetensors", "densenet121", "", 2, 0, NULL);
+    save_net("one.safetensors", "densenet121", "binary", 1, 0, NULL);
+    save_net("three.safetensors", "densenet121", "binary", 3, 0, NULL);
+    save_net("foo.safetensors", "densenet121", "foo", 2, 0, NULL);
+    save_net("map.safetensors", "densenet121", "segmentation", 0, 0, NULL);
+    save_net("roi.safetensors", "densenet121", "binary", 2, 0, (char[]){ "roi" });
+    save_net("like.safetensors", "densenet121", "binary", 2, 0, (char[]){ "match_histogram reference=/etc/passwd" });
     save_picture("film.png", 20);
     save_picture("half.png", FILM / 2);
     save_line("wide.png");
@@ -155,6 +159,7 @@ static void what_cannot_be_segmented(void **state)
     assert_runs(65, "", "does not say what its 1 outputs mean", "segment %s/silent.safetensors --in %s/film.png --out %s/x", dir, dir, dir);
     static const char *const unsound[][2] = {
         { "one", "want exactly 2 data.classes" }, { "three", "3 names for 1 output" }, { "foo", "data.task" }, { "map", "not sound" },
+        { "roi", "by a network that finds lungs" }, { "like", "by a reference film" },
     };
     for (int i = 0; i < CX_COUNT(unsound); i++)          /* a file may say anything of itself; nothing is run that does not fit together */
         assert_runs(65, "", unsound[i][1], "predict %s/%s.safetensors --in %s/film.png", dir, unsound[i][0], dir);

@@ -177,6 +177,7 @@ static int setup(void **state)
                       k % 8 == 7 ? "far" : "near", k % 8 == 5 ? "val" : k % 8 == 6 ? "test" : "train");
     }
     cx_buf_puts(&b, "films/none.png,,,lonely,near,train\n");          /* without a mask: takes no part */
+    cx_buf_puts(&b, "films/absent.png,lungs/absent.png,,nobody,mars,none\n");
     assert_cx_ok(cx_file_write(path, b.data, b.len, err));
     cx_csv_free(&csv);
     cx_buf_free(&b);
@@ -424,6 +425,9 @@ static void what_does_not_go_together(void **state)
     assert_cx_fails(CX_E_CONFIG, "AUROC", load(&c, "x", (const char *[]){ "early_stop.metric=auroc", NULL }, err));
     assert_cx_fails(CX_E_CONFIG, "smoothing", load(&c, "x", (const char *[]){ "loss.label_smoothing=0.1", NULL }, err));
     assert_cx_fails(CX_E_CONFIG, "moon", train("x", (const char *[]){ "data.external=[moon]", NULL }, &w, err));
+    w.epochs = 0;
+    assert_cx_fails(CX_E_DATA, "no film of the external side could be decoded", train("x", (const char *[]){ "data.external=[mars]", NULL }, &w, err));
+    assert_int_equal(w.epochs, 0);                   /* said before anything is trained */
     assert_cx_fails(CX_E_CONFIG, "side of the split is empty", train("x", (const char *[]){ "data.external=[near, far]", NULL }, &w, err));
 }
 
