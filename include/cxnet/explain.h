@@ -34,14 +34,17 @@ cx_status cx_gradcam(cx_explainer *e, const float *x, int n, const int *cls, con
 cx_status cx_explainer_logits(cx_explainer *e, const float *x, int n, float *logits, cx_error *err);
 cx_status cx_explainer_maps(cx_explainer *e, const int *cls, const float *sign, float *map, cx_error *err);
 
+/* A mask [height, width] of 0/non-0, stretched over a film; pictures draw its outline. Borrowed. */
+typedef struct { const uint8_t *px; int width, height; } cx_outline;
 /* One overlay picture: film left, film with heat right, a bar with the map's numbers, the caption below (broken at '\n' and where too long; ASCII).
- * place: the part of the film that the map is of (cx_picture in data.h); NULL: all. scale: map value that becomes full heat; 0 = the map's own maximum. */
-cx_status cx_overlay_png(const cx_film *film, const cx_place *place, const float *map, int mw, int mh, double scale, const char *caption, cx_buf *png,
-                         cx_error *err);
-/* One contact sheet: the film, then the film with heat for each of n maps [n, mh, mw], with a line (ASCII) and the largest value below. place and scale as
- * above. */
-cx_status cx_sheet_png(const cx_film *film, const cx_place *place, const float *maps, int n, int mw, int mh, double scale, const char *const *captions,
-                       cx_buf *png, cx_error *err);
+ * place: the part of the film that the map is of (cx_picture in data.h); NULL: all. scale: map value that becomes full heat; 0 = the map's own maximum.
+ * organ: NULL, or what is outlined in both panels. */
+cx_status cx_overlay_png(const cx_film *film, const cx_place *place, const cx_outline *organ, const float *map, int mw, int mh, double scale,
+                         const char *caption, cx_buf *png, cx_error *err);
+/* One contact sheet: the film, then the film with heat for each of n maps [n, mh, mw], with a line (ASCII) and the largest value below. place, organ and
+ * scale as above. */
+cx_status cx_sheet_png(const cx_film *film, const cx_place *place, const cx_outline *organ, const float *maps, int n, int mw, int mh, double scale,
+                       const char *const *captions, cx_buf *png, cx_error *err);
 
 /* Share of a map's heat (resized bilinearly to side x side, negative values none) inside a mask of 0/non-0; NaN when the map has no heat (or memory is out). */
 double cx_heat_share(const float *map, int mw, int mh, const uint8_t *mask, int side);

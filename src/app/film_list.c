@@ -80,11 +80,62 @@ cx_status cx_film_list_of(const char *in, int max, cx_film_list *out, cx_error *
     return s;
 }
 
+/* Row of predictions.csv. */
+typedef struct { const cx_csv *csv; int path, split, group, target; } predicted;
+
+static cx_status add_side(const predicted *p, const char *dir, const char *side, int max, cx_film_list *l, cx_error *err)
+{
+    l->label = cx_alloc((size_t)p->csv->rows, sizeof *l->label);
+    l->group = cx_alloc((size_t)p->csv->rows, sizeof *l->group);
+    if (!l->label || !l->group)
+        return cx_fail(err, CX_E_MEMORY, "no memory for a list of films");
+    for (int i = 1; i < p->csv->rows && (!max || l->n < max); i++) {
+        if (strcmp(cx_csv_at(p->csv, i, p->split), side) != 0)
+            continue;
+        l->group[l->n] = (int)strtol(cx_csv_at(p->csv, i, p->group), NULL, 10);
+        if (!(l->label[l->n] = cx_strdup(cx_csv_at(p->csv, i, p->target))))
+            return cx_fail(err, CX_E_MEMORY, "no memory for a list of films");
+        TRY(add(l, cx_path_join(dir, cx_csv_at(p->csv, i, p->path)), err));
+    }
+    return CX_OK;
+}
+
+static cx_status find_side(const char *table, const char *dir, const char *side, int max, cx_film_list *l, cx_error *err)
+{
+    cx_csv csv;
+    if (!cx_file_exists(table))
+        return cx_fail(err, CX_E_NOINPUT, "%s: not found; --side wants a run that has ended, with --in any films can be looked at", table);
+    TRY(cx_csv_load(table, &csv, err));
+    const predicted p = { &csv, cx_csv_column(&csv, "path"), cx_csv_column(&csv, "split"), cx_csv_column(&csv, "group"), cx_csv_column(&csv, "target") };
+    cx_status s = p.path >= 0 && p.split >= 0 && p.group >= 0 && p.target >= 0 ? add_side(&p, dir, side, max, l, err)
+        : cx_fail(err, CX_E_DATA, "%s: wants columns path, split, group and target", table);
+    cx_csv_free(&csv);
+    if (s == CX_OK && !l->n)
+        s = cx_fail(err, CX_E_NOINPUT, "%s: has no film on the side %s", table, side);
+    return s;
+}
+
+cx_status cx_film_list_of_side(const char *run, const char *manifest, const char *side, int max, cx_film_list *out, cx_error *err)
+{
+    *out = (cx_film_list){ 0 };
+    char *table = cx_path_join(run, "predictions.csv"), *dir = cx_path_dir(manifest);
+    const cx_status s = table && dir ? find_side(table, dir, side, max, out, err) : cx_fail(err, CX_E_MEMORY, "no memory for a path");
+    free(table);
+    free(dir);
+    if (s != CX_OK)
+        cx_film_list_free(out);
+    return s;
+}
+
 void cx_film_list_free(cx_film_list *l)
 {
     for (int i = 0; i < l->n; i++)
         free(l->path[i]);
+    for (int i = 0; l->label && l->label[i]; i++)
+        free(l->label[i]);
     free(l->path);
+    free(l->label);
+    free(l->group);
     *l = (cx_film_list){ 0 };
 }
 

@@ -201,7 +201,7 @@ static cx_status picture(page *p, cx_look *l, const cx_film *film, const char *t
         snprintf(caption, sizeof caption, "%s %.2f   truth: %s", net->classes[k], prob[k], truth);
     }
     if (s == CX_OK)
-        s = cx_overlay_png(film, &seen.place, map, l->w, l->h, 0, caption, &png, err);
+        s = cx_overlay_png(film, &seen.place, NULL, map, l->w, l->h, 0, caption, &png, err);
     if (s == CX_OK && (s = cx_file_write(file, png.data, png.len, err)) == CX_OK)
         cx_report_picture(&p->page, png.data, png.len, caption);
     cx_buf_free(&png);

@@ -1,4 +1,4 @@
-/* verb_explain.c - `cxnet explain`: where a trained network looked on films, as overlays, raw maps and a table. Depends on train.h, explain.h. */
+/* verb_explain.c - `cxnet explain`: where a trained network looked on films, as overlays, raw maps and a table. Depends on look.h, lung_heat.h. */
 #include <jansson.h>
 #include <math.h>
 #include <stdlib.h>
@@ -7,24 +7,33 @@
 #include "args.h"
 #include "film_list.h"
 #include "look.h"
+#include "lung_heat.h"
 
-static const char *const METHODS[] = { [CX_GRADCAM] = "gradcam", [CX_HIRESCAM] = "hirescam", NULL };
+#define METHOD_NAMES "gradcam|hirescam"     /* in the order of cx_cam_kind */
+static const char *const METHODS[] = { [CX_GRADCAM] = "gradcam", [CX_HIRESCAM] = "hirescam" };
+#define SIDES "train|val|test|external"
 enum { BATCH = 8, TABLE_CLASSES = 4 };     /* films at a time; classes that the table has columns for */
 
 typedef struct {
-    char *path;
+    const char *path;         /* of the list */
     bool bad; char *problem;  /* skipped, and why (NULL when memory is out) */
     double *p;                /* [classes] */
     int cls;                  /* the class explained; with --class all, the answer */
     float *map; double top;   /* raw maps and their largest value */
     cx_place place;           /* what the maps are of */
+    cx_film_lungs lungs;      /* with --lungs, and */
+    double *heat;             /* [maps] share inside them, NaN without heat */
     char *overlay, *npy;      /* files written */
 } film_row;
 
 typedef struct {
     cx_net net;
     cx_look look;
+    cx_film_list list;
     film_row *films; int n;
+    const char *lungs;        /* --lungs, or NULL */
+    cx_lung_source source;
+    cx_heat_row *rows; cx_heat_mean *means; int n_means;
     int cls;                  /* --class, or -1: the predicted one */
     bool all;                 /* --class all: a map for each class */
     const char *layer;
@@ -37,27 +46,27 @@ typedef struct {
 
 static void forget(film_row *f)
 {
-    free(f->path);
     free(f->problem);
     free(f->p);
     free(f->map);
+    free(f->heat);
     free(f->overlay);
     free(f->npy);
+    cx_film_lungs_free(&f->lungs);
 }
 
-static cx_status find_films(job *j, const char *in, int max, cx_error *err)
+static cx_status find_films(job *j, const cx_args *a, int max, cx_error *err)
 {
-    cx_film_list l;
-    TRY(cx_film_list_of(in, max, &l, err));
-    if (!(j->films = cx_alloc((size_t)l.n, sizeof *j->films))) {
-        cx_film_list_free(&l);
-        return cx_fail(err, CX_E_MEMORY, "no memory for %d films", l.n);
-    }
-    for (; j->n < l.n; j->n++) {
-        j->films[j->n].path = l.path[j->n];
-        l.path[j->n] = NULL;
-    }
-    cx_film_list_free(&l);
+    const char *in = cx_arg(a, "--in"), *side = cx_arg(a, "--side");
+    int known;
+    TRY(cx_arg_choice(a, "--side", SIDES, 0, &known, err));
+    if (in && side)
+        return cx_fail(err, CX_E_USAGE, "--in names films, --side those of the run: they exclude each other");
+    TRY(side ? cx_film_list_of_side(a->positional[0], j->net.config.data.manifest, side, max, &j->list, err) : cx_film_list_of(in, max, &j->list, err));
+    if (!(j->films = cx_alloc((size_t)j->list.n, sizeof *j->films)))
+        return cx_fail(err, CX_E_MEMORY, "no memory for %d films", j->list.n);
+    for (; j->n < j->list.n; j->n++)
+        j->films[j->n].path = j->list.path[j->n];
     return CX_OK;
 }
 
@@ -146,6 +155,15 @@ static const char *problem_of(const film_row *f)
     return f->problem && f->problem[0] ? f->problem : "no memory";
 }
 
+static cx_status find_lungs(job *j, film_row *f, const cx_film *film, const cx_place *place, cx_error *err)
+{
+    if (!j->lungs)
+        return CX_OK;
+    if (!(f->heat = cx_alloc((size_t)maps_of(j), sizeof *f->heat)))
+        return cx_fail(err, CX_E_MEMORY, "no memory for %d shares of heat", maps_of(j));
+    return cx_film_lungs_find(&j->source, film, place, &f->lungs, err);
+}
+
 /* Decodes films from *next on until the batch is full. picked [BATCH] says which they are; returns how many. */
 static int gather(job *j, int *next, int *picked)
 {
@@ -160,7 +178,7 @@ static int gather(job *j, int *next, int *picked)
         f->p = cx_alloc((size_t)j->net.n_classes, sizeof *f->p);
         f->map = cx_alloc((size_t)maps_of(j) * map_px(j), sizeof *f->map);
         if (f->p && f->map && cx_film_load(f->path, &film, &why) == CX_OK && cx_film_to_input(j->net.pipeline, &film, &j->net.norm,
-            j->look.x + (size_t)n * floats, &seen, &why) == CX_OK)
+            j->look.x + (size_t)n * floats, &seen, &why) == CX_OK && find_lungs(j, f, &film, &seen.place, &why) == CX_OK)
             picked[n++] = *next;
         else
             skip(f, &why);
@@ -184,6 +202,8 @@ static cx_status map_batch(job *j, const int *picked, int n, int k, float *maps,
         memcpy(f->map + (size_t)k * px, maps + (size_t)i * px, px * sizeof *maps);
         for (size_t at = 0; at < px; at++)
             f->top = fmax(f->top, (double)maps[(size_t)i * px + at]);
+        if (j->lungs)
+            f->heat[k] = cx_heat_share(f->map + (size_t)k * px, j->look.w, j->look.h, f->lungs.seen, LUNG_MASK_SIDE);
     }
     return CX_OK;
 }
@@ -222,6 +242,103 @@ static cx_status explain_all(job *j, cx_error *err)
     return s;
 }
 
+/* ---- heat in the lungs ---------------------------------------------------------------------------------------------------------- */
+
+static const char *explained(const job *j, const film_row *f, int k)
+{
+    return j->net.classes[j->all ? k : f->cls];
+}
+
+/* What a film is, where the run knows and it is one thing. */
+static const char *label_of(const job *j, int i)
+{
+    return j->list.label && strcmp(j->net.config.data.task, "multilabel") != 0 ? j->list.label[i] : "";
+}
+
+static cx_status weigh_heat(job *j, cx_error *err)
+{
+    int n = 0;
+    if (!(j->rows = cx_alloc((size_t)j->n * (size_t)maps_of(j), sizeof *j->rows)))
+        return cx_fail(err, CX_E_MEMORY, "no memory for the heat of %d films", j->n);
+    for (int i = 0; i < j->n; i++)
+        for (int k = 0; k < maps_of(j) && !j->films[i].bad; k++) {
+            const film_row *f = &j->films[i];
+            j->rows[n++] = (cx_heat_row){ label_of(j, i), explained(j, f, k), j->list.group ? j->list.group[i] : i, *f->lungs.doubt != 0, f->heat[k],
+                                          f->lungs.share };
+        }
+    return cx_heat_means(j->rows, n, j->net.config.run.bootstrap, (uint64_t)j->net.config.run.seed, &j->means, &j->n_means, err);
+}
+
+static cx_status write_heat(const job *j, cx_error *err)
+{
+    cx_buf b = { 0 };
+    char *path = cx_path_join(j->out, "heat.csv");
+    cx_buf_puts(&b, "path,label,explained,p,heat_in_lungs,lungs_share,doubt\n");
+    for (int i = 0; i < j->n; i++)
+        for (int k = 0; k < maps_of(j) && !j->films[i].bad; k++) {
+            const film_row *f = &j->films[i];
+            cx_csv_put(&b, f->path, false);
+            cx_csv_put(&b, label_of(j, i), false);
+            cx_csv_put(&b, explained(j, f, k), false);
+            cx_buf_printf(&b, "%.9g,", f->p[j->all ? k : f->cls]);
+            if (!isnan(f->heat[k]))
+                cx_buf_printf(&b, "%.6f", f->heat[k]);
+            cx_buf_printf(&b, ",%.6f,%s\n", f->lungs.share, f->lungs.doubt);
+        }
+    const cx_status s = path && !b.failed ? cx_file_write(path, b.data, b.len, err) : cx_fail(err, CX_E_MEMORY, "no memory for heat.csv");
+    cx_buf_free(&b);
+    free(path);
+    return s;
+}
+
+static void print_means(const job *j)
+{
+    int wide[2] = { 9, 5 };
+    for (int i = 0; i < j->n_means; i++) {
+        wide[0] = (int)strlen(j->means[i].explained) > wide[0] ? (int)strlen(j->means[i].explained) : wide[0];
+        wide[1] = (int)strlen(j->means[i].label) > wide[1] ? (int)strlen(j->means[i].label) : wide[1];
+    }
+    printf("\n%-*s  %-*s  films  heat in the lungs (95 %%)  lungs, of what it saw  left out\n", wide[0], "explained", wide[1], "label");
+    for (int i = 0; i < j->n_means; i++) {
+        const cx_heat_mean *m = &j->means[i];
+        printf("%-*s  %-*s  %5d  ", wide[0], m->explained, wide[1], m->label, m->films - m->doubtful - m->cold);
+        if (isnan(m->heat.value))
+            printf("%-24s  %-21s  ", "-", "-");
+        else
+            printf("%.3f (%.3f to %.3f)    %.3f (%.3f to %.3f)  ", m->heat.value, m->heat.lo, m->heat.hi, m->share.value, m->share.lo, m->share.hi);
+        printf("%d without a pair of lungs, %d without heat\n", m->doubtful, m->cold);
+    }
+    puts("Heat without any preference would lie in the lungs as far as they fill what the network saw.");
+}
+
+static json_t *real_or_null(double v) { return isnan(v) ? json_null() : json_real(v); }
+
+static json_t *estimate_json(const cx_estimate *e)
+{
+    return json_pack("{s:o, s:o, s:o}", "value", real_or_null(e->value), "lo", real_or_null(e->lo), "hi", real_or_null(e->hi));
+}
+
+static json_t *means_json(const job *j)
+{
+    json_t *all = json_array();
+    for (int i = 0; i < j->n_means; i++) {
+        const cx_heat_mean *m = &j->means[i];
+        json_array_append_new(all, json_pack("{s:s, s:s, s:i, s:i, s:i, s:o, s:o}", "explained", m->explained, "label", m->label, "films", m->films,
+            "no_lungs", m->doubtful, "no_heat", m->cold, "heat_in_lungs", estimate_json(&m->heat), "lungs_share", estimate_json(&m->share)));
+    }
+    return all;
+}
+
+static void add_heat_json(const job *j, const film_row *f, json_t *film)
+{
+    json_t *heat = j->all ? json_object() : real_or_null(f->heat[0]);
+    for (int k = 0; j->all && k < j->net.n_classes; k++)
+        json_object_set_new(heat, j->net.classes[k], real_or_null(f->heat[k]));
+    json_object_set_new(film, "heat_in_lungs", heat);
+    json_object_set_new(film, "lungs_share", json_real(f->lungs.share));
+    json_object_set_new(film, "doubt", json_string(f->lungs.doubt));
+}
+
 /* ---- results ------------------------------------------------------------------------------------------------------------------ */
 
 static void caption_of(const job *j, const film_row *f, cx_buf *text)
@@ -231,12 +348,17 @@ static void caption_of(const job *j, const film_row *f, cx_buf *text)
     if (is_binary(j))
         cx_buf_printf(text, " (%s from %.3f on)", n->classes[1], n->threshold);
     cx_buf_printf(text, "\n%s of %s; %s", j->kind == CX_HIRESCAM ? "HiResCAM" : "Grad-CAM", j->layer, j->fixed ? "one scale for all films" : "own scale");
+    if (j->lungs && *f->lungs.doubt)
+        cx_buf_printf(text, "\nno pair of lungs was found (%s)", f->lungs.doubt);
+    else if (j->lungs && !j->all && !isnan(f->heat[0]))
+        cx_buf_printf(text, "\nin the lungs: %.0f %% of the heat; they fill %.0f %%", 100 * f->heat[0], 100 * f->lungs.share);
 }
 
 /* The picture of a film: an overlay, or a contact sheet of all classes. */
 static cx_status draw(const job *j, const film_row *f, const cx_film *film, double full, cx_buf *png, cx_error *err)
 {
     cx_buf caption = { 0 };
+    const cx_outline lungs = { f->lungs.mask, LUNG_MASK_SIDE, LUNG_MASK_SIDE }, *organ = j->lungs ? &lungs : NULL;
     char (*line)[80] = cx_alloc((size_t)j->net.n_classes, sizeof *line);
     const char **lines = cx_alloc((size_t)j->net.n_classes, sizeof *lines);
     for (int k = 0; j->all && line && lines && k < j->net.n_classes; k++) {
@@ -248,9 +370,9 @@ static cx_status draw(const job *j, const film_row *f, const cx_film *film, doub
     if (!line || !lines || caption.failed)
         s = cx_fail(err, CX_E_MEMORY, "no memory for a caption");
     else if (j->all)
-        s = cx_sheet_png(film, &f->place, f->map, j->net.n_classes, j->look.w, j->look.h, full, lines, png, err);
+        s = cx_sheet_png(film, &f->place, organ, f->map, j->net.n_classes, j->look.w, j->look.h, full, lines, png, err);
     else
-        s = cx_overlay_png(film, &f->place, f->map, j->look.w, j->look.h, full, caption.data, png, err);
+        s = cx_overlay_png(film, &f->place, organ, f->map, j->look.w, j->look.h, full, caption.data, png, err);
     cx_buf_free(&caption);
     free(line);
     free(lines);
@@ -293,7 +415,10 @@ static cx_status write_all(job *j, cx_error *err)
     for (int i = 0; i < j->n; i++)
         if (!j->films[i].bad)
             TRY(write_film(j, &j->films[i], i + 1, full, err));
-    return CX_OK;
+    if (!j->lungs)
+        return CX_OK;
+    TRY(weigh_heat(j, err));
+    return write_heat(j, err);
 }
 
 static void print_table(const job *j)
@@ -327,8 +452,11 @@ static json_t *film_json(const job *j, const film_row *f)
     json_t *p = json_object();
     for (int k = 0; k < j->net.n_classes; k++)
         json_object_set_new(p, j->net.classes[k], json_real(f->p[k]));
-    return json_pack("{s:s, s:o, s:s, s:s, s:s, s:f}", "path", f->path, "probability", p, "explained", j->all ? "all" : j->net.classes[f->cls],
+    json_t *film = json_pack("{s:s, s:o, s:s, s:s, s:s, s:f}", "path", f->path, "probability", p, "explained", j->all ? "all" : j->net.classes[f->cls],
                      "overlay", f->overlay, "map", f->npy, "map_max", f->top);
+    if (film && j->lungs)
+        add_heat_json(j, f, film);
+    return film;
 }
 
 static cx_status print_json(const job *j, const char *run, cx_error *err)
@@ -339,6 +467,8 @@ static cx_status print_json(const job *j, const char *run, cx_error *err)
         failed |= json_array_append_new(films, film_json(j, &j->films[i]));
     json_t *all = json_pack("{s:s, s:s, s:s, s:s, s:o}", "run", run, "method", METHODS[j->kind], "layer", j->layer, "scale",
                             j->fixed ? "fixed" : "film", "films", films);
+    if (all && j->lungs)
+        json_object_set_new(all, "lungs", means_json(j));
     failed = failed || !all || json_dumpf(all, stdout, JSON_INDENT(2));
     json_decref(all);
     puts("");
@@ -359,6 +489,8 @@ static cx_status report(const job *j, const char *run, cx_error *err)
         TRY(print_json(j, run, err));
     else if (bad < j->n)
         print_table(j);
+    if (!j->json && j->lungs && bad < j->n)
+        print_means(j);
     if (bad == j->n)
         return cx_fail(err, CX_E_DATA, "none of %d films could be explained; the first: %s", j->n, first);
     if (!j->json)
@@ -368,38 +500,31 @@ static cx_status report(const job *j, const char *run, cx_error *err)
 
 /* ---- the verb -------------------------------------------------------------------------------------------------------------------- */
 
-static cx_status check_choice(const cx_args *a, const char *flag, const char *const *choices, const char **out, cx_error *err)
-{
-    const char *text = cx_arg(a, flag);
-    *out = text ? text : choices[0];
-    for (int i = 0; choices[i]; i++)
-        if (strcmp(*out, choices[i]) == 0)
-            return CX_OK;
-    return cx_fail(err, CX_E_USAGE, "%s: want %s%s%s, got \"%s\"", flag, choices[0], choices[1] ? " or " : "", choices[1] ? choices[1] : "", text);
-}
-
 static cx_status explain(job *j, const cx_args *a, cx_error *err)
 {
-    static const char *const scales[] = { "film", "fixed", NULL };
-    const char *method, *scale, *in = cx_arg(a, "--in"), *run = a->positional[0];
-    int max, threads;
+    const char *run = a->positional[0];
+    int max, threads, method, fixed;
     j->out = cx_arg(a, "--out");
     j->json = cx_arg(a, "--json") != NULL;
-    if (!in || !j->out)
-        return cx_fail(err, CX_E_USAGE, "explain wants --in FILE|DIR|MANIFEST and --out DIR: cxnet explain %s --in film.png --out explained", run);
-    TRY(check_choice(a, "--method", METHODS, &method, err));
-    TRY(check_choice(a, "--scale", scales, &scale, err));
+    j->lungs = cx_arg(a, "--lungs");
+    if ((!cx_arg(a, "--in") && !cx_arg(a, "--side")) || !j->out)
+        return cx_fail(err, CX_E_USAGE, "explain wants --in FILE|DIR|MANIFEST (or --side, films of the run) and --out DIR: "
+                       "cxnet explain %s --in film.png --out explained", run);
+    TRY(cx_arg_choice(a, "--method", METHOD_NAMES, CX_GRADCAM, &method, err));
+    TRY(cx_arg_choice(a, "--scale", "film|fixed", 0, &fixed, err));
     TRY(cx_arg_int(a, "--max", 0, 1, 1000000, &max, err));
     TRY(cx_arg_int(a, "--threads", 0, 0, 1024, &threads, err));
-    j->fixed = strcmp(scale, "fixed") == 0;
-    j->kind = strcmp(method, METHODS[CX_HIRESCAM]) == 0 ? CX_HIRESCAM : CX_GRADCAM;
+    j->fixed = fixed;
+    j->kind = (cx_cam_kind)method;
     TRY(cx_net_open(run, cx_arg(a, "--device"), threads, &j->net, err));
     cx_app_note_device(cx_net_part(&j->net, 0)->backend);
     if (!j->net.n_classes)
         return cx_fail(err, CX_E_USAGE, "%s: its network names no class, it marks pixels; look at films by cxnet segment", run);
     TRY(find_class(j, cx_arg(a, "--class"), err));
     TRY(find_layer(j, cx_arg(a, "--layer"), err));
-    TRY(find_films(j, in, max, err));
+    TRY(find_films(j, a, max, err));
+    if (j->lungs)
+        TRY(cx_lung_source_open(j->lungs, threads, &j->source, err));
     TRY(explain_all(j, err));
     TRY(write_all(j, err));
     return report(j, run, err);
@@ -414,17 +539,23 @@ static cx_status run_explain(const cx_verb *v, const cx_args *a, cx_error *err)
     for (int i = 0; i < j.n; i++)
         forget(&j.films[i]);
     free(j.films);
+    free(j.rows);
+    free(j.means);
+    cx_film_list_free(&j.list);
+    cx_lung_source_close(&j.source);
     cx_net_close(&j.net);
     return s;
 }
 
 static const cx_flag flags[] = {
     { "--in", "FILE|DIR|MANIFEST", "a film, a folder of films, or a manifest.csv" },
+    { "--side", SIDES, "instead of --in: the films that the run had on this side, with what they are labelled" },
     { "--out", "DIR", "folder for NNNN-film.png (overlay) and NNNN-film.npy (raw map, or a map for each class)" },
-    { "--method", "gradcam|hirescam", "how to explain: gradcam (Selvaraju et al. 2017), or hirescam (Draelos and Carin 2020), right also at early layers" },
+    { "--method", METHOD_NAMES, "how to explain: gradcam (Selvaraju et al. 2017), or hirescam (Draelos and Carin 2020), right also at early layers" },
     { "--class", "NAME|all", "class to explain; all: every class, one contact sheet a film; without it, the one that the network answers" },
     { "--layer", "NAME", "layer whose map is weighed; without it, the last convolution" },
     { "--scale", "film|fixed", "full heat is each map's own maximum (film), or the largest of all films (fixed)" },
+    { "--lungs", "RUN|WEIGHTS", "a network that marks lungs: outlines them, and says how much of the heat lies inside (heat.csv, and a table by class)" },
     { "--max", "N", "only the first N films" },
     CX_FLAG_DEVICE("the run's own"),
     { "--threads", "N", "threads of the backend; 0: all cores" },

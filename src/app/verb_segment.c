@@ -5,20 +5,16 @@
 #include "app.h"
 #include "cxnet/train.h"
 #include "film_list.h"
+#include "lungs.h"
 
-/* What the masks that people drew look like (954 films of Shenzhen, JSRT and v7-covid): always two parts; of the film 0.128 to 0.584 in all but 1 of 100 of
- * them, 0.084 to 0.615 at the extremes; the smaller lung at least 0.626 times the larger in 99 of 100, and 0.58 in all but a few with a lung gone. Beyond
- * that a mask is to be looked at. */
-static const double AREA_LO = 0.12, AREA_HI = 0.62, SYMMETRY_LO = 0.58;
 static const double STRETCH_MOST = 0.02;          /* a mask's proportions may differ from its film's by rounding */
-enum { LUNGS = 2, OVERLAY_PX = 1024 };
+enum { OVERLAY_PX = 1024 };
 static const cx_rgb FOUND = { 240, 80, 200 };
 
 typedef struct {
     bool bad; char *problem;  /* skipped, and why (NULL when memory is out); not skipped: why its drawn mask is not compared with, or NULL */
-    int width, height, parts; /* px; parts: before clean-up */
-    cx_box box;
-    double area, symmetry;    /* share of the film; the smaller lung through the larger, 0 where there are not two */
+    int width, height;        /* px */
+    cx_lung_shape lungs;
     bool judged;              /* the manifest has a mask for it */
     cx_mask_score score;
     char *mask, *overlay;     /* files written */
@@ -35,21 +31,6 @@ typedef struct {
 } job;
 
 /* ---- one film -------------------------------------------------------------------------------------------------------- */
-
-/* The mask as it is kept: counted, cleaned, measured. */
-static cx_status measure(const job *j, row *r, uint8_t *mask, cx_error *err)
-{
-    int64_t part[LUNGS] = { 0 };
-    r->parts = cx_mask_parts(mask, r->width, r->height, part, LUNGS);
-    if (j->clean)
-        TRY(cx_mask_clean(mask, r->width, r->height, LUNGS, CX_LUNG_LEAST, err));
-    const int kept = j->clean ? cx_mask_parts(mask, r->width, r->height, part, LUNGS) : r->parts;
-    if (r->parts < 0 || kept < 0)
-        return cx_fail(err, CX_E_MEMORY, "no memory for the parts of a mask of %d x %d px", r->width, r->height);
-    r->area = (double)cx_mask_box(mask, r->width, r->height, &r->box) / ((double)r->width * r->height);
-    r->symmetry = kept >= LUNGS ? (double)part[1] / (double)part[0] : 0;
-    return CX_OK;
-}
 
 /* Brings the mask that a person drew to the film's size; of other proportions it is a mask of another picture. */
 static cx_status truth_of(const row *r, const char *path, uint8_t *truth, cx_error *err)
@@ -155,7 +136,7 @@ static cx_status segment_film(job *j, int i, const cx_film *film, cx_error *err)
     cx_status s = stem && mask ? cx_segmenter_mask(j->g, film, mask, err)
                                : cx_fail(err, CX_E_MEMORY, "no memory for a mask of %d x %d px", r->width, r->height);
     if (s == CX_OK)
-        s = measure(j, r, mask, err);
+        s = cx_lung_measure(mask, r->width, r->height, j->clean, &r->lungs, err);
     if (s == CX_OK)
         s = judge(j, i, mask, err);
     if (s == CX_OK)
@@ -191,16 +172,6 @@ static cx_status segment_all(job *j, cx_error *err)
 
 static const char *problem_of(const row *r) { return r->problem && *r->problem ? r->problem : "no memory"; }
 
-/* Why a mask is to be looked at, separated by '|'; "" where nothing is odd. */
-static void flags_of(const row *r, char out[64])
-{
-    const int wrong = r->symmetry == 0;
-    snprintf(out, 64, "%s%s%s", r->area < AREA_LO ? "small|" : r->area > AREA_HI ? "large|" : "", wrong ? "not_two|" : "",
-             !wrong && r->symmetry < SYMMETRY_LO ? "uneven|" : "");
-    if (*out)
-        out[strlen(out) - 1] = 0;
-}
-
 static cx_status write_table(const job *j, cx_error *err)
 {
     cx_buf b = { 0 };
@@ -208,15 +179,16 @@ static cx_status write_table(const job *j, cx_error *err)
     cx_buf_puts(&b, "path,width,height,area,symmetry,parts,box_x,box_y,box_width,box_height,flags,dice,iou,boundary_px,mask,overlay,problem\n");
     for (int i = 0; i < j->films.n; i++) {
         const row *r = &j->rows[i];
+        const cx_lung_shape *l = &r->lungs;
         cx_csv_put(&b, j->films.path[i], false);
         if (r->bad) {
             cx_buf_puts(&b, ",,,,,,,,,,,,,,,");
             cx_csv_put(&b, problem_of(r), true);
             continue;
         }
-        flags_of(r, flags);
-        cx_buf_printf(&b, "%d,%d,%.4f,%.4f,%d,%d,%d,%d,%d,%s,", r->width, r->height, r->area, r->symmetry, r->parts, r->box.x, r->box.y, r->box.width,
-                      r->box.height, flags);
+        cx_lung_flags(&r->lungs, flags);
+        cx_buf_printf(&b, "%d,%d,%.4f,%.4f,%d,%d,%d,%d,%d,%s,", r->width, r->height, l->area, l->symmetry, l->parts, l->box.x, l->box.y, l->box.width,
+                      l->box.height, flags);
         if (r->judged)
             cx_buf_printf(&b, "%.6f,%.6f,", r->score.dice, r->score.iou);
         else
@@ -237,12 +209,13 @@ static cx_status write_table(const job *j, cx_error *err)
 static json_t *film_json(const job *j, int i)
 {
     const row *r = &j->rows[i];
+    const cx_lung_shape *l = &r->lungs;
     char flags[64];
     if (r->bad)
         return json_pack("{s:s, s:s}", "path", j->films.path[i], "error", problem_of(r));
-    flags_of(r, flags);
+    cx_lung_flags(&r->lungs, flags);
     json_t *o = json_pack("{s:s, s:i, s:i, s:f, s:f, s:i, s:[i, i, i, i], s:s, s:s, s:s}", "path", j->films.path[i], "width", r->width, "height", r->height,
-                          "area", r->area, "symmetry", r->symmetry, "parts", r->parts, "box", r->box.x, r->box.y, r->box.width, r->box.height,
+                          "area", l->area, "symmetry", l->symmetry, "parts", l->parts, "box", l->box.x, l->box.y, l->box.width, l->box.height,
                           "flags", flags, "mask", r->mask, "overlay", r->overlay);
     if (o && r->judged) {
         json_object_set_new(o, "dice", json_real(r->score.dice));
@@ -276,17 +249,17 @@ static void print_table(const job *j)
         const row *r = &j->rows[i];
         if (r->bad)
             continue;
-        flags_of(r, flags);
+        cx_lung_flags(&r->lungs, flags);
         doubtful += *flags != 0;
         judged += r->judged;
         dice += r->judged ? r->score.dice : 0;
-        printf("%-*s  %5.3f     %5.2f  %5d  %s\n", wide, j->films.path[i], r->area, r->symmetry, r->parts, flags);
+        printf("%-*s  %5.3f     %5.2f  %5d  %s\n", wide, j->films.path[i], r->lungs.area, r->lungs.symmetry, r->lungs.parts, flags);
     }
     if (judged)
         printf("Dice against the masks of the manifest, mean of %d films at their own size: %.4f\n", judged, dice / judged);
     if (doubtful)
         printf("%d to look at: small, large: share of the film outside %.2f to %.2f; not_two: lungs found; uneven: one below %.2f of the other\n", doubtful,
-               AREA_LO, AREA_HI, SYMMETRY_LO);
+               LUNG_AREA_LO, LUNG_AREA_HI, LUNG_SYMMETRY_LO);
 }
 
 static cx_status report(const job *j, cx_error *err)

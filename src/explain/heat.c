@@ -8,7 +8,7 @@ enum {
     PANEL_PX = 384, SMALLEST_PX = 128,    /* longer side of a panel; shorter side of a very long film */
     GAP_PX = 12, BAR_PX = 14, LABEL_PX = 62, LINE_PX = 22, CAPTION_SCALE = 2
 };
-static const cx_rgb PAPER = { 18, 18, 22 }, INK = { 235, 235, 235 }, FAINT = { 150, 150, 158 };
+static const cx_rgb PAPER = { 18, 18, 22 }, INK = { 235, 235, 235 }, FAINT = { 150, 150, 158 }, ORGAN = { 90, 220, 230 };
 
 /* The caption's lines, broken at '\n' and, where too long, at spaces. Returns their number; draws when c is given. */
 static int caption_lines(cx_canvas *c, int x, int y, int width, const char *text)
@@ -78,8 +78,14 @@ cx_status cx_hot_film(cx_canvas *c, const cx_film *film, const cx_place *place, 
     return s;
 }
 
-static cx_status draw(cx_canvas *c, const cx_film *film, const cx_place *place, const float *map, int mw, int mh, double full, double largest, int w, int h,
-                      cx_error *err)
+void cx_hot_outline(cx_canvas *c, const cx_outline *organ, int x, int y, int w, int h)
+{
+    if (organ)
+        cx_canvas_outline(c, organ->px, organ->width, organ->height, x, y, w, h, 1, ORGAN);
+}
+
+static cx_status draw(cx_canvas *c, const cx_film *film, const cx_place *place, const cx_outline *organ, const float *map, int mw, int mh, double full,
+                      double largest, int w, int h, cx_error *err)
 {
     float *heat = cx_alloc((size_t)mw * (size_t)mh, sizeof *heat);
     if (!heat)
@@ -90,6 +96,8 @@ static cx_status draw(cx_canvas *c, const cx_film *film, const cx_place *place, 
     if (s == CX_OK)
         s = cx_hot_film(c, film, place, heat, mw, mh, 2 * GAP_PX + w, GAP_PX, w, h, err);
     free(heat);
+    cx_hot_outline(c, organ, GAP_PX, GAP_PX, w, h);
+    cx_hot_outline(c, organ, 2 * GAP_PX + w, GAP_PX, w, h);
     if (full > 0 && largest > 0)
         scale_bar(c, 3 * GAP_PX + 2 * w, GAP_PX, h, full, largest);
     else
@@ -97,8 +105,8 @@ static cx_status draw(cx_canvas *c, const cx_film *film, const cx_place *place, 
     return s;
 }
 
-cx_status cx_overlay_png(const cx_film *film, const cx_place *place, const float *map, int mw, int mh, double scale, const char *caption, cx_buf *png,
-                         cx_error *err)
+cx_status cx_overlay_png(const cx_film *film, const cx_place *place, const cx_outline *organ, const float *map, int mw, int mh, double scale,
+                         const char *caption, cx_buf *png, cx_error *err)
 {
     double k = (double)PANEL_PX / (film->width > film->height ? film->width : film->height), largest = 0;
     int w = (int)fmax(film->width * k + 0.5, SMALLEST_PX), h = (int)fmax(film->height * k + 0.5, SMALLEST_PX), width = 4 * GAP_PX + 2 * w + BAR_PX + LABEL_PX;
@@ -108,7 +116,7 @@ cx_status cx_overlay_png(const cx_film *film, const cx_place *place, const float
         largest = fmax(largest, (double)map[i]);
     const cx_place whole = { 0, 0, film->width, film->height };
     TRY(cx_canvas_new(width, h + 2 * GAP_PX + lines * LINE_PX, PAPER, &c, err));
-    cx_status s = draw(&c, film, place ? place : &whole, map, mw, mh, scale > 0 ? scale : largest, largest, w, h, err);
+    cx_status s = draw(&c, film, place ? place : &whole, organ, map, mw, mh, scale > 0 ? scale : largest, largest, w, h, err);
     caption_lines(&c, GAP_PX, h + 2 * GAP_PX - 2, width - 2 * GAP_PX, caption);
     if (s == CX_OK)
         s = cx_png_rgb(&c, png, err);

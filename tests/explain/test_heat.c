@@ -23,7 +23,7 @@ static cx_film overlay(const cx_film *f, const cx_place *place, const float *map
 {
     cx_buf png = { 0 };
     cx_film out;
-    assert_cx_ok(cx_overlay_png(f, place, map, 2, 2, scale, caption, &png, err));
+    assert_cx_ok(cx_overlay_png(f, place, NULL, map, 2, 2, scale, caption, &png, err));
     assert_cx_ok(cx_film_decode("overlay.png", png.data, png.len, &out, err));
     cx_buf_free(&png);
     return out;
