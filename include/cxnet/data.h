@@ -160,6 +160,7 @@ int cx_cache_side(const cx_cache *c);
 int cx_cache_planes(const cx_cache *c);
 const uint8_t *cx_cache_film(const cx_cache *c, int i);   /* [planes, side, side]. Films lie one behind the other: film 0 begins [count, planes, side, side] */
 bool cx_cache_ok(const cx_cache *c, int i);
+void cx_cache_film_size(const cx_cache *c, int i, int *width, int *height);      /* px of the film as it was decoded; 0 where it was not */
 uint64_t cx_cache_sum(const cx_cache *c, int i);          /* checksum of its pixels: another film has another one, but for chance */
 
 /* ---- augmentation and normalisation: a pure function of (film, seed, epoch, sample id) --------------------------------------- */

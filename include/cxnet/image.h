@@ -82,6 +82,12 @@ cx_status cx_mask_clean(uint8_t *mask, int width, int height, int keep, double l
 cx_status cx_mask_dilate(uint8_t *mask, int width, int height, int radius, cx_error *err);
 /* The smallest box around what is inside, and how many pixels that is. */
 int64_t cx_mask_box(const uint8_t *mask, int width, int height, cx_box *out);
+/* Are these the proportions of one picture? They may differ by rounding, up to 2 %; beyond that a mask is one of another film. */
+static inline bool cx_mask_fits(int mask_width, int mask_height, int width, int height)
+{
+    const double stretch = (double)mask_width * height / ((double)mask_height * width);
+    return stretch >= 0.98 && stretch <= 1.02;
+}
 /* How many components (8-neighbours) there are, and the pixels of the `max` largest in px (NULL: max 0), the largest first; -1: out of memory (8 bytes a
  * pixel). */
 int cx_mask_parts(const uint8_t *mask, int width, int height, int64_t *px, int max);

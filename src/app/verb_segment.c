@@ -7,7 +7,6 @@
 #include "film_list.h"
 #include "lungs.h"
 
-static const double STRETCH_MOST = 0.02;          /* a mask's proportions may differ from its film's by rounding */
 enum { OVERLAY_PX = 1024 };
 static const cx_rgb FOUND = { 240, 80, 200 };
 
@@ -38,10 +37,9 @@ static cx_status truth_of(const row *r, const char *path, uint8_t *truth, cx_err
     cx_film film;
     const size_t n = (size_t)r->width * (size_t)r->height;
     TRY(cx_film_load(path, &film, err));
-    const double stretch = (double)film.width * r->height / ((double)film.height * r->width);
     float *px = cx_alloc((size_t)film.width, (size_t)film.height * sizeof *px), *fine = cx_alloc(n, sizeof *fine);
     cx_status s = px && fine ? CX_OK : cx_fail(err, CX_E_MEMORY, "no memory for a mask of %d x %d px", r->width, r->height);
-    if (s == CX_OK && fabs(stretch - 1) > STRETCH_MOST)
+    if (s == CX_OK && !cx_mask_fits(film.width, film.height, r->width, r->height))
         s = cx_fail(err, CX_E_DATA, "%s: %d x %d px is no mask of a film of %d x %d px", path, film.width, film.height, r->width, r->height);
     for (int k = 0; s == CX_OK && k < film.width * film.height; k++)
         px[k] = (float)film.px[k] / (float)film.max;

@@ -1,6 +1,6 @@
 /* cache.c - every film decoded once, as the preprocessing makes it, in one mapped file. Depends on pixels.h, OpenMP.
  *
- * The file: header | px [n, planes, side, side] | sum [n] | ok [n] | text of the bad films | notes on others. It is written under a
+ * The file: header | px [n, planes, side, side] | sum [n] | size [n, 2] | ok [n] | text of the bad films | notes on others. It is written under a
  * temporary name, header last, and renamed when complete. Nothing in it is trusted before its size, the checksum of header and tables, and the checksum of
  * every film have been verified; otherwise it is made anew. */
 #include <errno.h>
@@ -13,7 +13,7 @@
 #include <unistd.h>
 #include "pixels.h"
 
-enum { CACHE_VERSION = 2 };       /* of this layout and of what decoding and preprocessing make: raise it when the pixels change */
+enum { CACHE_VERSION = 3 };       /* of this layout and of what decoding and preprocessing make: raise it when the pixels change */
 enum { CHUNK = 16 };              /* films that are decoded before their lungs are looked for */
 
 typedef struct {
@@ -31,7 +31,8 @@ struct cx_cache {
     int n, side, planes;
     uint8_t *px, *ok;
     uint64_t *sum;                /* of each film */
-    uint8_t *map; size_t map_bytes;      /* NULL: px, ok, sum are allocated */
+    uint32_t (*size)[2];          /* width and height of each film as it was decoded, px; 0 where it was not */
+    uint8_t *map; size_t map_bytes;      /* NULL: px, ok, sum, size are allocated */
 };
 
 /* 64-bit words in two lanes; for damage, not for malice. */
@@ -66,7 +67,7 @@ static size_t sum_at(const cx_cache *c)
 
 static size_t text_at(const cx_cache *c)
 {
-    return sum_at(c) + (size_t)c->n * (sizeof(uint64_t) + 1);
+    return sum_at(c) + (size_t)c->n * (sizeof *c->sum + sizeof *c->size + 1);
 }
 
 static uint64_t head_sum(const header *head, const void *tables, size_t n)
@@ -82,7 +83,8 @@ static void place(cx_cache *c, uint8_t *map, size_t map_bytes)
     c->map_bytes = map_bytes;
     c->px = map + sizeof(header);
     c->sum = (uint64_t *)(void *)(map + sum_at(c));
-    c->ok = map + sum_at(c) + (size_t)c->n * sizeof(uint64_t);
+    c->size = (uint32_t (*)[2])(void *)(c->sum + c->n);
+    c->ok = (uint8_t *)(c->size + c->n);
 }
 
 /* SHA-256 of all that the pixels depend on, as hexadecimal. A film that cannot be examined counts as such: it is bad now, and another key later. */
@@ -147,6 +149,8 @@ static cx_status preprocess(decoding *d, int i, const cx_film *film, const uint8
 {
     cx_picture at;
     const char *path = d->m->samples[d->index[i]].path;
+    d->c->size[i][0] = (uint32_t)film->width;
+    d->c->size[i][1] = (uint32_t)film->height;
     TRY(cx_prefix(err, cx_pipeline_apply(d->p, film, mask, cx_pipeline_stages(d->p), &at, err), "%s", path));
     memcpy(d->c->px + (size_t)i * film_bytes(d->c), at.px, film_bytes(d->c));
     if (*at.note && !(d->note[i] = cx_sprintf("%s: %s", path, at.note)))
@@ -229,7 +233,7 @@ static void gather(char **line, int n, cx_buf *text)
     free(line);
 }
 
-/* Fills px, ok, sum; the reason of each bad film and the notes go to text, in order. Running out of memory, lungs that fail and m->stop end it. */
+/* Fills px, ok, sum, size; the reason of each bad film and the notes go to text, in order. Running out of memory, lungs that fail and m->stop end it. */
 static cx_status decode_all(const cx_manifest *m, const int *index, const cx_pipeline *p, cx_cache *c, texts *text, cx_error *err)
 {
     decoding d = { .m = m, .index = index, .p = p, .c = c };
@@ -382,8 +386,9 @@ static cx_cache *new_cache(int n, int side, int planes, bool in_memory)
     if (in_memory) {
         c->px = cx_alloc_aligned((size_t)n + 1, film_bytes(c));
         c->ok = cx_alloc((size_t)n, 1);
-        c->sum = cx_alloc((size_t)n, sizeof(uint64_t));
-        if (!c->px || !c->ok || !c->sum) {
+        c->sum = cx_alloc((size_t)n, sizeof *c->sum);
+        c->size = cx_alloc((size_t)n, sizeof *c->size);
+        if (!c->px || !c->ok || !c->sum || !c->size) {
             cx_cache_close(c);
             return NULL;
         }
@@ -450,8 +455,10 @@ cx_status cx_cache_from_memory(const uint8_t *px, int n, int side, int planes, c
         return cx_fail(err, CX_E_MEMORY, "cache: no memory for %d films of %d px a side", n, side);
     memcpy(c->px, px, (size_t)n * film_bytes(c));
     memset(c->ok, 1, (size_t)n);
-    for (int i = 0; i < n; i++)
+    for (int i = 0; i < n; i++) {
         c->sum[i] = checksum(0, c->px + (size_t)i * film_bytes(c), film_bytes(c));
+        c->size[i][0] = c->size[i][1] = (uint32_t)side;
+    }
     *out = c;
     return CX_OK;
 }
@@ -466,6 +473,7 @@ void cx_cache_close(cx_cache *c)
         free(c->px);
         free(c->ok);
         free(c->sum);
+        free(c->size);
     }
     free(c);
 }
@@ -493,6 +501,12 @@ const uint8_t *cx_cache_film(const cx_cache *c, int i)
 bool cx_cache_ok(const cx_cache *c, int i)
 {
     return c->ok[i];
+}
+
+void cx_cache_film_size(const cx_cache *c, int i, int *width, int *height)
+{
+    *width = (int)c->size[i][0];
+    *height = (int)c->size[i][1];
 }
 
 uint64_t cx_cache_sum(const cx_cache *c, int i)

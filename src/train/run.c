@@ -100,29 +100,6 @@ cx_status cx_run_open_dir(cx_run *r, bool *resume, cx_error *err)
     return r->comm ? r->comm->broadcast(r->comm, resume, sizeof *resume, err) : CX_OK;
 }
 
-/* The masks of a segmentation, as the films of a manifest of their own. */
-static cx_status open_masks(cx_run *r, const char *dir, cx_buf *bad, cx_error *err)
-{
-    const cx_cohort *h = &r->cohort;
-    cx_manifest m = h->manifest;
-    if (h->task != TASK_SEGMENTATION)
-        return CX_OK;
-    if (!(m.samples = cx_alloc((size_t)m.n, sizeof *m.samples)))
-        return cx_fail(err, CX_E_MEMORY, "out of memory for %d masks", m.n);
-    for (int i = 0; i < m.n; i++) {
-        m.samples[i] = h->manifest.samples[i];
-        m.samples[i].path = m.samples[i].mask;
-    }
-    cx_pipeline *geometry;
-    cx_status s = cx_pipeline_geometry(r->pipeline, &geometry, err);
-    if (s == CX_OK) {
-        s = cx_cache_open(&m, h->sample, h->n, geometry, dir, r->config->data.max_bad, bad, NULL, &r->masks, err);
-        cx_pipeline_free(geometry);
-    }
-    free(m.samples);
-    return cx_prefix(err, s, "masks");
-}
-
 /* Rank 0 decodes what is not decoded yet, then the others read. */
 static cx_status open_cache(cx_run *r, cx_buf *bad, cx_buf *notes, cx_error *err)
 {
@@ -139,7 +116,7 @@ static cx_status open_cache(cx_run *r, cx_buf *bad, cx_buf *notes, cx_error *err
     cx_status s = dir ? cx_cache_open(&h->manifest, h->sample, h->n, r->pipeline, dir, c->data.max_bad, bad, notes, &r->cache, err)
                       : cx_fail(err, CX_E_CONFIG, "data.cache: name a folder; neither XDG_CACHE_HOME nor HOME names one where decoded films could lie");
     if (s == CX_OK)
-        s = open_masks(r, dir, bad, err);
+        s = cx_run_open_masks(r, dir, bad, err);
     free(dir);
     return s == CX_OK && cx_comm_rank(r->comm) == 0 ? cx_comm_barrier(r->comm, err) : s;
 }

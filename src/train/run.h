@@ -127,6 +127,11 @@ const cx_film_source *cx_run_source(const cx_run *r);
 /* Points into b. */
 cx_step_batch cx_run_batch(const cx_batch *b);
 
+/* ---- open_masks.c */
+/* Of a segmentation, r->masks: mask i of film i of r->cache, which is open. dir, bad as of cx_cache_open. CX_E_DATA: a mask of other proportions than its
+ * film. */
+cx_status cx_run_open_masks(cx_run *r, const char *dir, cx_buf *bad, cx_error *err);
+
 /* ---- evaluate.c */
 /* What is kept of each film of a segmentation, instead of its logits: the training loss of this film alone, and what cx_mask_compare says of probability >= 1/2
  * at the working size. */

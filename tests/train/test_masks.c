@@ -153,6 +153,19 @@ static void the_sum_of_two_losses(void **state)
 
 static char root[256];
 
+static void write_grey(const char *name, int width, int height)
+{
+    char path[400];
+    cx_buf png = { 0 };
+    uint16_t px[64 * 64] = { 0 };
+    for (int i = 0; i < width * height; i++)
+        px[i] = (uint16_t)(i % width * 3);
+    snprintf(path, sizeof path, "%s/%s", root, name);
+    assert_cx_ok(cx_png_grey(px, width, height, 255, &png, err));
+    assert_cx_ok(cx_file_write(path, png.data, png.len, err));
+    cx_buf_free(&png);
+}
+
 /* Films with masks of their lungs; the last patients come from another source. */
 static int setup(void **state)
 {
@@ -178,6 +191,11 @@ static int setup(void **state)
     }
     cx_buf_puts(&b, "films/none.png,,,lonely,near,train\n");          /* without a mask: takes no part */
     cx_buf_puts(&b, "films/absent.png,lungs/absent.png,,nobody,mars,none\n");
+    cx_buf_puts(&b, "films/wide.png,wide-mask.png,,someone,venus,none\nfilms/tall.png,tall-mask.png,,one,pluto,none\n");
+    write_grey("films/wide.png", 64, 48);
+    write_grey("wide-mask.png", 48, 48);
+    write_grey("films/tall.png", 40, 64);
+    write_grey("tall-mask.png", 20, 32);
     assert_cx_ok(cx_file_write(path, b.data, b.len, err));
     cx_csv_free(&csv);
     cx_buf_free(&b);
@@ -427,6 +445,8 @@ static void what_does_not_go_together(void **state)
     assert_cx_fails(CX_E_CONFIG, "moon", train("x", (const char *[]){ "data.external=[moon]", NULL }, &w, err));
     w.epochs = 0;
     assert_cx_fails(CX_E_DATA, "no film of the external side could be decoded", train("x", (const char *[]){ "data.external=[mars]", NULL }, &w, err));
+    assert_cx_fails(CX_E_DATA, "wide-mask.png, 48 x 48 px, is no mask of films/wide.png, 64 x 48 px: their proportions differ; 1 of ",
+                    train("x", (const char *[]){ "data.external=[venus, pluto]", NULL }, &w, err));
     assert_int_equal(w.epochs, 0);                   /* said before anything is trained */
     assert_cx_fails(CX_E_CONFIG, "side of the split is empty", train("x", (const char *[]){ "data.external=[near, far]", NULL }, &w, err));
 }
