@@ -92,7 +92,11 @@ static cx_status add_side(const predicted *p, const char *dir, const char *side,
     for (int i = 1; i < p->csv->rows && (!max || l->n < max); i++) {
         if (strcmp(cx_csv_at(p->csv, i, p->split), side) != 0)
             continue;
-        l->group[l->n] = (int)strtol(cx_csv_at(p->csv, i, p->group), NULL, 10);
+        char *end;
+        const char *group = cx_csv_at(p->csv, i, p->group);
+        l->group[l->n] = (int)strtol(group, &end, 10);
+        if (end == group || *end)
+            return cx_fail(err, CX_E_DATA, "predictions.csv:%d: the group '%.40s' is no number", i + 1, group);
         if (!(l->label[l->n] = cx_strdup(cx_csv_at(p->csv, i, p->target))))
             return cx_fail(err, CX_E_MEMORY, "no memory for a list of films");
         TRY(add(l, cx_path_join(dir, cx_csv_at(p->csv, i, p->path)), err));

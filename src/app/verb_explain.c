@@ -62,6 +62,8 @@ static cx_status find_films(job *j, const cx_args *a, int max, cx_error *err)
     TRY(cx_arg_choice(a, "--side", SIDES, 0, &known, err));
     if (in && side)
         return cx_fail(err, CX_E_USAGE, "--in names films, --side those of the run: they exclude each other");
+    if (side && !cx_is_dir(a->positional[0]))
+        return cx_fail(err, CX_E_USAGE, "--side wants a run, whose films are known; %s is a weight file: name films by --in", a->positional[0]);
     TRY(side ? cx_film_list_of_side(a->positional[0], j->net.config.data.manifest, side, max, &j->list, err) : cx_film_list_of(in, max, &j->list, err));
     if (!(j->films = cx_alloc((size_t)j->list.n, sizeof *j->films)))
         return cx_fail(err, CX_E_MEMORY, "no memory for %d films", j->list.n);
@@ -225,6 +227,7 @@ static cx_status explain_batch(job *j, const int *picked, int n, double *p, floa
 static cx_status explain_all(job *j, cx_error *err)
 {
     int next = 0, picked[BATCH];
+    TRY(cx_mkdirs(j->out, err));             /* before the work, not behind it */
     TRY(cx_look_new(&j->net, j->layer, j->kind, j->n < BATCH ? j->n : BATCH, &j->look, err));
     float *maps = cx_alloc(BATCH, map_px(j) * sizeof *maps);
     double *p = cx_alloc(BATCH, (size_t)j->net.n_classes * sizeof *p);
@@ -306,7 +309,7 @@ static void print_means(const job *j)
             printf("%-24s  %-21s  ", "-", "-");
         else
             printf("%.3f (%.3f to %.3f)    %.3f (%.3f to %.3f)  ", m->heat.value, m->heat.lo, m->heat.hi, m->share.value, m->share.lo, m->share.hi);
-        printf("%d without a pair of lungs, %d without heat\n", m->doubtful, m->cold);
+        printf("%d whose lungs are doubted, %d without heat\n", m->doubtful, m->cold);
     }
     puts("Heat without any preference would lie in the lungs as far as they fill what the network saw.");
 }
@@ -324,7 +327,7 @@ static json_t *means_json(const job *j)
     for (int i = 0; i < j->n_means; i++) {
         const cx_heat_mean *m = &j->means[i];
         json_array_append_new(all, json_pack("{s:s, s:s, s:i, s:i, s:i, s:o, s:o}", "explained", m->explained, "label", m->label, "films", m->films,
-            "no_lungs", m->doubtful, "no_heat", m->cold, "heat_in_lungs", estimate_json(&m->heat), "lungs_share", estimate_json(&m->share)));
+            "doubted", m->doubtful, "no_heat", m->cold, "heat_in_lungs", estimate_json(&m->heat), "lungs_share", estimate_json(&m->share)));
     }
     return all;
 }
@@ -347,10 +350,11 @@ static void caption_of(const job *j, const film_row *f, cx_buf *text)
     cx_buf_printf(text, "%s: p = %.3f", n->classes[f->cls], f->p[f->cls]);
     if (is_binary(j))
         cx_buf_printf(text, " (%s from %.3f on)", n->classes[1], n->threshold);
-    cx_buf_printf(text, "\n%s of %s; %s", j->kind == CX_HIRESCAM ? "HiResCAM" : "Grad-CAM", j->layer, j->fixed ? "one scale for all films" : "own scale");
+    cx_buf_printf(text, "\n%s of %s, %d x %d; %s", j->kind == CX_HIRESCAM ? "HiResCAM" : "Grad-CAM", j->layer, j->look.w, j->look.h,
+                  j->fixed ? "one scale for all films" : "own scale");
     if (j->lungs && *f->lungs.doubt)
-        cx_buf_printf(text, "\nno pair of lungs was found (%s)", f->lungs.doubt);
-    else if (j->lungs && !j->all && !isnan(f->heat[0]))
+        cx_buf_printf(text, "\nthe lungs outlined are to be doubted (%s)", f->lungs.doubt);
+    else if (j->lungs && !isnan(f->heat[0]))
         cx_buf_printf(text, "\nin the lungs: %.0f %% of the heat; they fill %.0f %%", 100 * f->heat[0], 100 * f->lungs.share);
 }
 
@@ -362,7 +366,11 @@ static cx_status draw(const job *j, const film_row *f, const cx_film *film, doub
     char (*line)[80] = cx_alloc((size_t)j->net.n_classes, sizeof *line);
     const char **lines = cx_alloc((size_t)j->net.n_classes, sizeof *lines);
     for (int k = 0; j->all && line && lines && k < j->net.n_classes; k++) {
-        snprintf(line[k], sizeof *line, "%.60s %.3f", j->net.classes[k], f->p[k]);
+        const int n = snprintf(line[k], sizeof *line, "%.30s %.3f", j->net.classes[k], f->p[k]);
+        if (j->lungs && *f->lungs.doubt)
+            snprintf(line[k] + n, sizeof *line - (size_t)n, ", lungs doubted");
+        else if (j->lungs && !isnan(f->heat[k]))
+            snprintf(line[k] + n, sizeof *line - (size_t)n, ", %.0f %% in lungs", 100 * f->heat[k]);
         lines[k] = line[k];
     }
     caption_of(j, f, &caption);
@@ -411,7 +419,6 @@ static cx_status write_all(job *j, cx_error *err)
     double full = 0;
     for (int i = 0; j->fixed && i < j->n; i++)
         full = fmax(full, j->films[i].top);
-    TRY(cx_mkdirs(j->out, err));
     for (int i = 0; i < j->n; i++)
         if (!j->films[i].bad)
             TRY(write_film(j, &j->films[i], i + 1, full, err));
@@ -524,7 +531,7 @@ static cx_status explain(job *j, const cx_args *a, cx_error *err)
     TRY(find_layer(j, cx_arg(a, "--layer"), err));
     TRY(find_films(j, a, max, err));
     if (j->lungs)
-        TRY(cx_lung_source_open(j->lungs, threads, &j->source, err));
+        TRY(cx_prefix(err, cx_lung_source_open(j->lungs, threads, &j->source, err), "--lungs %s", j->lungs));
     TRY(explain_all(j, err));
     TRY(write_all(j, err));
     return report(j, run, err);

@@ -6,10 +6,11 @@
 static cx_status check_masks(const cx_run *r, cx_error *err)
 {
     const cx_cohort *h = &r->cohort;
-    int wrong = 0, first = 0, w[2], height[2];
+    int seen = 0, wrong = 0, first = 0, w[2], height[2];       /* of film and mask */
     for (int i = 0; i < h->n; i++) {
         if (!cx_cache_ok(r->cache, i) || !cx_cache_ok(r->masks, i))
             continue;
+        seen++;
         cx_cache_film_size(r->cache, i, &w[0], &height[0]);
         cx_cache_film_size(r->masks, i, &w[1], &height[1]);
         if (!cx_mask_fits(w[1], height[1], w[0], height[0]) && wrong++ == 0)
@@ -21,7 +22,7 @@ static cx_status check_masks(const cx_run *r, cx_error *err)
     cx_cache_film_size(r->cache, first, &w[0], &height[0]);
     cx_cache_film_size(r->masks, first, &w[1], &height[1]);
     return cx_fail(err, CX_E_DATA, "%s:%d: %s, %d x %d px, is no mask of %s, %d x %d px: their proportions differ; %d of %d masks are such: name the right "
-                   "ones", h->manifest.path, s->line, s->mask, w[1], height[1], s->path, w[0], height[0], wrong, h->n);
+                   "ones", h->manifest.path, s->line, s->mask, w[1], height[1], s->path, w[0], height[0], wrong, seen);
 }
 
 /* As the films of a manifest of their own. */

@@ -43,6 +43,25 @@ static void write_lung_net(void)
     free(path);
 }
 
+/* A network that names classes, as a weight file. */
+static void write_classifier(void)
+{
+    static char *classes[] = { "No Finding", "COVID-19" };
+    cx_weights_net n = { .card = { .spec = { .arch = "base_cnn", .side = SIDE, .channels = 1, .outputs = 1 }, .task = "binary", .normalise = "unit",
+                                   .classes = classes, .n_classes = 2 } };
+    cx_backend *b;
+    char *path = cx_path_join(folder, "classes.safetensors");
+    assert_cx_ok(cx_backend_open("cpu", 1, &b, err));
+    assert_cx_ok(cx_model_new(&n.card.spec, &n.model, err));
+    assert_cx_ok(cx_store_new(n.model.graph, b, 1, &n.store, err));
+    assert_cx_ok(cx_weights_net_save(&n, path, err));
+    n.card.classes = NULL;
+    n.card.n_classes = 0;
+    cx_weights_net_close(&n);
+    cx_backend_close(b);
+    free(path);
+}
+
 /* Film k: lungs 230, the rest 20 with some texture; of film `dark` only the left lung. */
 static void write_lungs(const char *name, int k, bool dark)
 {
@@ -75,8 +94,11 @@ static int make(void **state)
     write_run("binary", "binary", "[No Finding, COVID-19]", 1, 3);
     write_run("silent", "binary", "[No Finding, COVID-19]", 1, 3);
     write_at("binary/predictions.csv", rows, strlen(rows));
+    write_run("garbled", "binary", "[No Finding, COVID-19]", 1, 3);
+    write_at("garbled/predictions.csv", "path,split,group,target\nfilms/0.png,test,x,COVID-19\n", 52);
     write_at("silent/predictions.csv", "path,split\nfilms/0.png,test\n", 28);
     write_lung_net();
+    write_classifier();
     return 0;
 }
 
@@ -139,7 +161,7 @@ static void shares_of_known_lungs(void **state)
     assert_string_equal(json_string_value(json_object_get(normal, "label")), "No Finding");
     assert_string_equal(json_string_value(json_object_get(normal, "explained")), "COVID-19");
     assert_int_equal(json_integer_value(json_object_get(normal, "films")), 2);
-    assert_int_equal(json_integer_value(json_object_get(normal, "no_lungs")), 1);
+    assert_int_equal(json_integer_value(json_object_get(normal, "doubted")), 1);
     assert_true(fabs(value_at(normal, "heat_in_lungs", "value") - share[2]) < 1e-6);
     json_decref(j);
     free(args);
@@ -155,7 +177,7 @@ static void a_table_and_a_file(void **state)
     char *args = cx_sprintf("binary %s", TEST_SIDE), *path = cx_path_join(folder, "seen/heat.csv");
     assert_int_equal(run_verb("explain", args, &out, &errors), 0);
     assert_non_null(strstr(out.data, "heat in the lungs (95 %)"));
-    assert_non_null(strstr(out.data, "1 without a pair of lungs, 0 without heat"));
+    assert_non_null(strstr(out.data, "1 whose lungs are doubted, 0 without heat"));
     assert_cx_ok(cx_csv_load(path, &csv, err));
     assert_int_equal(csv.rows, 1 + FILMS);
     assert_string_equal(cx_csv_at(&csv, 4, cx_csv_column(&csv, "doubt")), "not_two");
@@ -191,8 +213,11 @@ static void wrong_words(void **state)
         { "binary --side both --out x", 64, "want train|val|test|external" },
         { "binary --side val --out x", 66, "has no film on the side val" },
         { "lungs.safetensors --side test --out x", 64, "marks pixels" },
+        { "garbled --side test --out x", 65, "predictions.csv:2: the group 'x' is no number" },
+        { "classes.safetensors --side test --out x", 64, "is a weight file: name films by --in" },
+        { "binary --in films --out manifest.csv", 73, "manifest.csv" },
         { "silent --side test --out x", 65, "wants columns path, split, group and target" },
-        { "binary --in films --out x --lungs silent", 64, "marks no pixels" },
+        { "binary --in films --out x --lungs silent", 64, "--lungs silent: " },
         { "binary --in films --out x --lungs nowhere", 66, "nowhere" },
         { "binary --out x", 64, "--side" },
     };

@@ -40,7 +40,10 @@ static const training small[] = {
     { "U-Net", narrow_unet, 3, 5, 0.2, 4e-3, 0.006 },
     { "U-Net with norms", unet_with_norms, 3, 5, 0.05, 4e-3, 0.01 },
 };
-static const training large = { "DenseNet-121", densenet121, 4, 5, 0.002, 0.025, 0.03 };
+/* A DenseNet-121 hands each ReLU that float32 rounding takes to the other side on to all layers behind it, and training hands it on to the next step: at batch
+ * 4 and a rate of 0.002 no two ways of adding are within 1e-4 after five steps, not even two instruction sets of one processor (losses 1.5e-4, values 9e-4). At the
+ * rate of a fine-tuning, with 32 numbers a channel in the last norm instead of 16, they are: 1.4e-5 and 4.2e-5 from emu to avx512. */
+static const training large = { "DenseNet-121", densenet121, 8, 5, 0.0005, 0.013, 0.011 };
 
 /* ---- one training --------------------------------------------------------------------------------------------------- */
 
@@ -238,40 +241,6 @@ static void check_small(const training *t, const outcome *emu, const outcome *cp
     check_references(t, emu, cpu);
 }
 
-static distance larger(distance a, distance b)
-{
-    return (distance){ fmax(a.loss, b.loss), fmax(a.value, b.value), fmax(a.fresh, b.fresh), fmax(a.way, b.way) };
-}
-
-/* A DenseNet-121 hands each ReLU that float32 rounding takes to the other side on to all layers behind it, and training hands it on to the next step. Its
- * losses are within 1e-4 in two steps (2e-5 here), but after five no two ways of adding are that near any more, not even those of one processor. Seen on an
- * Intel Xeon (family 6, model 207):
- *
- *     after 5 steps       loss     values   way
- *     portable to avx512  1.5e-4   9.1e-4   3.0e-4
- *     avx2 to avx512      1.2e-4   5.4e-4   1.7e-4
- *     emu to avx512       3.6e-4   1.2e-3   3.5e-4
- *
- * So from the third step on emu is held to what the instruction sets of the CPU differ by among themselves, times 4: a single decision more or less, which is
- * luck, is a factor of 2 or so; bfloat16 maps, right but coarse, are 30 times as far away. The references would take minutes. */
-static void check_sensitive(const training *t, const outcome *emu, const outcome *cpu)
-{
-    enum { TOGETHER = 2, TIMES = 4 };
-    outcome portable = train_on("cpu:portable", 2, t, false), avx2 = train_on("cpu:avx2", 2, t, false);
-    const distance d = between(t, emu, cpu);
-    const distance cpus = larger(larger(between(t, &portable, cpu), between(t, &avx2, cpu)), between(t, &portable, &avx2));
-    show(t, "float32, emu to cpu", d);
-    show(t, "float32, cpus among them", cpus);
-    for (int i = 0; i < TOGETHER; i++)
-        assert_true(fabs((double)emu->loss[i] / (double)cpu->loss[i] - 1) <= 1e-4);
-    if (cpus.way > 0)
-        assert_true(d.loss <= TIMES * cpus.loss && d.value <= TIMES * cpus.value && d.way <= TIMES * cpus.way);
-    else
-        print_message("skipped: this processor has one instruction set only, and nothing to measure by\n");
-    forget(&portable);
-    forget(&avx2);
-}
-
 static void check(const training *t, void (*check_in_float32)(const training *t, const outcome *emu, const outcome *cpu))
 {
     outcome emu = train_on("emu", 0, t, false), cpu = train_on("cpu", 2, t, false);
@@ -326,7 +295,7 @@ static void test_densenet121(void **state)
     (void)state;
     if (!may_train())
         skip();
-    check(&large, check_sensitive);
+    check(&large, check_float32);
 }
 
 int main(void)
