@@ -41,8 +41,8 @@ static const training small[] = {
     { "U-Net with norms", unet_with_norms, 3, 5, 0.05, 4e-3, 0.01 },
 };
 /* A DenseNet-121 hands each ReLU that float32 rounding takes to the other side on to all layers behind it, and training hands it on to the next step: at batch
- * 4 and a rate of 0.002 no two ways of adding are within 1e-4 after five steps, not even two instruction sets of one processor (losses 1.5e-4, values 9e-4). At the
- * rate of a fine-tuning, with 32 numbers a channel in the last norm instead of 16, they are: 1.4e-5 and 4.2e-5 from emu to avx512. */
+ * 4 and a rate of 0.002 no two ways of adding are within 1e-4 after five steps, not even two instruction sets of one processor (losses 1.5e-4, values 9e-4).
+ * At the rate of a fine-tuning, with 32 numbers a channel in the last norm instead of 16, they are: 1.4e-5 and 4.2e-5 from emu to avx512. */
 static const training large = { "DenseNet-121", densenet121, 8, 5, 0.0005, 0.013, 0.011 };
 
 /* ---- one training --------------------------------------------------------------------------------------------------- */
