@@ -334,6 +334,16 @@ static cx_status open_comm(double patience_s, cx_comm **out, cx_error *err)
     return s;
 }
 
+/* A step of srun that offers its ranks neither PMIx nor PMI-2 (srun --mpi=none, Slurm's own default). Open MPI then ends the process inside MPI_Init. */
+static bool cannot_meet(void)
+{
+#ifdef OPEN_MPI
+    return getenv("SLURM_STEP_ID") && getenv("SLURM_STEP_NUM_TASKS") && !getenv("PMIX_NAMESPACE") && !getenv("PMI_RANK");
+#else
+    return false;
+#endif
+}
+
 __attribute__((visibility("default"))) cx_status cx_comm_plugin_open(double patience_s, cx_comm **out, cx_error *err);
 
 cx_status cx_comm_plugin_open(double patience_s, cx_comm **out, cx_error *err)
@@ -343,6 +353,9 @@ cx_status cx_comm_plugin_open(double patience_s, cx_comm **out, cx_error *err)
     MPI_Finalized(&after);
     if (before || after)
         return cx_fail(err, CX_E_USAGE, "mpi: a process opens it once");
+    if (cannot_meet())
+        return cx_fail(err, CX_E_UNSUPPORTED, "srun has started this rank without the PMIx by which Open MPI's ranks meet: want srun --mpi=pmix "
+                       "(srun --mpi=list says what Slurm has), or mpirun");
     if (MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &level) != MPI_SUCCESS || level < MPI_THREAD_FUNNELED)
         return cx_fail(err, CX_E_UNSUPPORTED, "mpi: MPI_Init_thread failed");
     return open_comm(patience_s, out, err);

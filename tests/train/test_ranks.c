@@ -283,13 +283,15 @@ static void test_dense_net_with_norms_over_all_films(void **state)
     assert_true(together < 1e-4 && alone > 10 * together);
 }
 
-/* What srun and mpirun say of themselves, said here by hand: there is no Slurm. */
+/* What srun and mpirun say of themselves, said here by hand: there is no Slurm. With a node list, and without PMIx, Open MPI would abort. */
 static void test_launchers_are_believed(void **state)
 {
     (void)state;
     NEEDS_MPI();
     assert_int_equal(run_in("SLURM_PROCID=0 SLURM_STEP_NUM_TASKS=2", 1, "srun", '-', 0, ""), 69);
     assert_said("the launcher started 2 ranks, but MPI sees 1: start them with the mpirun of the MPI that cxnet was built with, or with srun --mpi=pmix");
+    assert_int_equal(run_in("SLURM_STEP_ID=0 SLURM_NODELIST=here SLURM_PROCID=0 SLURM_STEP_NUM_TASKS=2", 1, "srun", '-', 0, ""), 69);
+    assert_said("srun --mpi=pmix");
     assert_int_equal(run_in("SLURM_PROCID=0 SLURM_STEP_NUM_TASKS=1 SLURM_NTASKS=4", 2, "srun", 's', 1, ""), 85);      /* srun mpirun -n 2 */
     assert_said("rank 1: interrupted at epoch 1, step 1 of 3");
 }
