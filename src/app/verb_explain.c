@@ -531,7 +531,7 @@ static cx_status explain(job *j, const cx_args *a, cx_error *err)
     TRY(find_layer(j, cx_arg(a, "--layer"), err));
     TRY(find_films(j, a, max, err));
     if (j->lungs)
-        TRY(cx_prefix(err, cx_lung_source_open(j->lungs, threads, &j->source, err), "--lungs %s", j->lungs));
+        TRY(cx_prefix(err, cx_lung_source_open(j->lungs, threads, &j->source, err), "--lungs"));
     TRY(explain_all(j, err));
     TRY(write_all(j, err));
     return report(j, run, err);

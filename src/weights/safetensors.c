@@ -172,6 +172,9 @@ static cx_status header_length(const char *file, const unsigned char *p, size_t 
     uint64_t n = 0;
     if (bytes < LENGTH_BYTES)
         return cx_fail(err, CX_E_DATA, "%s: holds %zu bytes, a safetensors file at least %d", file, bytes, LENGTH_BYTES + 2);
+    if (memcmp(p, "\x89HDF", 4) == 0 || memcmp(p, "PK\3\4", 4) == 0)
+        return cx_fail(err, CX_E_DATA, "%s: is %s, no safetensors file; make it one that says what it is by cxnet weights import", file,
+                       *p == 'P' ? "a zip, as of Keras or PyTorch" : "an HDF5 file, as of Keras");
     for (int i = LENGTH_BYTES - 1; i >= 0; i--)
         n = n << 8 | p[i];
     if (n < 2)

@@ -217,7 +217,7 @@ static void wrong_words(void **state)
         { "classes.safetensors --side test --out x", 64, "is a weight file: name films by --in" },
         { "binary --in films --out manifest.csv", 73, "manifest.csv" },
         { "silent --side test --out x", 65, "wants columns path, split, group and target" },
-        { "binary --in films --out x --lungs silent", 64, "--lungs silent: " },
+        { "binary --in films --out x --lungs silent", 64, "--lungs: a network of architecture base_cnn names classes" },
         { "binary --in films --out x --lungs nowhere", 66, "nowhere" },
         { "binary --out x", 64, "--side" },
     };

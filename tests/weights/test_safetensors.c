@@ -142,6 +142,9 @@ static void the_name_stands_in_front(void **state)
     (void)state;
     cx_st_file f;
     assert_cx_fails(CX_E_DATA, "dir/bad.safetensors: holds 3 bytes", cx_st_parse("dir/bad.safetensors", "abc", 3, &f, err));
+    assert_cx_fails(CX_E_DATA, "w.h5: is an HDF5 file, as of Keras, no safetensors file; make it one that says what it is by cxnet weights import",
+                    cx_st_parse("w.h5", "\x89HDF\r\n\x1a\n0123", 12, &f, err));
+    assert_cx_fails(CX_E_DATA, "w.pth: is a zip", cx_st_parse("w.pth", "PK\3\004 0123456789", 15, &f, err));
     assert_cx_fails(CX_E_NOINPUT, "no/such.safetensors: cannot be opened", cx_st_read("no/such.safetensors", &f, err));
     assert_cx_fails(CX_E_NOINPUT, "tests: is not a regular file", cx_st_read("tests", &f, err));
 }
