@@ -1,6 +1,8 @@
 /* app.c - the experiment of a command line, printing JSON, the signal that stops a run. Depends on app.h. */
 #include "app.h"
+#include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 cx_status cx_app_config(const cx_args *a, const char *path, cx_config *c, cx_error *err)
 {
@@ -28,6 +30,29 @@ cx_status cx_app_print_json(json_t *j, cx_error *err)
     puts(text);
     free(text);
     return CX_OK;
+}
+
+json_t *cx_app_json_number(double v)
+{
+    return isfinite(v) ? json_real(v) : json_null();
+}
+
+cx_status cx_app_json_path(const char *path, cx_error *err)
+{
+    cx_buf shown = { 0 };
+    const size_t n = strlen(path);
+    if (cx_utf8_valid(path, n) == n)
+        return CX_OK;
+    for (size_t at = 0; at < n; at++) {
+        const size_t sound = cx_utf8_valid(path + at, n - at);
+        cx_buf_put(&shown, path + at, sound);
+        if ((at += sound) < n)
+            cx_buf_printf(&shown, "\\x%02X", (unsigned char)path[at]);
+    }
+    const cx_status s = shown.failed ? cx_fail(err, CX_E_MEMORY, "no memory for a message")
+        : cx_fail(err, CX_E_DATA, "%.300s: this name is no valid UTF-8 and has no place in JSON; rename it, or leave out --json", shown.data);
+    cx_buf_free(&shown);
+    return s;
 }
 
 cx_status cx_app_print(cx_buf *b, cx_error *err)

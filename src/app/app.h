@@ -11,6 +11,11 @@
 cx_status cx_app_config(const cx_args *a, const char *path, cx_config *c, cx_error *err);
 /* Prints a document, indented, on stdout. Takes the reference of j; NULL is CX_E_MEMORY. */
 cx_status cx_app_print_json(json_t *j, cx_error *err);
+/* v, or null where it is not finite: JSON has no such numbers. */
+json_t *cx_app_json_number(double v);
+/* Where a JSON document is to hold this path. CX_E_DATA: it is no valid UTF-8, which JSON cannot hold: names it (as \xHH what is no UTF-8) and says how
+ * to mend. */
+cx_status cx_app_json_path(const char *path, cx_error *err);
 /* Prints what b holds on stdout and frees it. */
 cx_status cx_app_print(cx_buf *b, cx_error *err);
 /* Handles SIGINT, SIGTERM and SIGUSR1 from now on: the first sets the flag that is returned, a second one ends the program as usual. */

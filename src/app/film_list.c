@@ -1,7 +1,8 @@
-/* film_list.c - which films a verb is to look at. Depends on film_list.h, data.h. */
+/* film_list.c - which films a verb is to look at. Depends on film_list.h, app.h, data.h. */
 #include <dirent.h>
 #include <stdlib.h>
 #include <string.h>
+#include "app.h"
 #include "cxnet/data.h"
 #include "film_list.h"
 
@@ -129,6 +130,13 @@ cx_status cx_film_list_of_side(const char *run, const char *manifest, const char
     if (s != CX_OK)
         cx_film_list_free(out);
     return s;
+}
+
+cx_status cx_film_list_for_json(const cx_film_list *l, cx_error *err)
+{
+    for (int i = 0; i < l->n; i++)
+        TRY(cx_app_json_path(l->path[i], err));
+    return CX_OK;
 }
 
 void cx_film_list_free(cx_film_list *l)

@@ -15,6 +15,9 @@ cx_status cx_film_list_of(const char *in, int max, cx_film_list *out, cx_error *
 /* The films that a finished run had on a side ("test"), as its predictions.csv lists them; they lie relative to the folder of the run's manifest. CX_E_NOINPUT:
  * no such file, nothing on that side; CX_E_DATA: it has not the columns. */
 cx_status cx_film_list_of_side(const char *run, const char *manifest, const char *side, int max, cx_film_list *out, cx_error *err);
+/* To be called before work on the films starts, where their names are to be printed as JSON. CX_E_DATA: names the first that is no valid UTF-8 and says
+ * how to mend. */
+cx_status cx_film_list_for_json(const cx_film_list *l, cx_error *err);
 void cx_film_list_free(cx_film_list *l);
 /* "0003-film" from the third film's path. The number keeps films of one name in two folders apart. Owned; NULL when out of memory. */
 char *cx_film_stem(int number, const char *path);

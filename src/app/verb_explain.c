@@ -314,11 +314,9 @@ static void print_means(const job *j)
     puts("Heat without any preference would lie in the lungs as far as they fill what the network saw.");
 }
 
-static json_t *real_or_null(double v) { return isnan(v) ? json_null() : json_real(v); }
-
 static json_t *estimate_json(const cx_estimate *e)
 {
-    return json_pack("{s:o, s:o, s:o}", "value", real_or_null(e->value), "lo", real_or_null(e->lo), "hi", real_or_null(e->hi));
+    return json_pack("{s:o, s:o, s:o}", "value", cx_app_json_number(e->value), "lo", cx_app_json_number(e->lo), "hi", cx_app_json_number(e->hi));
 }
 
 static json_t *means_json(const job *j)
@@ -334,9 +332,9 @@ static json_t *means_json(const job *j)
 
 static void add_heat_json(const job *j, const film_row *f, json_t *film)
 {
-    json_t *heat = j->all ? json_object() : real_or_null(f->heat[0]);
+    json_t *heat = j->all ? json_object() : cx_app_json_number(f->heat[0]);
     for (int k = 0; j->all && k < j->net.n_classes; k++)
-        json_object_set_new(heat, j->net.classes[k], real_or_null(f->heat[k]));
+        json_object_set_new(heat, j->net.classes[k], cx_app_json_number(f->heat[k]));
     json_object_set_new(film, "heat_in_lungs", heat);
     json_object_set_new(film, "lungs_share", json_real(f->lungs.share));
     json_object_set_new(film, "doubt", json_string(f->lungs.doubt));
@@ -479,7 +477,7 @@ static cx_status print_json(const job *j, const char *run, cx_error *err)
     failed = failed || !all || json_dumpf(all, stdout, JSON_INDENT(2));
     json_decref(all);
     puts("");
-    return failed ? cx_fail(err, CX_E_DATA, "the results cannot be written as JSON: a path is no valid UTF-8") : CX_OK;
+    return failed ? cx_fail(err, CX_E_MEMORY, "no memory for the JSON document") : CX_OK;
 }
 
 static cx_status report(const job *j, const char *run, cx_error *err)
@@ -530,6 +528,11 @@ static cx_status explain(job *j, const cx_args *a, cx_error *err)
     TRY(find_class(j, cx_arg(a, "--class"), err));
     TRY(find_layer(j, cx_arg(a, "--layer"), err));
     TRY(find_films(j, a, max, err));
+    if (j->json) {
+        TRY(cx_app_json_path(run, err));
+        TRY(cx_app_json_path(j->out, err));
+        TRY(cx_film_list_for_json(&j->list, err));
+    }
     if (j->lungs)
         TRY(cx_prefix(err, cx_lung_source_open(j->lungs, threads, &j->source, err), "--lungs"));
     TRY(explain_all(j, err));

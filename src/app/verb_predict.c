@@ -141,8 +141,8 @@ static cx_status skip(job *j, const char *path, const cx_error *why, cx_error *e
     fprintf(stderr, "skipped: %s\n", why->text);
     if (!j->bad++ && !(j->first = cx_strdup(why->text)))
         return cx_fail(err, CX_E_MEMORY, "no memory for a message");
-    if (j->films)
-        json_array_append_new(j->films, json_pack("{s:s, s:s}", "path", path, "error", why->text));
+    if (j->films && json_array_append_new(j->films, json_pack("{s:s, s:s}", "path", path, "error", why->text)))
+        return cx_fail(err, CX_E_MEMORY, "no memory for the JSON document");
     return CX_OK;
 }
 
@@ -161,8 +161,7 @@ static cx_status look_at(job *j, const char *path, cx_error *err)
     TRY(cx_prefix(err, cx_classifier_run(j->classifier, j->x, 1, j->p, err), "%s", path));
     put_csv_row(j, path);
     if (j->films)
-        return json_array_append_new(j->films, film_json(j, path)) ? cx_fail(err, CX_E_DATA, "%s: a path that is no valid UTF-8 has no place in JSON", path)
-                                                                   : CX_OK;
+        return json_array_append_new(j->films, film_json(j, path)) ? cx_fail(err, CX_E_MEMORY, "no memory for the JSON document") : CX_OK;
     cx_buf text = { 0 };
     put_film(j, path, &text);
     return cx_app_print(&text, err);
@@ -199,6 +198,10 @@ static cx_status predict(job *j, const cx_args *a, cx_film_list *films, cx_error
     TRY(cx_arg_int(a, "--max", 0, 1, 1000000, &max, err));
     TRY(open_job(j, a, err));
     TRY(cx_film_list_of(in, max, films, err));
+    if (j->films) {
+        TRY(cx_app_json_path(network, err));
+        TRY(cx_film_list_for_json(films, err));
+    }
     for (int i = 0; i < films->n; i++)
         TRY(look_at(j, films->path[i], err));
     if (csv)

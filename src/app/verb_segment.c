@@ -218,7 +218,7 @@ static json_t *film_json(const job *j, int i)
     if (o && r->judged) {
         json_object_set_new(o, "dice", json_real(r->score.dice));
         json_object_set_new(o, "iou", json_real(r->score.iou));
-        json_object_set_new(o, "boundary_px", isfinite(r->score.boundary) ? json_real(r->score.boundary) : json_null());
+        json_object_set_new(o, "boundary_px", cx_app_json_number(r->score.boundary));
     }
     return o;
 }
@@ -226,13 +226,14 @@ static json_t *film_json(const job *j, int i)
 static cx_status print_json(const job *j, cx_error *err)
 {
     json_t *films = json_array();
-    bool ok = films != NULL;
+    int failed = 0;
     for (int i = 0; i < j->films.n; i++)
-        ok &= json_array_append_new(films, film_json(j, i)) == 0;
-    if (ok)
-        return cx_app_print_json(json_pack("{s:s, s:o}", "out", j->out, "films", films), err);
-    json_decref(films);
-    return cx_fail(err, CX_E_DATA, "the results cannot be written as JSON: a path is no valid UTF-8");
+        failed |= json_array_append_new(films, film_json(j, i));
+    json_t *all = json_pack("{s:s, s:o}", "out", j->out, "films", films);
+    if (!failed)
+        return cx_app_print_json(all, err);
+    json_decref(all);
+    return cx_fail(err, CX_E_MEMORY, "no memory for the JSON document");
 }
 
 static void print_table(const job *j)
@@ -302,6 +303,10 @@ static cx_status segment(job *j, const cx_args *a, cx_error *err)
     cx_app_note_device(j->net.backend);
     TRY(cx_segmenter_new(&j->net, &j->g, err));
     TRY(cx_film_list_of(in, max, &j->films, err));
+    if (j->json) {
+        TRY(cx_app_json_path(j->out, err));
+        TRY(cx_film_list_for_json(&j->films, err));
+    }
     if (j->films.manifest)
         TRY(cx_manifest_load(in, &j->manifest, err));
     if (!(j->rows = cx_alloc((size_t)j->films.n, sizeof *j->rows)))

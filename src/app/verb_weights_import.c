@@ -174,23 +174,103 @@ static void say(const job *j, const char *out)
     printf(", normalise %s%s; from %s\n", c->normalise, j->bgr ? ", turned from bgr to rgb" : "", c->source);
 }
 
+/* ---- for programs ------------------------------------------------------------------------------------------------------ */
+
+static json_t *source_shape(const cx_st_tensor *t)
+{
+    json_t *shape = json_array();
+    for (int k = 0; k < t->nd; k++)
+        json_array_append_new(shape, json_integer(t->d[k]));
+    return shape;
+}
+
+static json_t *row_json(const job *j, const cx_pairing *p)
+{
+    static const char *const words[CX_PAIR_STATES] = { "used", "misfit", "missing", "as initialised", "unused", "left out" };
+    const cx_st_tensor *t = p->source < 0 ? NULL : &j->f.tensors[p->source];
+    const cx_value *v = p->value < 0 ? NULL : &j->net.model.graph->values[p->value];
+    const char *how = !t || !v ? NULL : j->map.by_order ? "order" : "name";
+    return json_pack("{s:s, s:s?, s:o, s:s?, s:o, s:s?}", "state", words[p->state], "ours", v ? v->name : NULL, "shape",
+                     v ? json_pack("[I, I, I, I]", (json_int_t)v->shape.n, (json_int_t)v->shape.h, (json_int_t)v->shape.w, (json_int_t)v->shape.c)
+                       : json_null(), "source", t ? t->name : NULL, "source_shape", t ? source_shape(t) : json_null(), "how", how);
+}
+
+/* Names of the rows of one state: ours, or else the file's. */
+static json_t *names_json(const job *j, cx_pair_state state)
+{
+    json_t *names = json_array();
+    for (int i = 0; i < j->map.n; i++) {
+        const cx_pairing *p = &j->map.row[i];
+        if (p->state == state)
+            json_array_append_new(names, json_string(p->value < 0 ? j->f.tensors[p->source].name : j->net.model.graph->values[p->value].name));
+    }
+    return names;
+}
+
+/* What the file written says of itself: the metadata "cxnet.*", each under its own name, those of "cxnet.model" and "cxnet.input" beside them. */
+static cx_status card_json(const cx_weights_card *c, json_t **out, cx_error *err)
+{
+    cx_st_meta meta[CX_CARD_META];
+    TRY(cx_weights_card_write(c, meta, err));
+    *out = json_object();
+    for (int i = 0; i < CX_CARD_META; i++) {
+        json_t *part = json_loads(meta[i].value, 0, NULL);
+        if (json_is_object(part))
+            json_object_update(*out, part);
+        else
+            json_object_set(*out, meta[i].key + strlen("cxnet."), part ? part : json_string(meta[i].value));
+        json_decref(part);
+    }
+    cx_weights_card_unwrite(meta);
+    return CX_OK;
+}
+
+/* problem: why the mapping does not fit, or NULL; taken: numbers were read with it, and written where out is. */
+static cx_status print_json(const job *j, const cx_args *a, const char *problem, bool taken, cx_error *err)
+{
+    const char *head = cx_arg(a, "--head"), *out = cx_arg(a, "--out"), *format = cx_st_meta_get(&j->f, "format");
+    json_t *card, *mapping = json_array();
+    TRY(card_json(&j->net.card, &card, err));
+    for (int i = 0; i < j->map.n; i++)
+        json_array_append_new(mapping, row_json(j, &j->map.row[i]));
+    return cx_app_print_json(json_pack("{s:s, s:s?, s:s?, s:s?, s:b, s:s?, s:s, s:s, s:s, s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "file", a->positional[0],
+        "format", format, "sha256", cx_st_meta_get(&j->f, "source.sha256"), "out", taken ? out : NULL, "fits", problem == NULL, "problem", problem,
+        "head", head ? head : "keep", "source_order", j->bgr ? "bgr" : "rgb", "partners_by", j->map.how, "told_apart_by_order_only", j->map.twins,
+        "card", card, "mapping", mapping, "missing", names_json(j, CX_PAIR_MISSING), "unused", names_json(j, CX_PAIR_UNUSED),
+        "misfits", names_json(j, CX_PAIR_MISFIT), "as_initialised", names_json(j, CX_PAIR_HEAD), "left_out", names_json(j, CX_PAIR_LEFT_OUT)), err);
+}
+
+/* ---- the verb ------------------------------------------------------------------------------------------------------------ */
+
 static cx_status import(job *j, const cx_args *a, cx_error *err)
 {
     const char *path = a->positional[0], *out = cx_arg(a, "--out");
+    const bool json = cx_arg(a, "--json");
+    cx_error why = { 0 };
     TRY(read_flags(j, a, err));
+    if (json) {
+        TRY(cx_app_json_path(path, err));
+        TRY(cx_app_json_path(out ? out : "", err));
+    }
     TRY(cx_weights_read(path, &j->f, err));
     j->open = true;
     TRY(build(j, a, err));
     if (j->bgr && j->net.card.spec.channels != 3)
         return cx_fail(err, CX_E_USAGE, "--order bgr is for 3 channels, the network reads %d", j->net.card.spec.channels);
     TRY(cx_weights_map(&j->f, j->net.model.graph, j->head == HEAD_KEEP ? CX_HEAD_KEEP : CX_HEAD_DROP, &j->map, err));
-    cx_weights_map_print(&j->f, j->net.model.graph, &j->map, stdout);
-    const cx_status fits = cx_weights_map_check(&j->f, j->net.model.graph, &j->map, err);
-    if (fits != CX_OK && !cx_arg(a, "--loose"))
-        return cx_prefix(err, fits, "%s", path);
+    if (!json)
+        cx_weights_map_print(&j->f, j->net.model.graph, &j->map, stdout);
+    const cx_status fits = cx_weights_map_check(&j->f, j->net.model.graph, &j->map, &why);
+    if (fits != CX_OK && (!cx_arg(a, "--loose") || j->map.count[CX_PAIR_MISFIT])) {
+        if (json)
+            TRY(print_json(j, a, why.text, false, err));
+        return cx_fail(err, fits, "%s: %s", path, why.text);
+    }
     TRY(cx_weights_take(j->net.store, &j->f, &j->map, j->bgr, err));
     if (out)
         TRY(cx_weights_net_save(&j->net, out, err));
+    if (json)
+        return print_json(j, a, fits == CX_OK ? NULL : why.text, true, err);
     say(j, out);
     return CX_OK;
 }
@@ -227,11 +307,13 @@ static const cx_flag flags[] = {
       "file says, binary where there is one output" },
     { "--classes", "A,B,..", "names of the outputs, in order; of one output: negative,positive" },
     { "--loose", NULL, "go on where tensors are missing or unused; missing ones stay as initialised" },
+    CX_FLAG_JSON,
 };
 const cx_verb cx_verb_weights_import = {
     .name = "weights import", .args = "FILE", .doc = "make a weight file of ours from a Keras, PyTorch or safetensors file", .min_args = 1, .max_args = 1,
     .run = run, .flags = flags, .n_flags = CX_COUNT(flags),
     .more = "Prints one line for each tensor: used, as what; missing; unused. Fails unless every tensor has its partner, but for the last layers, which "
             "--head leaves out. Partners are found by name (ours; torchvision, timm, torchxrayvision; Keras applications), else by order and shape. "
+            "--json says the same, also where they do not fit; shapes of ours are OHWI, of vectors (1,1,1,C). "
             "The file written holds architecture, normalisation, classes and the SHA-256 of its source; train, explain and verify hold to them.\n"
 };

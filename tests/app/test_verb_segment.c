@@ -151,6 +151,23 @@ static void nothing_is_found(void **state)
     assert_null(strstr(r->out, "\"dice\""));
 }
 
+/* JSON holds UTF-8 alone: said before a mask is written, and only where JSON was asked for. */
+static void names_without_a_place_in_json(void **state)
+{
+    (void)state;
+    char command[300];
+    const char *file = "$(printf '/na\\303\\257ve\\377.png')";             /* UTF-8, then a byte that is none */
+    snprintf(command, sizeof command, "mkdir %s/odd && cp %s/half.png \"%s/odd%s\"", dir, dir, dir, file);
+    assert_int_equal(system(command), 0);
+    assert_runs(65, "", "na\xc3\xafve\\xFF.png: this name is no valid UTF-8", "segment %s/all.safetensors --in %s/odd --out %s/odd-out --json", dir, dir, dir);
+    assert_runs(65, "", "rename it, or leave out --json", "predict %s/densenet.safetensors --in %s/odd --json", dir, dir);
+    assert_runs(65, "", "rename it, or leave out --json", "explain %s/densenet.safetensors --in %s/odd --out %s/odd-out --json", dir, dir, dir);
+    assert_runs(65, "", "odd-\\xFE: this name", "segment %s/all.safetensors --in %s/half.png --out \"%s/odd-$(printf '\\376')\" --json", dir, dir, dir);
+    snprintf(command, sizeof command, "%s/odd-out", dir);
+    assert_false(cx_file_exists(command));
+    assert_runs(0, "1 of 1 film segmented", "", "segment %s/all.safetensors --in %s/odd --out %s/odd-out", dir, dir, dir);
+}
+
 static void what_cannot_be_segmented(void **state)
 {
     (void)state;
@@ -171,7 +188,8 @@ static void what_cannot_be_segmented(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_table_and_its_pictures), cmocka_unit_test(nothing_is_found), cmocka_unit_test(what_cannot_be_segmented),
+        cmocka_unit_test(a_table_and_its_pictures), cmocka_unit_test(nothing_is_found),
+        cmocka_unit_test(names_without_a_place_in_json), cmocka_unit_test(what_cannot_be_segmented),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
