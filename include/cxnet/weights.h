@@ -68,6 +68,7 @@ typedef enum {
     CX_PAIR_UNUSED, CX_PAIR_LEFT_OUT,    /* source only: nothing here wants it; a head dropped, or a known by-product (counters, optimisers, thresholds) */
     CX_PAIR_STATES
 } cx_pair_state;
+const char *cx_pair_state_name(cx_pair_state s);          /* "used", "as initialised" */
 typedef struct { int source, value; cx_pair_state state; } cx_pairing;   /* tensor of the file, value of the graph; -1: no partner */
 
 typedef struct {

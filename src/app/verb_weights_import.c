@@ -186,11 +186,10 @@ static json_t *source_shape(const cx_st_tensor *t)
 
 static json_t *row_json(const job *j, const cx_pairing *p)
 {
-    static const char *const words[CX_PAIR_STATES] = { "used", "misfit", "missing", "as initialised", "unused", "left out" };
     const cx_st_tensor *t = p->source < 0 ? NULL : &j->f.tensors[p->source];
     const cx_value *v = p->value < 0 ? NULL : &j->net.model.graph->values[p->value];
     const char *how = !t || !v ? NULL : j->map.by_order ? "order" : "name";
-    return json_pack("{s:s, s:s?, s:o, s:s?, s:o, s:s?}", "state", words[p->state], "ours", v ? v->name : NULL, "shape",
+    return json_pack("{s:s, s:s?, s:o, s:s?, s:o, s:s?}", "state", cx_pair_state_name(p->state), "ours", v ? v->name : NULL, "shape",
                      v ? json_pack("[I, I, I, I]", (json_int_t)v->shape.n, (json_int_t)v->shape.h, (json_int_t)v->shape.w, (json_int_t)v->shape.c)
                        : json_null(), "source", t ? t->name : NULL, "source_shape", t ? source_shape(t) : json_null(), "how", how);
 }

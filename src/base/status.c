@@ -12,6 +12,20 @@ static void clean(char *text)
             *p = '?';
 }
 
+/* Where a message was cut inside a UTF-8 character, what is left of that goes too: JSON would not take it. room: bytes, with the 0. */
+static void trim(char *text, size_t room)
+{
+    size_t n = strlen(text), tail = 0;
+    if (n + 1 < room)
+        return;
+    while (tail < 3 && tail < n && ((unsigned char)text[n - 1 - tail] & 0xC0) == 0x80)
+        tail++;
+    const unsigned char lead = tail < n ? (unsigned char)text[n - 1 - tail] : 0;
+    const size_t follow = lead >= 0xF0 ? 3 : lead >= 0xE0 ? 2 : lead >= 0xC0 ? 1 : 0;
+    if (follow > tail)
+        text[n - 1 - tail] = 0;
+}
+
 cx_status cx_fail_at(cx_error *err, cx_status s, const char *file, int line, const char *fmt, ...)
 {
     if (!err)
@@ -22,6 +36,7 @@ cx_status cx_fail_at(cx_error *err, cx_status s, const char *file, int line, con
     va_start(ap, fmt);
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
+    trim(text, sizeof text);
     clean(text);
     memcpy(err->text, text, sizeof text);
     err->status = s;
@@ -44,6 +59,7 @@ cx_status cx_prefix(cx_error *err, cx_status s, const char *fmt, ...)
     size_t used = strlen(text);
     snprintf(text + used, sizeof text - used, ": %s", err->text);
     text[sizeof err->text - 1] = 0;
+    trim(text, sizeof err->text);
     clean(text);
     memcpy(err->text, text, sizeof err->text);
     return s;

@@ -324,16 +324,21 @@ cx_status cx_weights_map_check(const cx_st_file *f, const cx_graph *g, const cx_
     return CX_OK;
 }
 
+const char *cx_pair_state_name(cx_pair_state s)
+{
+    static const char *const names[CX_PAIR_STATES] = { "used", "misfit", "missing", "as initialised", "unused", "left out" };
+    return names[s];
+}
+
 void cx_weights_map_print(const cx_st_file *f, const cx_graph *g, const cx_mapping *m, FILE *out)
 {
-    static const char *const words[CX_PAIR_STATES] = { "used", "misfit", "missing", "as initialised", "unused", "left out" };
     int wide = 6;
     for (int i = 0; i < f->n; i++)
         wide = (int)strlen(f->tensors[i].name) > wide ? (int)strlen(f->tensors[i].name) : wide;
     for (int i = 0; i < m->n; i++) {
         const cx_pairing *p = &m->row[i];
         const cx_st_tensor *t = p->source < 0 ? NULL : &f->tensors[p->source];
-        fprintf(out, "%-14s  %-*s  %-14s", words[p->state], wide, t ? t->name : "-", t ? shape_of(t->d, t->nd).text : "-");
+        fprintf(out, "%-14s  %-*s  %-14s", cx_pair_state_name(p->state), wide, t ? t->name : "-", t ? shape_of(t->d, t->nd).text : "-");
         if (p->value >= 0)
             fprintf(out, "  %s  %s", g->values[p->value].name, wanted_shape(g, p->value, CX_AXES_OURS).text);
         fputc('\n', out);

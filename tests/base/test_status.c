@@ -26,6 +26,29 @@ static void text_stays_one_bounded_line(void **state)
     assert_string_equal(e.text, "two?lines?[31m, \xC3\xA9");
 }
 
+/* Cut inside a character of two, three and four bytes, a message stays valid UTF-8; whole ones stay. */
+static void no_character_is_cut(void **state)
+{
+    (void)state;
+    static const char *const characters[] = { "\xC3\xA9", "\xE2\x82\xAC", "\xF0\x9F\xAB\x81" };
+    char text[600];
+    for (int c = 0; c < 3; c++)
+        for (int shift = 0; shift < 4; shift++) {
+            cx_error e = { 0 }, p = { 0 };
+            size_t n = 0;
+            memset(text, 'x', (size_t)shift);
+            for (n = (size_t)shift; n < 580; n += strlen(characters[c]))
+                memcpy(text + n, characters[c], strlen(characters[c]));
+            text[n] = 0;
+            cx_fail(&e, CX_E_DATA, "%s", text);
+            assert_int_equal(cx_utf8_valid(e.text, strlen(e.text)), strlen(e.text));
+            assert_true(strlen(e.text) + strlen(characters[c]) >= sizeof e.text);
+            cx_fail(&p, CX_E_DATA, "%s", text);
+            cx_prefix(&p, CX_E_DATA, "ab");
+            assert_int_equal(cx_utf8_valid(p.text, strlen(p.text)), strlen(p.text));
+        }
+}
+
 static void prefix_goes_in_front_and_cuts_the_end(void **state)
 {
     (void)state;
@@ -68,7 +91,8 @@ static void exit_codes_follow_sysexits(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(fail_fills_the_error), cmocka_unit_test(text_stays_one_bounded_line), cmocka_unit_test(prefix_goes_in_front_and_cuts_the_end),
+        cmocka_unit_test(fail_fills_the_error), cmocka_unit_test(text_stays_one_bounded_line), cmocka_unit_test(no_character_is_cut),
+        cmocka_unit_test(prefix_goes_in_front_and_cuts_the_end),
         cmocka_unit_test(text_may_quote_itself), cmocka_unit_test(exit_codes_follow_sysexits)
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
