@@ -217,7 +217,7 @@ static cx_status card_json(const cx_weights_card *c, json_t **out, cx_error *err
         if (json_is_object(part))
             json_object_update(*out, part);
         else
-            json_object_set(*out, meta[i].key + strlen("cxnet."), part ? part : json_string(meta[i].value));
+            json_object_set_new(*out, meta[i].key + strlen("cxnet."), part ? json_incref(part) : json_string(meta[i].value));
         json_decref(part);
     }
     cx_weights_card_unwrite(meta);
