@@ -41,8 +41,8 @@ typedef struct { const uint8_t *px; int width, height; } cx_outline;
  * organ: NULL, or what is outlined in both panels. */
 cx_status cx_overlay_png(const cx_film *film, const cx_place *place, const cx_outline *organ, const float *map, int mw, int mh, double scale,
                          const char *caption, cx_buf *png, cx_error *err);
-/* One contact sheet: the film, then the film with heat for each of n maps [n, mh, mw], with a line (ASCII) and the largest value below. place, organ and
- * scale as above. */
+/* One contact sheet: the film, then the film with heat for each of n maps [n, mh, mw], with a line (ASCII) and the largest value below, and behind that what
+ * follows a '\n' in the line. place, organ and scale as above. */
 cx_status cx_sheet_png(const cx_film *film, const cx_place *place, const cx_outline *organ, const float *maps, int n, int mw, int mh, double scale,
                        const char *const *captions, cx_buf *png, cx_error *err);
 

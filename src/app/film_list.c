@@ -82,7 +82,7 @@ cx_status cx_film_list_of(const char *in, int max, cx_film_list *out, cx_error *
 }
 
 /* Row of predictions.csv. */
-typedef struct { const cx_csv *csv; int path, split, group, target; } predicted;
+typedef struct { const char *table; const cx_csv *csv; int path, split, group, target; } predicted;
 
 static cx_status add_side(const predicted *p, const char *dir, const char *side, int max, cx_film_list *l, cx_error *err)
 {
@@ -97,7 +97,7 @@ static cx_status add_side(const predicted *p, const char *dir, const char *side,
         const char *group = cx_csv_at(p->csv, i, p->group);
         l->group[l->n] = (int)strtol(group, &end, 10);
         if (end == group || *end)
-            return cx_fail(err, CX_E_DATA, "predictions.csv:%d: the group '%.40s' is no number", i + 1, group);
+            return cx_fail(err, CX_E_DATA, "%s:%d: the group '%.40s' is no number", p->table, i + 1, group);
         if (!(l->label[l->n] = cx_strdup(cx_csv_at(p->csv, i, p->target))))
             return cx_fail(err, CX_E_MEMORY, "no memory for a list of films");
         TRY(add(l, cx_path_join(dir, cx_csv_at(p->csv, i, p->path)), err));
@@ -111,7 +111,7 @@ static cx_status find_side(const char *table, const char *dir, const char *side,
     if (!cx_file_exists(table))
         return cx_fail(err, CX_E_NOINPUT, "%s: not found; --side wants a run that has ended, with --in any films can be looked at", table);
     TRY(cx_csv_load(table, &csv, err));
-    const predicted p = { &csv, cx_csv_column(&csv, "path"), cx_csv_column(&csv, "split"), cx_csv_column(&csv, "group"), cx_csv_column(&csv, "target") };
+    const predicted p = { table, &csv, cx_csv_column(&csv, "path"), cx_csv_column(&csv, "split"), cx_csv_column(&csv, "group"), cx_csv_column(&csv, "target") };
     cx_status s = p.path >= 0 && p.split >= 0 && p.group >= 0 && p.target >= 0 ? add_side(&p, dir, side, max, l, err)
         : cx_fail(err, CX_E_DATA, "%s: wants columns path, split, group and target", table);
     cx_csv_free(&csv);

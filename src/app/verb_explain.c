@@ -294,6 +294,17 @@ static cx_status write_heat(const job *j, cx_error *err)
     return s;
 }
 
+/* Without an interval where there is none: a single patient. */
+static void print_estimate(const cx_estimate *e, int wide)
+{
+    char text[64] = "-";
+    if (!isnan(e->lo))
+        snprintf(text, sizeof text, "%.3f (%.3f to %.3f)", e->value, e->lo, e->hi);
+    else if (!isnan(e->value))
+        snprintf(text, sizeof text, "%.3f", e->value);
+    printf("%-*s  ", wide, text);
+}
+
 static void print_means(const job *j)
 {
     int wide[2] = { 9, 5 };
@@ -301,14 +312,12 @@ static void print_means(const job *j)
         wide[0] = (int)strlen(j->means[i].explained) > wide[0] ? (int)strlen(j->means[i].explained) : wide[0];
         wide[1] = (int)strlen(j->means[i].label) > wide[1] ? (int)strlen(j->means[i].label) : wide[1];
     }
-    printf("\n%-*s  %-*s  films  heat in the lungs (95 %%)  lungs, of what it saw  left out\n", wide[0], "explained", wide[1], "label");
+    printf("\n%-*s  %-*s  films  heat in the lungs (95 %%)  lungs, of what it saw  left out of both means\n", wide[0], "explained", wide[1], "label");
     for (int i = 0; i < j->n_means; i++) {
         const cx_heat_mean *m = &j->means[i];
-        printf("%-*s  %-*s  %5d  ", wide[0], m->explained, wide[1], m->label, m->films - m->doubtful - m->cold);
-        if (isnan(m->heat.value))
-            printf("%-24s  %-21s  ", "-", "-");
-        else
-            printf("%.3f (%.3f to %.3f)    %.3f (%.3f to %.3f)  ", m->heat.value, m->heat.lo, m->heat.hi, m->share.value, m->share.lo, m->share.hi);
+        printf("%-*s  %-*s  %5d  ", wide[0], m->explained, wide[1], m->label, m->films);
+        print_estimate(&m->heat, 24);
+        print_estimate(&m->share, 22);
         printf("%d whose lungs are doubted, %d without heat\n", m->doubtful, m->cold);
     }
     puts("Heat without any preference would lie in the lungs as far as they fill what the network saw.");
@@ -366,9 +375,9 @@ static cx_status draw(const job *j, const film_row *f, const cx_film *film, doub
     for (int k = 0; j->all && line && lines && k < j->net.n_classes; k++) {
         const int n = snprintf(line[k], sizeof *line, "%.30s %.3f", j->net.classes[k], f->p[k]);
         if (j->lungs && *f->lungs.doubt)
-            snprintf(line[k] + n, sizeof *line - (size_t)n, ", lungs doubted");
+            snprintf(line[k] + n, sizeof *line - (size_t)n, "\nlungs doubted");
         else if (j->lungs && !isnan(f->heat[k]))
-            snprintf(line[k] + n, sizeof *line - (size_t)n, ", %.0f %% in lungs", 100 * f->heat[k]);
+            snprintf(line[k] + n, sizeof *line - (size_t)n, "\nlungs %.0f of %.0f %%", 100 * f->heat[k], 100 * f->lungs.share);
         lines[k] = line[k];
     }
     caption_of(j, f, &caption);
@@ -467,17 +476,13 @@ static json_t *film_json(const job *j, const film_row *f)
 static cx_status print_json(const job *j, const char *run, cx_error *err)
 {
     json_t *films = json_array();
-    int failed = 0;
     for (int i = 0; i < j->n; i++)
-        failed |= json_array_append_new(films, film_json(j, &j->films[i]));
+        json_array_append_new(films, film_json(j, &j->films[i]));
     json_t *all = json_pack("{s:s, s:s, s:s, s:s, s:o}", "run", run, "method", METHODS[j->kind], "layer", j->layer, "scale",
                             j->fixed ? "fixed" : "film", "films", films);
     if (all && j->lungs)
         json_object_set_new(all, "lungs", means_json(j));
-    failed = failed || !all || json_dumpf(all, stdout, JSON_INDENT(2));
-    json_decref(all);
-    puts("");
-    return failed ? cx_fail(err, CX_E_MEMORY, "no memory for the JSON document") : CX_OK;
+    return cx_app_print_json(all, err);
 }
 
 static cx_status report(const job *j, const char *run, cx_error *err)
@@ -565,7 +570,7 @@ static const cx_flag flags[] = {
     { "--class", "NAME|all", "class to explain; all: every class, one contact sheet a film; without it, the one that the network answers" },
     { "--layer", "NAME", "layer whose map is weighed; without it, the last convolution" },
     { "--scale", "film|fixed", "full heat is each map's own maximum (film), or the largest of all films (fixed)" },
-    { "--lungs", "RUN|WEIGHTS", "a network that marks lungs: outlines them, and says how much of the heat lies inside (heat.csv, and a table by class)" },
+    { "--lungs", "RUN|WEIGHTS", "a network that marks lungs: outlines them, says what share of the heat lies inside and what they fill (heat.csv, a table)" },
     { "--max", "N", "only the first N films" },
     CX_FLAG_DEVICE("the run's own"),
     { "--threads", "N", "threads of the backend; 0: all cores" },

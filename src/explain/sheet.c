@@ -1,6 +1,7 @@
 /* sheet.c - one film and its maps for several classes, side by side. Depends on hot.h. */
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 #include "hot.h"
 
 enum { PANEL_PX = 224, SMALLEST_PX = 64, GAP_PX = 12, LINE_PX = CX_FONT_HEIGHT_PX + 4, ACROSS = 5 };
@@ -15,7 +16,8 @@ static cx_status draw_map(cx_canvas *c, const panel *p, const cx_film *film, con
                           cx_error *err)
 {
     const int x = left_of(p, at), y = top_of(p, at);
-    char text[64];
+    char text[96], head[96];
+    const int line = (int)strcspn(caption, "\n");
     double largest = 0;
     float *heat = cx_alloc((size_t)mw * (size_t)mh, sizeof *heat);
     if (!heat)
@@ -28,8 +30,9 @@ static cx_status draw_map(cx_canvas *c, const panel *p, const cx_film *film, con
     const cx_status s = cx_hot_film(c, film, &p->place, heat, mw, mh, x, y, p->w, p->h, err);
     free(heat);
     cx_hot_outline(c, p->organ, x, y, p->w, p->h);
-    cx_canvas_text(c, x, y + p->h + 4, 1, INK, caption);
-    snprintf(text, sizeof text, largest > 0 ? "largest %.3g" : "no heat", largest);
+    snprintf(head, sizeof head, "%.*s", line, caption);
+    cx_canvas_text(c, x, y + p->h + 4, 1, INK, head);
+    snprintf(text, sizeof text, largest > 0 ? "largest %.3g%s%s" : "no heat", largest, caption[line] ? ", " : "", caption[line] ? caption + line + 1 : "");
     cx_canvas_text(c, x, y + p->h + 4 + LINE_PX, 1, FAINT, text);
     return s;
 }

@@ -45,6 +45,16 @@ static void overlays(void **state)
     assert_true(own.px[hot] > fixed.px[hot] + 20);                /* the same heat is weaker on a scale that goes further */
     assert_int_equal(cold.px[hot], 100);                          /* no heat, no colour */
     assert_true(own.colour > 0 && cold.colour == 0);
+    static const uint8_t left[8] = { 1, 1, 0, 0, 1, 1, 0, 0 };
+    cx_buf png = { 0 };
+    cx_film marked;
+    assert_cx_ok(cx_overlay_png(&f, NULL, &(cx_outline){ left, 4, 2 }, none, 2, 2, 0, "x", &png, err));
+    assert_cx_ok(cx_film_decode("marked.png", png.data, png.len, &marked, err));
+    const size_t edge = (size_t)(12 + 96) * (size_t)marked.width + 12 + 191, inside = edge - 100, right = 384 + 12;
+    assert_true(marked.colour > 0 && marked.px[edge] != 100 && marked.px[edge + right] != 100);       /* its outline, in both panels */
+    assert_true(marked.px[inside] == 100 && marked.px[inside + right] == 100 && marked.px[edge + 2] == 100);
+    cx_film_free(&marked);
+    cx_buf_free(&png);
     cx_film tall = overlay(&f, NULL, map, 0, "one line\nanother line that is so long that it cannot stand in one row of a picture of this width");
     assert_int_equal(tall.height, own.height + 2 * 22);           /* three lines instead of one */
     cx_film_free(&own);
